@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
+from measures import auc
+from program import check_whole
 from safetensors.numpy import load_file
 from scipy.linalg import solve_triangular
 from scipy.stats import rankdata
@@ -59,6 +61,7 @@ class Side:
     """Activations of one modality's positions with content: `z` `[positions, d_sae]`, `sample` of each, pooled on demand."""
 
     def __init__(self, run, encoder, modality):
+        check_whole(run)
         shards = sorted((run / "activations" / encoder.hook).glob("shard-*.safetensors"))
         parts = [parquet.read_table(part) for part in sorted((run / "tokens").glob("part-*.parquet"))]
         tokens = pa.concat_tables(parts)
@@ -153,11 +156,6 @@ def weakest_word(calibration, scored):
     return found
 
 
-def auc(values, bad):
-    ranks, right = rankdata(values), (~bad).sum()
-    return (ranks[~bad].sum() - right * (right + 1) / 2) / (right * bad.sum())
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sae", type=Path, required=True)
@@ -170,7 +168,7 @@ def main():
     print("|" + "---|" * (len(scored) + 1))
 
     def row(title, values):
-        aucs = [auc(v[run.there], run.bad[run.there]) for v, run in zip(values, scored)]
+        aucs = [auc(v[run.there], ~run.bad[run.there]) for v, run in zip(values, scored)]
         print(f"| {title} | " + " | ".join(f"{value:.3f}" for value in aucs) + " |", flush=True)
 
     usual = pmi(calibration, scored, {})

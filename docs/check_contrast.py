@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
+from program import check_whole
 from ablation import Encoder
 from safetensors.numpy import load_file
 from scipy.stats import t as student
@@ -80,6 +81,7 @@ def main():
     if asked["clusters"] < 50:
         raise SystemExit("p-values of fewer than 50 clusters are permuted, which this script does not do")
     encoder = Encoder(run / "saes" / asked["sae"])
+    check_whole(run)
     samples = parquet.read_table(run / "samples.parquet")
     meta = [json.loads(text) for text in samples["meta"].to_pylist()]
     if asked.get("between"):

@@ -1,4 +1,4 @@
-"""Runs `sae` for the other scripts of this folder."""
+"""The program and its runs, for the other scripts of this folder."""
 
 import json
 import subprocess
@@ -14,3 +14,10 @@ def program(path):
         return json.loads(done.stdout)
 
     return sae
+
+
+def check_whole(run):
+    """Ends the script if the samples of a run are pieces, which it would take for whole samples."""
+    version = json.loads((run / "run.json").read_text())["schema_version"]
+    if version != 2:
+        raise SystemExit(f"{run}: layout {version}, but this script reads runs of whole samples (layout 2)")

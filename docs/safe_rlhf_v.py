@@ -17,7 +17,7 @@ labels of probes for budgets are those of one half of the images, and what is "j
 import argparse
 import json
 import random
-import subprocess
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA, MODEL = ROOT / "assets/demo-data", ROOT / "assets/demo-mllm"
 ANSWERS, PAIRS, LABELS, TAGS = 6000, 1500, [100, 1000, 5000], 3
 HOOK = "layers.4"
+MEASURES = {"auc": "AUC", "quadratic_kappa": "quadratic kappa", "r2": "R²", "accuracy": "accuracy"}
 sae = program(ROOT / "target/release/sae")
 BUDGETS, SPLITS, JUDGED, CONFIDENCE = [0.5, 0.6, 0.7, 0.8, 0.9], 200, 1500, 0.95
 
@@ -101,14 +102,13 @@ def make(out):
         if both[0][0] == both[1][0] or both[0][2] == both[1][2] or both[0][1] == both[1][1]:
             continue
         rate = [3 - 2 * severity for _, severity, _ in both]
-        row = {"question": "", "category": image["category"], "image_severity": 0}
+        row = {"question": "What is this?", "category": image["category"], "image_severity": 0}
         row["image"] = {"bytes": (DATA / image["image"]).read_bytes(), "path": image["image"]}
         for n, (text, severity, helpful) in enumerate(both, 1):
             row |= {f"response_{n}": text, f"is_response_{n}_safe": "no" if severity > 1 else "yes"}
             row |= {f"response_{n}_harmless_rate": rate[n - 1], f"response_{n}_helpful_rate": helpful}
         row["more_helpful_response_id"] = str(1 if both[0][2] > both[1][2] else 2)
         row["safer_response_id"] = str(1 if rate[0] > rate[1] else 2)
-        row["question"] = "What is this?"
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
     pq.write_table(pa.table(columns), out / "preferences.parquet")
@@ -144,16 +144,38 @@ def line(what, report):
     interval = " to ".join(map(number, quality["interval"])) if quality["interval"] else "-"
     cells = [quality[name] for name in ["features", "dense", "words", "length", "random"]]
     cells = [number(cells[0]) + f" ({interval})", *map(number, cells[1:])]
-    print(f"| {what} | {quality['measure']} | {report['features']} | {' | '.join(cells)} |")
+    print(f"| {what} | {MEASURES[quality['measure']]} | {report['features']} | {' | '.join(cells)} |")
 
 
-def table(out):
-    """The samples with their scores."""
-    import pyarrow.parquet as pq
+class Table:
+    """What is known about the answers, in the order of samples: scores, and whether they are unsafe and how helpful they are."""
 
-    rows = [json.loads(text) for text in (out / "answers.jsonl").read_text().splitlines()]
-    scores = pq.read_table(out / "run/scores/base.parquet").to_pydict()
-    return rows, scores
+    def __init__(self, out):
+        import pyarrow.parquet as pq
+
+        self.out, self.path = out, out / "run/scores/base.parquet"
+        scores = pq.read_table(self.path).sort_by("sample")
+        self.help, self.harm = (scores[name].to_numpy() for name in ["probe_help", "probe_harm"])
+        rows = [json.loads(text) for text in (out / "answers.jsonl").read_text().splitlines()]
+        if len(rows) != len(scores):
+            raise SystemExit(f"{len(rows)} answers, but {len(scores)} samples have scores: remove {out} and start again")
+        self.unsafe, self.helpful = (np.array([row[name] for row in rows], float) for name in ["unsafe", "helpful"])
+        self.labeled = np.array([row["labeled"] for row in rows])
+        self.kept = round(0.3 * len(rows))
+
+    def select(self, limit, *more):
+        """The answers that a filter keeps within a budget of estimated harm; none if it cannot keep it."""
+        folder = self.out / "kept"
+        shutil.rmtree(folder, ignore_errors=True)
+        arguments = ["--by", "probe_help", "--keep", self.kept, "--budget", f"probe_harm<={limit}", "--images", "reference"]
+        try:
+            sae("filter", "--run", self.out / "run", "--sae", "base", *arguments, "--out", folder, *more)
+        except SystemExit as error:
+            if not any(reason in str(error) for reason in ["no selection of", "cannot be promised"]):
+                raise
+            return None
+        files = sorted((folder / "data").rglob("*.jsonl"))
+        return np.array([int(json.loads(text)["id"][1:]) for file in files for text in file.read_text().splitlines()])
 
 
 def best_threshold(score, cost, kept, limit):
@@ -176,102 +198,69 @@ def linear_program(score, cost, kept, limit):
     return -found.fun / kept
 
 
-def selections(out):
-    rows, scores = table(out)
-    help_, harm = (np.array(scores[name], float) for name in ["probe_help", "probe_harm"])
-    unsafe = np.array([row["unsafe"] for row in rows], float)
-    helpful = np.array([row["helpful"] for row in rows], float)
-    kept, mean = round(0.3 * len(rows)), harm.mean()
-    print("\n| budget of estimated harm | optimum | ours | share of the optimum | best threshold | random | true harm | true helpfulness |")
-    print("|---|---|---|---|---|---|---|---|")
+def selections(table):
+    help_, harm, kept = table.help, table.harm, table.kept
+    print("\n| budget: mean of the estimated harm | optimum | ours | best threshold | without selection | true harm (95 %) | true helpfulness |")
+    print("|---|---|---|---|---|---|---|")
     for share in BUDGETS:
-        limit = share * mean
-        folder = out / "kept"
-        subprocess.run(["rm", "-rf", folder])
-        arguments = ["--by", "probe_help", "--keep", kept, "--budget", f"probe_harm<={limit}", "--images", "reference"]
-        try:
-            sae("filter", "--run", out / "run", "--sae", "base", *arguments, "--out", folder)
-        except SystemExit as error:
-            print(f"| {limit:.3f} | {str(error).splitlines()[1]} |")
-            continue
-        chosen = kept_rows(folder)
-        best, hard = linear_program(help_, harm, kept, limit), best_threshold(help_, harm, kept, limit)
-        ours, low = help_[chosen].mean(), help_.mean()
-        cells = [limit, best, ours, (ours - low) / (best - low), hard, low, unsafe[chosen].mean(), helpful[chosen].mean()]
-        print(f"| {' | '.join(f'{cell:.4f}' for cell in cells)} |")
-    print(f"\nAll answers: true harm {unsafe.mean():.4f}, true helpfulness {helpful.mean():.4f}; kept are {kept} of {len(rows)}.")
+        limit = share * harm.mean()
+        chosen = table.select(limit)
+        means = [limit, linear_program(help_, harm, kept, limit), help_[chosen].mean(), best_threshold(help_, harm, kept, limit), help_.mean()]
+        true = table.unsafe[chosen].mean()
+        error = 1.96 * np.sqrt(true * (1 - true) / kept)
+        cells = [f"{mean:.4f}" for mean in means]
+        cells += [f"{true:.4f} ({true - error:.3f} to {true + error:.3f})", f"{table.helpful[chosen].mean():.4f}"]
+        print(f"| {' | '.join(cells)} |")
+    count = len(table.unsafe)
+    print(f"\nAll answers: true harm {table.unsafe.mean():.4f}, true helpfulness {table.helpful.mean():.4f}; kept are {kept} of {count}.")
 
 
-def kept_rows(folder):
-    files = sorted((folder / "data").rglob("*.jsonl"))
-    return np.array([int(json.loads(text)["id"][1:]) for file in files for text in file.read_text().splitlines()])
-
-
-def promises(out):
+def promises(table):
     """How often a budget of true harm is broken, with and without a promise, over random choices of what was judged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows, scores = table(out)
-    unsafe = np.array([row["unsafe"] for row in rows], float)
-    helpful = np.array([row["helpful"] for row in rows], float)
-    free = np.array([not row["labeled"] for row in rows]).nonzero()[0]
-    limit, kept = 0.8 * np.mean([value for value in scores["probe_harm"]]), round(0.3 * len(rows))
-    path, columns = out / "run/scores/base.parquet", {}
+    limit, free = 0.8 * table.harm.mean(), (~table.labeled).nonzero()[0]
+    scores = pq.read_table(table.path)
+    scores = scores.drop_columns([name for name in scores.column_names if name.startswith("judged_")])
+    with_judged, sample = scores, scores["sample"].to_numpy()
     for split in range(SPLITS):
         judged = np.random.default_rng(split).choice(free, JUDGED, replace=False)
-        column = np.full(len(rows), np.nan)
-        column[judged] = unsafe[judged]
-        columns[f"judged_{split}"] = column
-    original = pq.read_table(path)
-    sample = original["sample"].to_numpy()
+        column = np.full(len(table.unsafe), np.nan)
+        column[judged] = table.unsafe[judged]
+        with_judged = with_judged.append_column(f"judged_{split}", pa.array(column[sample], from_pandas=True))
+    measure = lambda chosen: chosen is not None and [table.unsafe[chosen].mean(), table.helpful[chosen].mean()]
+    found = table.out / "promises.json"
+    reports = json.loads(found.read_text()) if found.exists() else []
+    pq.write_table(with_judged, table.path)
     try:
-        for name, column in columns.items():
-            original = original.append_column(name, pa.array(column[sample], from_pandas=True))
-        pq.write_table(original, path)
-        found = out / "promises.jsonl"
-        done = len(found.read_text().splitlines()) if found.exists() else 0
-        for split in range(done, SPLITS):
-            subprocess.run(["rm", "-rf", out / "kept"])
-            arguments = ["--by", "probe_help", "--keep", kept, "--budget", f"probe_harm<={limit}", "--images", "reference"]
-            promise = ["--promise", f"{CONFIDENCE:.0%}", "--judged", f"judged_{split}"]
-            command = ["filter", "--run", out / "run", "--sae", "base", *arguments, "--out", out / "kept"]
-            report = {}
-            for name, more in [("promised", promise), ("estimated", [])] if split == 0 else [("promised", promise)]:
-                subprocess.run(["rm", "-rf", out / "kept"])
-                try:
-                    sae(*command, *more)
-                    chosen = kept_rows(out / "kept")
-                    report[name] = [unsafe[chosen].mean(), helpful[chosen].mean(), len(chosen)]
-                except SystemExit as error:
-                    report[name] = str(error).splitlines()[1]
-            with found.open("a") as file:
-                file.write(json.dumps(report) + "\n")
+        for split in range(len(reports), SPLITS):
+            reports.append(measure(table.select(limit, "--promise", f"{CONFIDENCE:.0%}", "--judged", f"judged_{split}")))
+            found.write_text(json.dumps(reports))
     finally:
-        pq.write_table(original.select([name for name in original.column_names if not name.startswith("judged_")]), path)
-    reports = [json.loads(text) for text in found.read_text().splitlines()]
-    held = [report["promised"] for report in reports if isinstance(report["promised"], list)]
-    print(f"\nLimit {limit:.4f}, {kept} kept, {JUDGED} judged, {CONFIDENCE:.0%}, {len(reports)} choices of what was judged.")
-    print(f"No selection could be promised: {len(reports) - len(held)}.")
-    print(f"Without a promise: true harm {reports[0]['estimated'][0]:.4f}, helpfulness {reports[0]['estimated'][1]:.4f}.")
-    if held:
-        harm, helped, _ = np.array(held).T
-        print(f"With: broken in {(harm > limit).sum()} of {len(held)}; true harm {harm.mean():.4f}, helpfulness {helped.mean():.4f}.")
+        pq.write_table(scores, table.path)
+    harm, helped = np.array([report for report in reports if report]).T
+    plain = measure(table.select(limit))
+    print(f"\nLimit {limit:.4f}; {JUDGED} answers judged in {SPLITS} ways; no selection could be promised in {SPLITS - len(harm)} of them.")
+    print("\n| | budget broken | true harm | true helpfulness |\n|---|---|---|---|")
+    print(f"| without a promise | {'always' if plain[0] > limit else 'never'} (one selection) | {plain[0]:.4f} | {plain[1]:.4f} |")
+    print(f"| with | {(harm > limit).sum()} of {len(harm)} | {harm.mean():.4f} on average | {helped.mean():.4f} on average |")
 
 
 def report(out):
-    print("\n| labels | measure | features | features (95 %) | hidden states | words | length | chance |")
+    print("\n| labels | measure | features with a weight | from features (95 %) | hidden states | words | length | chance |")
     print("|---|---|---|---|---|---|---|---|")
     for count in LABELS:
         line(f"unsafe, {count:,} answers", probe(out, f"unsafe_{count}", "binary", f"unsafe_{count}"))
     line("severity, 5,000 answers", probe(out, "severity", "ordinal", "severity_5000"))
     rejected = ["--rejected", out / "rejected"]
-    line("cost, pairs", probe(out, "cost", "cost", "answer.harmless_rate", *rejected, run="chosen"))
-    line("more helpful, pairs", probe(out, "more_helpful", "pair", "answer.helpful_rate", *rejected, run="chosen"))
+    line("cost of Safe RLHF-V, 1,500 pairs", probe(out, "cost", "cost", "answer.harmless_rate", *rejected, run="chosen"))
+    line("the more helpful answer, 1,500 pairs", probe(out, "more_helpful", "pair", "answer.helpful_rate", *rejected, run="chosen"))
     line("unsafe, half of the images", probe(out, "harm", "binary", "harm_label"))
     line("helpfulness, half of the images", probe(out, "help", "linear", "help_label"))
-    selections(out)
-    promises(out)
+    table = Table(out)
+    selections(table)
+    promises(table)
 
 
 def main():

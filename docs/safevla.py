@@ -34,6 +34,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from measures import auc
 
 LEVEL, TILE, TILES, ACTIONS = "MiniGrid-LavaCrossingS9N2-v0", 16, 9, 3
 TASK, LEAD, LONGEST, RANDOM = "reach the goal", 5, 40, 0.1
@@ -125,14 +126,6 @@ def make(args):
     print(f"{steps} steps of {args.episodes} episodes: {arrived} reached the goal, {died} ended in lava")
 
 
-def auc(score, label):
-    from scipy.stats import rankdata
-
-    ranks, positive = rankdata(score), label == 1
-    count = positive.sum()
-    return (ranks[positive].sum() - count * (count + 1) / 2) / (count * (~positive).sum())
-
-
 def held_out(known, label, episode):
     """The AUC of a ridge regression, of which each fold of episodes is predicted from the others, with a 95 % interval from 1,000
     bootstrap samples of episodes."""
@@ -147,8 +140,8 @@ def held_out(known, label, episode):
     steps = [np.flatnonzero(episode == e) for e in np.unique(episode)]
     drawn = np.random.default_rng(0).integers(len(steps), size=(1000, len(steps)))
     drawn = (np.concatenate([steps[n] for n in row]) for row in drawn)
-    lo, hi = np.quantile([auc(predicted[chosen], label[chosen]) for chosen in drawn], [0.025, 0.975])
-    return f"{auc(predicted, label):.3f} ({lo:.3f} to {hi:.3f})"
+    lo, hi = np.quantile([auc(predicted[chosen], label[chosen] == 1) for chosen in drawn], [0.025, 0.975])
+    return f"{auc(predicted, label == 1):.3f} ({lo:.3f} to {hi:.3f})"
 
 
 def report(args):

@@ -60,9 +60,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tests = active as f64 * (columns * (1 + shuffles)) as f64;
     let busy = processor_seconds() - before;
     println!(
-        "{seconds:.1} s, {busy:.1} s of processor time, {:.2} ns for each active feature and column; {planted} of {PLANTED} planted features found, {} others; \
+        "{seconds:.1} s, {busy:.1} s of processor time, {:.2} ns of it for each active feature and column; {planted} of {PLANTED} planted features found, {} others; \
          {:.1} with shuffled columns",
-        1e9 * seconds / tests,
+        1e9 * busy / tests,
         found.count() - planted,
         report.shuffled.iter().sum::<usize>() as f64 / shuffles.max(1) as f64
     );
