@@ -6,6 +6,7 @@ use crate::cli::terminal::{columns, count, counted, table};
 use anyhow::Result;
 use clap::Args;
 use sae_core::autoencoder::formats::{Range, Summary};
+use sae_core::store::brief;
 use sae_workbench::info::{ActivationsInfo, AutoencodersInfo, Column, DataInfo, DataSetsInfo, RunInfo, SaeInfo};
 use sae_workbench::{InfoReport, InfoRequest};
 use serde_json::Value;
@@ -187,11 +188,11 @@ fn data_set(set: &DataInfo) -> String {
 }
 
 fn column(column: &Column) -> Vec<String> {
-    let values = |(value, rows): &(String, u64)| format!("{value} ({})", count(*rows));
+    let values = |(value, rows): &(String, u64)| format!("{} ({})", brief(value), count(*rows));
     let is = match (column.numbers, &column.values[..]) {
         (_, [_, ..]) => column.values.iter().map(values).collect::<Vec<_>>().join(", "),
         (Some([low, mean, high]), _) => format!("{low} to {high}, mean {mean:.4}"),
         _ => "texts or lists".into(),
     };
-    vec![column.name.clone(), counted(column.count, "value"), is]
+    vec![brief(&column.name), counted(column.count, "value"), is]
 }

@@ -181,12 +181,16 @@ impl InfoRequest {
     /// # Errors
     /// A path does not exist, or is nothing that this library knows; one of several is no data set.
     pub fn run(&self, control: &mut Control) -> Result<InfoReport> {
-        if let Some(path) = self.paths.iter().find(|path| !path.exists() && !names_shards(path)) {
+        if let Some(path) = self.paths.iter().find(|path| !path.exists() && !has_rows(path)) {
             return Err(Error::NothingThere { path: path.clone() });
         }
         match &self.paths[..] {
+            // What it lies beside does not matter.
+            [path] if is_table(path) => Ok(InfoReport::Data(data::describe(&self.paths, self.limit, control)?)),
             [path] => match self.known(path) {
-                Err(_) if is_data(path) => Ok(InfoReport::Data(data::describe(&self.paths, self.limit, control)?)),
+                Err(_) if !path.join(RECORD).is_file() && is_data(path) => {
+                    Ok(InfoReport::Data(data::describe(&self.paths, self.limit, control)?))
+                }
                 found => found,
             },
             paths => Ok(InfoReport::Data(data::describe(paths, self.limit, control)?)),
@@ -230,9 +234,16 @@ impl InfoRequest {
     }
 }
 
-/// Whether a path is a pattern of the shards of a data set, such as `name-{000..012}.tar`.
-fn names_shards(path: &Path) -> bool {
+/// Whether a path is a file, a folder, or a pattern of shards (`name-{000..012}.tar`) with rows.
+fn has_rows(path: &Path) -> bool {
     harvest::data::Source::open(path).is_ok()
+}
+
+/// Whether a path is a file of rows by its name and content. (JSON may be anything.)
+fn is_table(path: &Path) -> bool {
+    let extension = path.extension().map(|extension| extension.to_ascii_lowercase()).unwrap_or_default();
+    let is_other = extension == "json" || WEIGHTS.iter().any(|weights| extension == *weights);
+    path.is_file() && !is_other && has_rows(path)
 }
 
 /// Whether a path is a data set. In a folder with weights it is not: such a folder is meant to be an autoencoder, and the error of
@@ -243,7 +254,7 @@ fn is_data(path: &Path) -> bool {
         extension.is_some_and(|extension| WEIGHTS.iter().any(|weights| extension == *weights))
     };
     let folder = std::fs::read_dir(path);
-    !folder.is_ok_and(|files| files.flatten().any(is_weights)) && harvest::data::Source::open(path).is_ok()
+    !folder.is_ok_and(|files| files.flatten().any(is_weights)) && has_rows(path)
 }
 
 fn activations(path: PathBuf) -> Result<ActivationsInfo> {

@@ -77,7 +77,10 @@ fn data_sets_that_share_keys_questions_rows_or_images_are_named() {
     assert_eq!(info["shared"], value!(expected));
     assert_eq!(info["sets"][1]["missing_images"], 1);
     let text = String::from_utf8(sae().args(["info", &path(&photos), &path(&again)]).output().unwrap().stdout).unwrap();
-    assert!(text.contains("in both") && text.contains("photos") == path(&photos).contains("photos"), "{text}");
+    let shared = text.lines().find(|line| line.contains(" and ")).unwrap();
+    let counts: Vec<&str> = shared.split_whitespace().rev().take(4).collect();
+    assert!(shared.contains(&path(&photos)) && shared.contains(&path(&again)), "{text}");
+    assert_eq!(counts, ["2", "2", "2", "-"], "images, rows, questions and keys: {text}");
 }
 
 #[test]
@@ -89,6 +92,11 @@ fn what_is_no_data_set_is_refused_beside_data_sets() {
     fs::write(run.join("run.json"), "{}").unwrap();
     let [data, run] = [data, run].map(|path| path.to_str().unwrap().to_owned());
     assert!(fails(1, &["info", &data, &run]).contains("is not a data set"));
+    // The record is damaged, which is what the error says; and a file of rows may lie in the folder of a run.
+    assert!(!fails(1, &["info", &run]).contains("is not a data set"));
+    let rows = format!("{run}/rows.jsonl");
+    fs::write(&rows, "{\"text\": \"a\"}\n").unwrap();
+    assert_eq!(json(&["info", &rows])["kind"], "data");
     assert!(fails(1, &["info", &data, "nowhere"]).contains("no file or folder exists at nowhere"));
     // A data set beside a folder with an autoencoder is still a data set.
     let sae = dir.path().join("run/saes/base");
