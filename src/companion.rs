@@ -18,6 +18,10 @@ impl Companion {
     /// Opens it for an autoencoder.
     pub fn open(sae: &LoadedSae, path: &Path, role: Role) -> Result<Self> {
         let run = Run::open(path)?;
+        // Rows are paired by their keys, which all pieces of a row share.
+        if role == Role::Rejected && sae.store.paths().any() {
+            return Err(sae_core::Error::Pieces { path: sae.run.root().to_path_buf() }.into());
+        }
         let scored = sae.store.manifest();
         let store = Store::open(&run, &scored.hook);
         let unusable = |source| Error::CompanionHook { role, hook: scored.hook.clone(), source: Box::new(source) };

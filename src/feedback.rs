@@ -42,6 +42,14 @@ pub(crate) fn fits(
     Ok(samples.iter().map(|sample| by_set.get(set_of(sample)?).copied().flatten()).collect())
 }
 
+/// Checks that some row has all of the three samples.
+///
+/// # Errors
+/// No row has them.
+pub(crate) fn check(samples: &[Sample], field: &str) -> Result<()> {
+    exchanges(samples, field).map(drop)
+}
+
 /// The row that a sample was melted from.
 fn set_of(sample: &Sample) -> Option<&str> {
     field_value(&sample.meta, SET)?.as_str()

@@ -12,7 +12,7 @@ use filters::definition::{Definition, Sides};
 use filters::keep::{self, KeepEstimate, ScoreMetadata, keep_auto_against};
 use filters::pmi::{self, BLANK_DIR, Folds, Set, Unit};
 use filters::pooling::{PooledStore, SamplePooler};
-use filters::score_names::{FEEDBACK_FIT, FITTED, KEPT, PMI, PMI_TOKEN_MIN};
+use filters::score_names::{FEEDBACK_FIT, FITTED, KEPT, PMI, PMI_BLANK, PMI_TOKEN_MIN};
 use filters::scores::{self, Scores};
 use filters::top_tokens::TopTokens;
 use filters::weights::Weights;
@@ -104,6 +104,24 @@ pub struct ScoreDetails {
     /// The run with rejected answers.
     #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub rejected: Option<PathBuf>,
+    /// The modalities that are compared.
+    pub sides: Sides,
+    /// Files of probes whose scores are added.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
+    pub probes: Vec<PathBuf>,
+    /// The field that names what a sample is, for `feedback_fit`.
+    pub feedback: Option<String>,
+}
+
+impl ScoreOptions {
+    /// Checks what only a later part of scoring would notice.
+    fn check(&self, sae: &LoadedSae) -> Result<()> {
+        probe::check(sae, &self.probes)?;
+        match &self.feedback {
+            Some(field) => feedback::check(&load_samples(&sae.run)?, field),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What was scored.
@@ -111,6 +129,8 @@ pub struct ScoreDetails {
 pub struct ScoreReport {
     /// Samples.
     pub samples: usize,
+    /// Whether they are pieces of rows, which cannot be filtered.
+    pub pieces: bool,
     /// Samples without some of the scores; the table says why.
     pub without_score: usize,
     /// Columns with scores, in the order of the table.
@@ -140,14 +160,16 @@ impl ScoreRequest {
     /// What [`ScoreRequest::run`] would do.
     ///
     /// # Errors
-    /// No such run or autoencoder.
+    /// No such run or autoencoder; probes of another one, or a field without critiques.
     pub fn plan(&self) -> Result<ScorePlan> {
         let mode = match &self.options.definitions[..] {
             [one] => one.name(),
             _ => "all",
         };
-        let (calibrate, rejected) = (self.options.calibrate.clone(), self.options.rejected.clone());
-        Ok(self.sae.load_with_pieces()?.plan("score", ScoreDetails { mode, calibrate, rejected }))
+        let sae = self.sae.load_with_pieces()?;
+        self.options.check(&sae)?;
+        let ScoreOptions { calibrate, rejected, sides, probes, feedback, .. } = self.options.clone();
+        Ok(sae.plan("score", ScoreDetails { mode, calibrate, rejected, sides, probes, feedback }))
     }
 
     /// Scores.
@@ -182,6 +204,7 @@ struct Fitted {
 /// Scores the run of an autoencoder and writes the table.
 pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Control) -> Result<ScoreReport> {
     let _lock = sae.run.lock()?;
+    options.check(sae)?;
     let rejected = options.rejected.as_deref().map(|path| Companion::open(sae, path, Role::Rejected)).transpose()?;
     let is_scored = |path: &Path| path.canonicalize().ok() == sae.run.root().canonicalize().ok();
     let others = options.calibrate.iter().filter(|path| !is_scored(path));
@@ -201,7 +224,11 @@ pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Contr
     let definitions = &options.definitions;
     let (mut scores, usual) =
         scores::score(&scored.samples, &scored.pooled, &weights, definitions, None, options.seed)?;
-    let fitted = fit(&fitted_to, &scored, &mut scores)?;
+    let mut fitted = fit(&fitted_to, &scored, &mut scores)?;
+    if !options.sides.compare_with_images() && sae.run.root().join(BLANK_DIR).is_dir() {
+        let why = "a pass with blank images says something only where the second side has the images";
+        fitted.without.extend([PMI_BLANK, PMI_TOKEN_MIN].map(|column| (column.to_owned(), why.to_owned())));
+    }
     drop(staged);
     if let Some(other) = rejected {
         let passed = pass.over(&other.run, &other.store, false, Stage::Rejected, control)?;
@@ -219,16 +246,17 @@ pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Contr
         scores.add_rejected(&others, &pair);
     }
     let table = sae.run.scores(&sae.name);
+    let mut computed = probe::apply(sae, &options.probes, scored.samples.len(), control)?;
+    if let Some(field) = &options.feedback {
+        let fits = feedback::fits(sae, &scored.samples, field, options.seed, control)?;
+        computed.push((FEEDBACK_FIT.into(), fits));
+    }
     let mut added = kept_columns(&table, &scored.samples)?;
+    added.retain(|(name, _)| computed.iter().all(|(new, _)| new != name));
     let estimate =
         |(name, _): &(String, Vec<Option<f64>>)| Ok(keep::saved(&table, name)?.map(|found| (name.clone(), found)));
     let estimates = added.iter().filter_map(|column| estimate(column).transpose()).collect::<Result<Vec<_>>>()?;
-    added.extend(probe::apply(sae, &options.probes, scored.samples.len(), control)?);
-    if let Some(field) = &options.feedback {
-        let fits = feedback::fits(sae, &scored.samples, field, options.seed, control)?;
-        added.retain(|(name, _)| name != FEEDBACK_FIT);
-        added.push((FEEDBACK_FIT.into(), fits));
-    }
+    added.extend(computed);
     let mut report = write(sae, options, pass.threshold, scores, &weights, fitted)?;
     for (name, values) in added {
         column::add_column(&report.file, &name, &scored.samples, &values)?;
@@ -315,7 +343,7 @@ impl Pass<'_> {
         let pooled =
             self.pool(store, pooler(samples.len())?.along(store.paths().clone()), tops.as_mut(), stage, control)?;
         let blank = run.root().join(BLANK_DIR);
-        let blank = if blank.is_dir() {
+        let blank = if blank.is_dir() && self.sides.compare_with_images() {
             let other = Companion::open(self.sae, &blank, Role::BlankImages)?;
             let texts = load_samples(&other.run)?;
             let pooler = pooler(texts.len())?.with_tokens();
@@ -403,7 +431,8 @@ fn write(
     scores.write(&path, &sae.name)?;
     // The weights belong to the index of the run that they were computed from: not to this one after a calibration.
     let features = sae.run.features(&sae.name).join("features.parquet");
-    if options.calibrate.is_empty() && features.exists() {
+    // The index compares text and image.
+    if options.calibrate.is_empty() && options.sides == Sides::default() && features.exists() {
         let mut rows = read_features(&features)?;
         index::set_weights(&mut rows, weights);
         write_features(&features, &rows)?;
@@ -415,6 +444,7 @@ fn write(
     sae.run.write_step(&step_name(&sae.name), &step)?;
     Ok(ScoreReport {
         samples: scores.rows.len(),
+        pieces: sae.store.paths().any(),
         without_score: scores.rows.iter().filter(|row| row.reason.is_some()).count(),
         columns: scores.names().into_iter().map(String::from).collect(),
         file: path,

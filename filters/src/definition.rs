@@ -79,6 +79,11 @@ impl Default for Sides {
 }
 
 impl Sides {
+    /// Whether a pass with blank images takes away from the first side what it owes to the second: if that has the images.
+    pub fn compare_with_images(&self) -> bool {
+        self.side(Modality::Image) == Some(IMAGE)
+    }
+
     /// The index of a modality in the `[text, image]` pairs of this crate, which are the two sides. Nothing for other modalities.
     pub fn side(&self, modality: Modality) -> Option<usize> {
         self.0.iter().position(|side| side.contains(&modality))
@@ -95,12 +100,13 @@ impl FromStr for Sides {
         let known = (0..).map_while(|code| Modality::try_from(code).ok());
         let modality = |name: &str| known.clone().find(|modality| modality.name() == name.trim());
         let side = |names: &str| names.split(',').map(modality).collect::<Option<Vec<_>>>();
-        let both =
+        let (first, second) =
             side(first).zip(side(second)).ok_or_else(|| wrong("expected text, image, audio, video or action"))?;
-        if both.0.iter().any(|modality| both.1.contains(modality)) {
-            return Err(wrong("a modality is on both sides"));
+        if let Some(twice) = first.iter().find(|modality| second.contains(modality)) {
+            let name = twice.name();
+            return Err(format!("invalid sides {text:?}: {name} is on both sides; expected each modality once"));
         }
-        Ok(Self([both.0, both.1]))
+        Ok(Self([first, second]))
     }
 }
 
@@ -131,7 +137,7 @@ mod tests {
         for (text, cause) in [
             ("text", "a colon"),
             ("text:pictures", "expected text, image"),
-            ("text,image:image", "on both sides"),
+            ("text,image:image", "image is on both sides"),
             ("text:", "expected text, image"),
         ] {
             assert!(text.parse::<Sides>().unwrap_err().contains(cause), "{text}");

@@ -170,7 +170,7 @@ fn describe_audit(report: &ProbeReport, audit: &Audit) -> String {
         rows.extend(report.suspects.iter().map(row));
         text += &table(&rows);
     }
-    if let Some(column) = &report.margin_column {
+    if let Some(column) = report.margin_column.as_ref().filter(|_| !report.pieces) {
         text +=
             &format!("sae filter --by {column} --keep auto keeps the pairs that are more likely right than flipped\n");
     }

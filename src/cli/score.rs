@@ -40,7 +40,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FIELD")]
     pub feedback: Option<String>,
     /// Explain the pmi of one sample, named by key, id or number, by its components and features; nothing is scored
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["calibrate", "rejected"])]
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["calibrate", "rejected", "probe", "feedback", "sides"])]
     pub explain: Option<String>,
     #[command(flatten)]
     pub threshold: ThresholdArg,
@@ -116,7 +116,7 @@ fn describe(report: &ScoreReport, definitions: &[Definition]) -> String {
     for (column, why) in &report.without {
         text += &format!("  no {column}: {why}\n");
     }
-    for (column, estimate) in &report.keep {
+    for (column, estimate) in report.keep.iter().filter(|_| !report.pieces) {
         text += &format!(
             "  by {column} about {:.0} % of the pairs are mismatched; --keep auto would keep {:.0} %\n",
             100.0 * estimate.mismatched,

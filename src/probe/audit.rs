@@ -39,7 +39,11 @@ impl Audited {
             }
         }
         margins.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
-        let key = |row: usize| samples[members[row]].key.clone();
+        let key = |row: usize| {
+            let Sample { key, piece, .. } = &samples[members[row]];
+            // All pieces of a row have its key.
+            piece.as_ref().map_or_else(|| key.clone(), |piece| format!("{key} ({})", piece.branch))
+        };
         let number = |row: usize| Some(members[row]).filter(|sample| *sample < own).map(|sample| sample as u32);
         let suspect = |(pair, margin): &([usize; 2], f64)| Suspect {
             preferred: key(pair[0]),

@@ -116,6 +116,14 @@ fn read(path: &Path, sae: &LoadedSae) -> Result<Read> {
     Ok(read)
 }
 
+/// Checks that probes can be applied.
+///
+/// # Errors
+/// As [`apply`], but for the pass.
+pub(crate) fn check(sae: &LoadedSae, probes: &[PathBuf]) -> Result<()> {
+    probes.iter().try_for_each(|path| read(path, sae).map(drop))
+}
+
 /// A column with the scores of each probe. Its samples are not those that the probes were fitted to.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ mod report;
 pub use crate::error::ProbeError;
 pub use conflicts::Conflicts;
 pub use file::SavedProbe;
-pub(crate) use file::{apply, label_field};
+pub(crate) use file::{apply, check, label_field};
 pub use report::{CategoryReport, ProbeReport, Quality, QualityMeasure, Suspect, WeightedFeature};
 
 use crate::companion::Companion;
@@ -213,6 +213,7 @@ impl ProbeRequest {
             sae: sae.name.clone(),
             sae_blake3: if weights.exists() { sae_core::file::hash(&weights)? } else { String::new() },
             seed: self.seed,
+            pieces: sae.store.paths().any(),
             samples: members.len(),
             examples: targets.len(),
             left_out: input.samples.len() - members.len(),

@@ -34,6 +34,9 @@ pub struct ProbeReport {
     pub sae_blake3: String,
     /// The seed.
     pub seed: u64,
+    /// Whether samples are pieces of rows, which cannot be filtered.
+    #[serde(default)]
+    pub pieces: bool,
     /// Samples that the probe was fitted to.
     pub samples: usize,
     /// Examples: samples, or pairs of samples.

@@ -53,15 +53,21 @@ fn critiques_of_the_change_fit_better_than_critiques_of_something_else() {
     let auc = filters::auc::auc(&right, &wrong).unwrap();
     assert!(auc > 0.85, "{auc}: {right:?} {wrong:?}");
     assert!((0..samples.len()).filter(|n| row(*n) == 0).all(|n| found[n].is_none()));
-    // A later call keeps the column.
-    json(&["score", "--run", &run, "--sae", "a"]);
-    assert_eq!(fits(), found);
+    // Later calls keep the column, or compute it again.
+    for more in [&[][..], &["--feedback", "column"]] {
+        let report = json(&[&["score", "--run", &run, "--sae", "a"], more].concat());
+        let columns = report["columns"].as_array().unwrap();
+        assert_eq!(columns.iter().filter(|column| **column == "feedback_fit").count(), 1, "{report}");
+        assert_eq!(fits(), found);
+    }
 }
 
 #[test]
 fn a_run_without_critiques_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let run = harvest(dir.path(), &["--melt", "response,refinement:column"]);
+    fails(1, &["score", "--run", &run, "--sae", "a", "--feedback", "column", "--dry-run"]);
+    fails(2, &["score", "--run", &run, "--sae", "a", "--explain", "0", "--feedback", "column"]);
     let error = fails(1, &["score", "--run", &run, "--sae", "a", "--feedback", "column"]);
     assert!(
         error.contains("no row has samples whose column is response")

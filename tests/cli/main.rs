@@ -33,6 +33,7 @@ mod rows;
 mod server;
 mod shards;
 mod shared;
+mod sides;
 mod tool;
 mod training;
 mod validate;

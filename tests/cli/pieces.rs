@@ -175,6 +175,8 @@ fn scores_of_sentences_are_those_of_whole_samples() {
     for refused in [
         &["filter", "--run", b, "--by", "l0_paper", "--keep", "50%", "--out", "kept"][..],
         &["score", "--run", a, "--calibrate", b],
+        &["score", "--run", b, "--rejected", a],
+        &["probe", "--run", b, "--name", "p", "--kind", "pair", "--rejected", a],
         &["export", "--run", b, "--to", "html", "--out", "pages"],
     ] {
         let said = fails(1, refused);
