@@ -20,18 +20,46 @@ const TREES: [&str; 2] = ["message_tree_id", "tree_id"];
 /// Columns that name a message in a tree.
 const IDS: [&str; 2] = ["message_id", "id"];
 
-/// Takes a tree of nested replies out of a row: OASST's `prompt` with its `replies`, or the root's columns beside `replies`.
+/// Columns with a text of the row's own, beside which replies are metadata.
+const OWN_TEXTS: [&str; 15] = [
+    "conversations",
+    "messages",
+    "texts",
+    "question",
+    "instruction",
+    "input",
+    "caption",
+    "txt",
+    "answer",
+    "response",
+    "chosen",
+    "rejected",
+    "output",
+    "completion",
+    "task",
+];
+
+/// Columns with the text of a message.
+const TEXTS: [&str; 3] = ["text", "content", "value"];
+
+/// Takes a tree of nested replies out of a row: OASST's `prompt` with its `replies`, or the root's columns beside `replies`, some
+/// of which are messages. Replies in a row with a conversation, a caption or an answer of its own are metadata.
 ///
 /// # Errors
 /// A message is not one, a path is too deep, or two messages have one id.
 pub(super) fn nested(columns: &mut Fields) -> Result<Option<Vec<TreeNode>>, RowError> {
-    let has_replies = |value: &Value| value.get("replies").is_some_and(Value::is_array);
-    let root = if columns.get("prompt").is_some_and(has_replies) {
-        columns.shift_remove("prompt").unwrap_or_default()
-    } else if columns.get("replies").is_some_and(Value::is_array) {
-        Value::Object(std::mem::take(columns))
-    } else {
-        return Ok(None);
+    let has_text = |message: &Fields| fields::first(message, &TEXTS).is_some_and(|(_, text)| text.is_string());
+    let is_message = |value: &Value| value.as_object().is_some_and(has_text);
+    let replies =
+        |value: Option<&Value>| value.and_then(Value::as_array).is_some_and(|list| list.iter().any(is_message));
+    let prompt = fields::get(columns, "prompt");
+    let root = match prompt.and_then(|prompt| prompt.get("replies")) {
+        _ if fields::first(columns, &OWN_TEXTS).is_some() => return Ok(None),
+        Some(Value::Array(_)) if !has_text(columns) => columns.shift_remove("prompt").unwrap_or_default(),
+        None if prompt.is_none() && has_text(columns) && replies(columns.get("replies")) => {
+            Value::Object(std::mem::take(columns))
+        }
+        _ => return Ok(None),
     };
     let mut nodes: Vec<TreeNode> = Vec::new();
     // Messages that are not read yet, each with its parent, the depth of its path, and its number among its siblings.
@@ -57,7 +85,7 @@ pub(super) fn nested(columns: &mut Fields) -> Result<Option<Vec<TreeNode>>, RowE
                 return Err(format!("message {id}: expected a list of replies, found {}", json_type(&other)).into());
             }
         };
-        let text = fields::take_text(&mut message, &["text", "content", "value"])?;
+        let text = fields::take_text(&mut message, &TEXTS)?;
         let text = text.ok_or_else(|| format!("message {id} of the tree has no text"))?;
         let role = speaker(&message, depth)?;
         let turns = vec![Turn::from_text(role, &text)];

@@ -143,6 +143,39 @@ fn a_caption_is_the_answer_to_an_image() {
 }
 
 #[test]
+fn a_column_of_replies_that_are_no_messages_is_metadata() {
+    let turns = json!([{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]);
+    let message = json!({"text": "nice"});
+    for replies in [json!([]), json!(["nice"]), json!([{"votes": 3}]), json!(7)] {
+        for row in [
+            json!({"image": "a.png", "caption": "a cat", "replies": replies}),
+            json!({"image": "a.png", "text": "a cat", "replies": replies}),
+            json!({"image": "a.png", "conversations": turns, "replies": replies}),
+            json!({"question": "q", "answer": "a", "replies": replies}),
+        ] {
+            let read = record(row.clone()).unwrap();
+            assert!(read.tree.is_empty() && read.meta["replies"] == replies && read.turns.len() == 2, "{row}");
+        }
+    }
+    // Messages below a row that has a conversation, a caption or an answer of its own.
+    for row in [
+        json!({"image": "a.png", "caption": "a cat", "replies": [message]}),
+        json!({"conversations": turns, "replies": [message]}),
+        json!({"prompt": "q", "response": "a", "replies": [message]}),
+    ] {
+        let read = record(row.clone()).unwrap();
+        assert!(read.tree.is_empty() && read.meta["replies"] == json!([message]), "{row}");
+    }
+    for row in [
+        json!({"image": "a.png", "text": "a cat", "replies": ["spam", message]}),
+        json!({"prompt": {"text": "a cat", "replies": [message]}}),
+        json!({"prompt": {"text": "a cat", "replies": []}}),
+    ] {
+        assert!(!record(row.clone()).is_ok_and(|read| read.tree.is_empty()), "{row}");
+    }
+}
+
+#[test]
 fn rows_that_cannot_be_used_carry_a_reason() {
     let reason = |row| record(row).unwrap_err().cause;
     assert!(reason(json!({"image": null, "text": "a cat: <image>"})).contains("has no image"));
