@@ -58,8 +58,8 @@ fn a_change_that_skips_special_positions_reaches_generated_tokens() {
     let checkpoint = Checkpoint::open(&repository().join("assets/demo-mllm")).unwrap();
     let model = checkpoint.load(None, &HOST).unwrap();
     let (mut input, mut text, prompt) = (checkpoint.input(&prepared), String::new(), prepared.tokens.len());
-    let mut kept = changes.lock().unwrap().drain(..).collect::<Vec<_>>().into_iter();
-    while let Some(positions) = kept.next() {
+    let kept = changes.lock().unwrap().drain(..).collect::<Vec<_>>();
+    for positions in kept {
         assert_eq!(positions, if input.ids.len() == prompt { 0..prompt } else { input.ids.len() - 1..input.ids.len() });
         let mut hidden = model.hidden(&[&input], &[4]).unwrap();
         change(0, hidden.rows_mut(0, 0)).unwrap();
