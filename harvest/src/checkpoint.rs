@@ -4,6 +4,7 @@
 use crate::action::ActionStatistics;
 use crate::data::lerobot;
 use crate::data::{Action, ImageFile, Record, Row, RowError, Turn, TurnPart, Video};
+use crate::identity::{hex, sample_id};
 use crate::model::config::{ImageTokens, VideoTiming};
 use crate::model::{Compute, Input, Model, ModelConfig, Moment, Weights, check_input};
 use crate::pixels::{Frame, ImageProcessor, VideoProcessor};
@@ -123,7 +124,26 @@ pub(crate) struct MediaFiles<'r> {
     pub is_video: bool,
 }
 
+/// What of the images or of the video of a row a text shows.
+pub(crate) struct Shown<'m> {
+    frames: Vec<&'m Frame>,
+    patches: Option<&'m [FramePatch]>,
+}
+
 impl MediaFiles<'_> {
+    /// All of them.
+    pub fn all(&self) -> Shown<'_> {
+        Shown { frames: self.frames.iter().collect(), patches: self.patches.as_deref() }
+    }
+
+    /// The images with these numbers, or the video.
+    pub fn only(&self, images: &[usize]) -> Shown<'_> {
+        if self.is_video {
+            return self.all();
+        }
+        Shown { frames: images.iter().filter_map(|image| self.frames.get(*image)).collect(), patches: None }
+    }
+
     /// The images of a row, or the frames of its video, as they are stored.
     pub fn refs(&self, record: &Record) -> Vec<ImageRef> {
         // All frames of a video have one size.
@@ -337,8 +357,8 @@ impl Checkpoint {
             return Err("the text is empty".into());
         }
         let media = self.media(record)?;
-        let tokens = self.tokens(&prompt, &media, action)?;
-        let id = sample_id(&record.turns, record, &media.files);
+        let tokens = self.tokens(&prompt, &media.all(), action)?;
+        let id = sample_id(record, &media.files);
         let meta = meta(record, answers);
         let sample = Sample { id, key: key.to_owned(), text, images: media.refs(record), source, meta, piece: None };
         let MediaFiles { files, frames, is_video, .. } = media;
@@ -362,10 +382,10 @@ impl Checkpoint {
     }
 
     /// The tokens of a text with its images or its video, followed by those of an action.
-    pub(crate) fn tokens(&self, prompt: &Text, media: &MediaFiles, action: Vec<u32>) -> Result<Vec<Token>, RowError> {
-        let MediaFiles { frames, patches, .. } = media;
+    pub(crate) fn tokens(&self, prompt: &Text, media: &Shown, action: Vec<u32>) -> Result<Vec<Token>, RowError> {
+        let Shown { frames, patches } = media;
         let positions: Vec<usize> = frames.iter().map(|frame| frame.positions.len()).collect();
-        let media = patches.as_deref().map_or(Media::Images(&positions), Media::Video);
+        let media = patches.map_or(Media::Images(&positions), Media::Video);
         let mut tokens = self.prompter.tokens(prompt, media)?;
         let start = tokens.len() as u32;
         tokens.extend(action.into_iter().zip(start..).map(|(id, position)| Token {
@@ -459,7 +479,7 @@ fn ask_for_action(turns: &mut [Turn]) {
 
 /// The turns that the model reads, and whether the beginning of an answer follows them.
 pub(crate) fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_, [Turn]>, bool), RowError> {
-    if !record.tree.is_empty() {
+    if !record.tree.nodes.is_empty() {
         let hint = Hint::set(Setting::Pieces, "tree");
         return Err(RowError::from("the row is a tree of replies").with_hint(hint));
     }
@@ -501,38 +521,6 @@ fn meta(record: &Record, answers: Answers) -> Value {
     meta
 }
 
-/// The identity of a row's content, independent of the file format and of the answers that are used. It is the
-/// hexadecimal SHA-256 over the text of every turn, then the chosen and the rejected answer of a preference row, then
-/// every image file, the frames per second of a video (f64, little-endian), if the row states them, and the action (its ids as
-/// u32 or its numbers as f32, little-endian), if there is one, each as its length (u64, little-endian) followed by its bytes.
-pub(crate) fn sample_id(turns: &[Turn], record: &Record, files: &[Cow<'_, [u8]>]) -> String {
-    let mut hash = Sha256::new();
-    let mut add = |bytes: &[u8]| {
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    turns.iter().for_each(|turn| add(turn.text().as_bytes()));
-    if let Some(pair) = &record.pair {
-        add(pair.chosen.as_bytes());
-        add(pair.rejected.as_bytes());
-    }
-    files.iter().for_each(|file| add(file));
-    if let Some(fps) = record.video.and_then(|video| video.fps) {
-        add(&fps.to_le_bytes());
-    }
-    match &record.action {
-        Some(Action::Ids(ids)) => add(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>()),
-        Some(Action::Values(values)) => add(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()),
-        None => {}
-    }
-    hex(hash.finalize())
-}
-
-/// Bytes as lowercase hexadecimal digits.
-pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
-    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -545,7 +533,8 @@ mod tests {
             turns: vec![question],
             pair,
             about_answers: Default::default(),
-            tree: Vec::new(),
+            unattributed: false,
+            tree: Default::default(),
             verbatim: None,
             action: None,
             images: Vec::new(),
@@ -577,16 +566,5 @@ mod tests {
         assert_eq!(meta(&pair, Answers::All), json!({"id": 7, "answer": {"rate": 2}}));
         assert_eq!(meta(&pair, Answers::Rejected), json!({"id": 7, "answer": {"rate": 3}}));
         assert_eq!(meta(&pair, Answers::None), json!({"id": 7}));
-    }
-
-    #[test]
-    fn the_id_is_the_documented_hash() {
-        let mut bytes = Vec::new();
-        for part in [&b"q"[..], b"yes", b"no", b"image"] {
-            bytes.extend((part.len() as u64).to_le_bytes());
-            bytes.extend(part);
-        }
-        let pair = record(Some(AnswerPair { chosen: "yes".into(), rejected: "no".into() }));
-        assert_eq!(sample_id(&pair.turns, &pair, &[Cow::Borrowed(b"image")]), hex(Sha256::digest(&bytes)));
     }
 }

@@ -88,6 +88,24 @@ pub enum Error {
     /// A plan names a shard of trees.
     #[error("the rows of a tree may be in several shards: expected no shard with the pieces of trees")]
     ShardedTree,
+    /// A plan corrupts trees.
+    #[error("{kind} changes the answers or images of whole rows: expected no corruption with the pieces of trees")]
+    CorruptedTree {
+        /// The kind of the corruption.
+        kind: &'static str,
+    },
+    /// The rows of trees are too large to be held in memory.
+    #[error(
+        "the first {rows} rows are larger than {} GiB: rows of trees are held in memory, because a parent may come after its \
+         children",
+        .limit >> 30
+    )]
+    LargeTrees {
+        /// Rows that were read before.
+        rows: u64,
+        /// Bytes that may be held.
+        limit: u64,
+    },
     /// Something that reads whole samples was given a plan that divides rows into pieces.
     #[error("{what} reads whole samples, and the plan divides rows into pieces")]
     PiecesUnread {
@@ -225,6 +243,9 @@ impl Error {
             Self::Hinted { hint, .. } => Some(hint.clone()),
             Self::NoHomeFolder => Some("set HF_HOME to a folder".into()),
             Self::PiecesExclude { setting, .. } => Some(Hint::Unset(*setting)),
+            Self::LargeTrees { .. } => {
+                Some("divide the data into files of whole trees, and capture each into a run".into())
+            }
             Self::ShardedTree => {
                 Some("capture all trees in one run, or divide the data into files of whole trees".into())
             }

@@ -1,6 +1,7 @@
 //! Hashes of files, which say whether a checkpoint or a data set is the same as before. Reads the ends of large files alone.
 
-use crate::checkpoint::{Checkpoint, hex};
+use crate::checkpoint::Checkpoint;
+use crate::identity::hex;
 use crate::model::Weights;
 use crate::{Error, Result, precedence};
 use sha2::{Digest, Sha256};

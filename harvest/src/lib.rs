@@ -61,6 +61,7 @@ mod error;
 mod fields;
 mod fingerprint;
 pub mod hub;
+mod identity;
 mod import;
 mod ipc;
 mod jinja;

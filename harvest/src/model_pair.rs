@@ -31,9 +31,10 @@ impl<'a> ModelPair<'a> {
     /// one layer; its settings for storing are ignored.
     ///
     /// # Errors
-    /// The plan does not fit the checkpoints, the models have other widths or vocabularies, or files cannot be read.
+    /// The plan divides rows into pieces or does not fit the checkpoints, the models have other widths or vocabularies, or files cannot be read.
     pub fn open(first: &Path, plan: &'a Plan) -> Result<Self> {
         let layer = plan.layer()?;
+        plan.check_whole("a prediction of tokens")?;
         let checkpoints = (Checkpoint::open(first)?, plan.checkpoint()?);
         let sizes = |checkpoint: &Checkpoint| {
             let text = &checkpoint.config().text;

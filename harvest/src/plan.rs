@@ -165,13 +165,18 @@ impl Plan {
     ///
     /// # Errors
     /// The plan divides rows into pieces and names answers, melted columns, texts without a template, or blank images; or it
-    /// names a shard, and the pieces are those of trees.
+    /// names a shard or corruptions, and the pieces are those of trees.
     pub(crate) fn check_pieces(&self) -> Result<()> {
         if self.pieces.is_none() {
             return Ok(());
         }
-        if self.pieces == Some(Pieces::Tree) && self.shard.is_some() {
-            return Err(Error::ShardedTree);
+        if self.pieces == Some(Pieces::Tree) {
+            if self.shard.is_some() {
+                return Err(Error::ShardedTree);
+            }
+            if let Some(corruption) = self.corruptions.first() {
+                return Err(Error::CorruptedTree { kind: corruption.kind.name() });
+            }
         }
         let excluded = [
             (self.melt.is_some(), Setting::Melt, "every melted column is a sample of its own"),

@@ -2,9 +2,10 @@
 //! model.
 
 use crate::capture::{CHUNK_ROWS, CONCURRENT_BATCHES};
+use crate::data::{MOST_BYTES, Source};
 use crate::model::config::{BlockConfig, Tiling};
 use crate::model::{Model, ModelConfig, Size, Weights, check_layers};
-use crate::{ComputeDtype, Plan, Result};
+use crate::{ComputeDtype, Pieces, Plan, Result, pieces};
 use sae_core::store::StoreDtype;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -50,7 +51,7 @@ pub struct Memory {
     /// The activations of two parts, one of which is being filled while the other one is written, and the copies of a layer that
     /// is being written.
     pub part: u64,
-    /// Tokens of these parts; tokens and images of the samples that are being prepared or wait.
+    /// Tokens of these parts; tokens and images of the samples that are being prepared or wait; all rows, if they form trees.
     pub samples: u64,
     /// Working memory of the batches in the model; the input of the next batch, and hidden states that wait.
     pub batch: u64,
@@ -84,11 +85,30 @@ impl Plan {
             rows: (shard.end - shard.start).saturating_mul(samples),
             first_row: shard.start.saturating_mul(samples),
             notes: self.notes.take(),
-            memory: self.memory(config)?,
+            memory: self.memory(config, self.held(&source))?,
         })
     }
 
-    fn memory(&self, config: &ModelConfig) -> Result<Memory> {
+    /// The most positions of a row.
+    fn longest_row(&self, context: u64) -> u64 {
+        match self.pieces {
+            None | Some(Pieces::Sentences) => context,
+            Some(Pieces::Answers) => context.saturating_mul(2),
+            Some(Pieces::Tree) => pieces::most_positions(usize::try_from(context).unwrap_or(usize::MAX)) as u64,
+        }
+    }
+
+    /// The bytes of rows that are held until all are read: those of trees.
+    fn held(&self, source: &Source) -> u64 {
+        if self.pieces != Some(Pieces::Tree) {
+            return 0;
+        }
+        let size = |file: &PathBuf| file.metadata().map_or(0, |meta| meta.len());
+        let files = source.files.iter().map(size).fold(0, u64::saturating_add);
+        files.saturating_mul(EXPANSION).min(MOST_BYTES)
+    }
+
+    fn memory(&self, config: &ModelConfig, held: u64) -> Result<Memory> {
         let last = self.layers.iter().copied().max().unwrap_or(0);
         let Size { numbers, stored: mapped } = Model::size(config, &Weights::open(&self.model)?, Some(last));
         let width = match self.dtype {
@@ -101,9 +121,10 @@ impl Plan {
         };
         let [d, layers, context] = [config.text.hidden_size, self.layers.len(), config.text.context].map(|n| n as u64);
         let (part_rows, batch) = (self.part_rows as u64, self.batch_tokens as u64);
-        // A part is closed by the sample that fills it. One is filled while another one is written. While a shard is
+        // A part is closed by the row that fills it. One is filled while another one is written. While a shard is
         // written, its encoded copy and its file are in memory.
-        let rows = part_rows.saturating_add(context);
+        let longest = self.longest_row(context);
+        let rows = part_rows.saturating_add(longest);
         let part = rows.saturating_mul(d * (PARTS * 4 * layers + 2 * stored));
         // Pixels that one position shows (of a video those of several frames), and rows of the tower's output that are
         // merged into one position.
@@ -119,7 +140,7 @@ impl Plan {
         // once.
         let chunk = rows.min((CHUNK_ROWS as u64).saturating_mul(context));
         let images = CHUNKS * chunk.saturating_mul(TOKEN + 3 * pixels);
-        let samples = (PARTS * rows.saturating_mul(TOKEN)).saturating_add(images);
+        let samples = (PARTS * rows.saturating_mul(TOKEN)).saturating_add(images).saturating_add(held);
         // Numbers per row that a block holds at once. The tower is finished before the decoder begins, so the larger
         // one counts.
         let block = |block: &BlockConfig| {
@@ -135,7 +156,10 @@ impl Plan {
         // the input of one batch is ready.
         let devices = self.devices()?.len() as u64;
         let in_model = devices * CONCURRENT_BATCHES as u64 * (decoder.max(tower) + layers * d);
-        let batch = batch.saturating_mul(4 * (in_model + 3 * pixels));
+        // The pieces of a row stay together, also if they have more positions than a batch.
+        let beyond = self.pieces.map_or(0, |_| longest.saturating_sub(batch));
+        let beyond = beyond.saturating_mul(4 * devices * CONCURRENT_BATCHES as u64 * (3 * layers * d + kept));
+        let batch = batch.saturating_mul(4 * (in_model + 3 * pixels)).saturating_add(beyond);
         let weights = numbers.saturating_mul(devices * width);
         let total = [part, samples, batch, PROGRAM].into_iter().fold(weights, u64::saturating_add);
         Ok(Memory { weights, mapped, part, samples, batch, total })
@@ -148,5 +172,7 @@ const PARTS: u64 = 2;
 const CHUNKS: u64 = 3;
 /// Bytes of the program itself, with its threads, tokenizer and tables.
 const PROGRAM: u64 = 128 << 20;
+/// How much larger rows are in memory than in their files, at most.
+const EXPANSION: u64 = 4;
 /// Bytes of a token with its text.
 const TOKEN: u64 = 128;

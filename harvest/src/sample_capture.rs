@@ -22,13 +22,14 @@ pub struct CapturedSample<'a> {
 /// plan has to name exactly one layer; its settings for storing are ignored. Holds one chunk of rows in memory.
 ///
 /// # Errors
-/// The plan does not fit the checkpoint, a file cannot be read, the device failed, or `visit` returned an error. A row
+/// The plan does not fit the checkpoint or divides rows into pieces, a file cannot be read, the device failed, or `visit` returned an error. A row
 /// that cannot be used stops nothing; such rows are counted in the returned list.
 pub fn for_each_sample<E: From<Error>>(
     plan: &Plan,
     visit: &mut dyn FnMut(&CapturedSample, u64) -> Result<(), E>,
 ) -> Result<SkipList, E> {
     let layer = plan.layer()?;
+    plan.check_whole("a visit of samples")?;
     let checkpoint = plan.checkpoint()?;
     check_layers(checkpoint.config(), &[layer])?;
     let source = plan.source()?;

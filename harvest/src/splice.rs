@@ -27,9 +27,10 @@ impl<'a> SpliceRunner<'a> {
     /// Loads the whole model. The plan has to name exactly one layer; its settings for storing are ignored.
     ///
     /// # Errors
-    /// The plan does not fit the checkpoint, or the checkpoint or the data cannot be read.
+    /// The plan divides rows into pieces or does not fit the checkpoint, or the checkpoint or the data cannot be read.
     pub fn open(plan: &'a Plan) -> Result<Self> {
         let layer = plan.layer()?;
+        plan.check_whole("a prediction of tokens")?;
         let checkpoint = plan.checkpoint()?;
         check_layers(checkpoint.config(), &[layer])?;
         let source = plan.source()?;

@@ -5,6 +5,7 @@ use crate::cli::hint;
 use crate::cli::terminal::{columns, count, counted, table};
 use anyhow::Result;
 use clap::Args;
+use harvest::data::TreeCounts;
 use sae_core::autoencoder::formats::{Range, Summary};
 use sae_core::store::brief;
 use sae_workbench::info::{ActivationsInfo, AutoencodersInfo, Column, DataInfo, DataSetsInfo, RunInfo, SaeInfo};
@@ -169,6 +170,7 @@ fn data_set(set: &DataInfo) -> String {
     let faults = [("with a missing image", set.missing_images), ("repeating another row", set.repeated)];
     lines.extend(faults.iter().filter(|(_, rows)| *rows > 0).map(|(what, rows)| vec![what.to_string(), count(*rows)]));
     text += &format!("\n{}", table(&lines));
+    text += &set.trees.as_ref().map(trees).unwrap_or_default();
     if !set.skipped.is_empty() {
         text += "skipped\n";
     }
@@ -185,6 +187,20 @@ fn data_set(set: &DataInfo) -> String {
     }
     set.notes.iter().for_each(|note| text += &format!("note: {note}\n"));
     text
+}
+
+/// The trees that rows form, and how they are captured.
+fn trees(found: &TreeCounts) -> String {
+    let mut text = format!(
+        "{} of {}, with at most {} on a path",
+        counted(found.trees, "tree"),
+        counted(found.messages, "message"),
+        count(found.depth)
+    );
+    if found.unattached > 0 {
+        text += &format!("; {} whose parent is missing or cannot be used", counted(found.unattached, "message"));
+    }
+    text + "\n  hint: `sae harvest --pieces tree` captures what paths have in common once\n"
 }
 
 fn column(column: &Column) -> Vec<String> {

@@ -4,7 +4,7 @@
 use crate::control::{Control, Stage};
 use crate::{Error, Result};
 use filters::select::number;
-use harvest::data::{ImageFile, Mapping, Record, Row, Source};
+use harvest::data::{ImageFile, Mapping, Record, Row, Source, TreeCounter, TreeCounts};
 use sae_core::store::conversation::TurnPart;
 use sae_core::store::sample::Role;
 use sae_core::store::{SkipList, Skipped};
@@ -46,6 +46,8 @@ pub struct DataInfo {
     pub missing_images: u64,
     /// Usable rows that repeat an earlier one in every text and image.
     pub repeated: u64,
+    /// The trees of messages that rows form, if there are any: nested replies, or rows that name their parents.
+    pub trees: Option<TreeCounts>,
     /// Columns besides the conversation.
     pub columns: Vec<Column>,
     /// What else people should know.
@@ -151,6 +153,7 @@ struct Reading {
     contents: BTreeMap<&'static str, u64>,
     skipped: SkipList,
     missing_images: u64,
+    trees: TreeCounter,
     columns: BTreeMap<String, ColumnValues>,
     identities: Identities,
 }
@@ -164,6 +167,7 @@ impl Reading {
     fn add(&mut self, row: Row) {
         self.read += 1;
         self.identities.own_keys &= row.has_own_key;
+        self.trees.add(&row);
         let record = match row.record {
             Ok(record) => record,
             Err(error) => {
@@ -214,6 +218,7 @@ impl Reading {
             skipped: self.skipped.kinds().into_iter().map(skipped).collect(),
             missing_images: self.missing_images,
             repeated,
+            trees: self.trees.finish(),
             columns: self.columns.into_iter().map(|(name, values)| values.finish(name)).collect(),
             notes,
         };
@@ -222,7 +227,7 @@ impl Reading {
 }
 
 /// What rows can have, in the order in which it is listed.
-const CONTENTS: [&str; 8] = [
+const CONTENTS: [&str; 9] = [
     "an image",
     "several images",
     "a video",
@@ -231,12 +236,14 @@ const CONTENTS: [&str; 8] = [
     "several questions",
     "an action",
     "text without an answer",
+    "a tree of replies",
 ];
 
 fn contents(record: &Record) -> Vec<&'static str> {
     let answered = record.turns.iter().any(|turn| turn.role == Role::Assistant);
     let questions = record.turns.iter().filter(|turn| turn.role == Role::User).count();
     let (images, video) = (record.images.len(), record.video.is_some());
+    let is_tree = !record.tree.nodes.is_empty();
     let present = [
         !video && images == 1,
         !video && images > 1,
@@ -245,7 +252,8 @@ fn contents(record: &Record) -> Vec<&'static str> {
         record.pair.is_some(),
         questions > 1,
         record.action.is_some(),
-        !answered && record.pair.is_none() && record.action.is_none(),
+        !answered && record.pair.is_none() && record.action.is_none() && !is_tree,
+        is_tree,
     ];
     CONTENTS.into_iter().zip(present).filter_map(|(what, present)| present.then_some(what)).collect()
 }

@@ -112,3 +112,41 @@ fn what_is_no_data_set_is_refused_beside_data_sets() {
     fs::write(half.join("rows.jsonl"), "{\"text\": \"a\"}\n").unwrap();
     assert!(fails(1, &["info", half.to_str().unwrap()]).contains("no autoencoder was found here"));
 }
+
+#[test]
+fn trees_of_messages_are_recognized() {
+    let dir = tempfile::tempdir().unwrap();
+    let flat = |id: u32, parent: Value| value!({"id": id, "parent_id": parent, "text": format!("message {id}")});
+    let reply = value!({"text": "a", "replies": [{"text": "b"}]});
+    for (name, all, trees, usable) in [
+        (
+            "flat",
+            vec![
+                flat(0, Value::Null),
+                flat(1, value!(0.0)),
+                flat(2, value!(1)),
+                flat(3, value!(0)),
+                flat(4, value!(9)),
+            ],
+            value!({"trees": 1, "nested": 0, "messages": 4, "depth": 3, "unattached": 1}),
+            "1 tree of 4 messages, with at most 3 on a path; 1 message whose parent is missing",
+        ),
+        (
+            "nested",
+            vec![value!({"prompt": {"text": "q", "replies": [reply]}}), value!({"text": "q", "replies": [reply]})],
+            value!({"trees": 2, "nested": 2, "messages": 6, "depth": 3, "unattached": 0}),
+            "2 trees of 6 messages, with at most 3 on a path",
+        ),
+    ] {
+        let file = dir.path().join(format!("{name}.jsonl"));
+        fs::write(&file, rows(&all)).unwrap();
+        let path = file.to_str().unwrap();
+        assert_eq!(json(&["info", path])["sets"][0]["trees"], trees, "{name}");
+        let text = String::from_utf8(sae().args(["info", path]).output().unwrap().stdout).unwrap();
+        assert!(text.contains(usable) && text.contains("hint: `sae harvest --pieces tree`"), "{text}");
+    }
+    // A column of that name that names no row.
+    let file = dir.path().join("other.jsonl");
+    fs::write(&file, rows(&[value!({"text": "a", "parent": "animals"}), value!({"text": "b", "replies": 7})])).unwrap();
+    assert_eq!(json(&["info", file.to_str().unwrap()])["sets"][0]["trees"], Value::Null);
+}

@@ -36,6 +36,7 @@ mod shared;
 mod sides;
 mod tool;
 mod training;
+mod trees;
 mod validate;
 mod videos;
 mod whole_way;

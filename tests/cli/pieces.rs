@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn harvest(dir: &Path, data: &Path, name: &str, more: &[&str]) -> (Value, PathBuf) {
+pub(crate) fn harvest(dir: &Path, data: &Path, name: &str, more: &[&str]) -> (Value, PathBuf) {
     let run = dir.join(name);
     let [model, data, path] = [&tiny_model(), data, &run].map(|path| path.to_str().unwrap().to_owned());
     let arguments = ["harvest", "--layers", "0,1", "--model", &model, "--data", &data, "--run", &path];
@@ -22,7 +22,7 @@ fn harvest(dir: &Path, data: &Path, name: &str, more: &[&str]) -> (Value, PathBu
 }
 
 /// Images with a question and two answers, of which the first words are the same.
-fn preferences(dir: &Path, rows: usize) -> PathBuf {
+pub(crate) fn preferences(dir: &Path, rows: usize) -> PathBuf {
     data_set(dir, 6);
     let image = |n: usize| ["wide", "tall", "square"][n % 3];
     let row = |n: usize| {
@@ -36,19 +36,19 @@ fn preferences(dir: &Path, rows: usize) -> PathBuf {
     path
 }
 
-fn samples(run: &Path) -> Vec<Sample> {
+pub(crate) fn samples(run: &Path) -> Vec<Sample> {
     load_samples(&Run::open(run).unwrap()).unwrap()
 }
 
-fn piece(sample: &Sample) -> &Piece {
+pub(crate) fn piece(sample: &Sample) -> &Piece {
     sample.piece.as_ref().unwrap()
 }
 
 /// A token and the bits of the hidden states at its position.
-type Position = (u32, String, Vec<u32>);
+pub(crate) type Position = (u32, String, Vec<u32>);
 
 /// The positions of every sample of a run.
-fn positions(run: &Path, hook: &str) -> Vec<Vec<Position>> {
+pub(crate) fn positions(run: &Path, hook: &str) -> Vec<Vec<Position>> {
     let store = Store::open_with_pieces(&Run::open(run).unwrap(), hook).unwrap();
     let mut found = vec![Vec::new(); store.manifest().samples as usize];
     for (number, part) in store.parts().unwrap().into_iter().enumerate() {
@@ -67,7 +67,7 @@ fn positions(run: &Path, hook: &str) -> Vec<Vec<Position>> {
 }
 
 /// The positions along the path to every piece that no other continues, by key and branch.
-fn paths(run: &Path, hook: &str) -> BTreeMap<(String, String), Vec<Position>> {
+pub(crate) fn paths(run: &Path, hook: &str) -> BTreeMap<(String, String), Vec<Position>> {
     let (samples, own) = (samples(run), positions(run, hook));
     let mut whole: Vec<Vec<Position>> = Vec::new();
     for (sample, own) in samples.iter().zip(own) {
@@ -107,6 +107,49 @@ fn the_states_of_both_answers_are_those_of_whole_samples() {
     assert_eq!(found[5].piece, Some(Piece { parent: Some(3), branch: "rejected".into() }));
     assert_eq!((found[3].text.as_str(), found[5].text.as_str()), ("What is this?", "A square is round is round"));
     assert_eq!(found.iter().map(|sample| sample.images.len()).collect::<Vec<_>>(), vec![1; 27]);
+}
+
+#[test]
+fn the_id_of_a_piece_is_that_of_its_whole_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let pairs = preferences(dir.path(), 6);
+    let (_, answers) = harvest(dir.path(), &pairs, "answers", &["--pieces", "answers"]);
+    let (_, sentences) = harvest(dir.path(), &pairs, "sentences", &["--pieces", "sentences"]);
+    // The same conversations, each as a row of its own.
+    let rows = fs::read_to_string(&pairs).unwrap();
+    let single = dir.path().join("single.jsonl");
+    let answered = |line: &str| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        ["chosen", "rejected"].map(
+            |name| json!({"id": row["id"], "image": row["image"], "question": row["question"], "answer": row[name]}),
+        )
+    };
+    write(&single, rows.lines().flat_map(answered));
+    let (_, whole) = harvest(dir.path(), &single, "single", &[]);
+    let ids = |run: &Path, branches: &[&str]| {
+        let found = samples(run).into_iter().filter(|sample| {
+            branches.is_empty() || sample.piece.as_ref().is_some_and(|piece| branches.contains(&piece.branch.as_str()))
+        });
+        found.map(|sample| sample.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&answers, &["chosen", "rejected"]), ids(&whole, &[]));
+    assert_eq!(ids(&answers, &["prompt"]), ids(&sentences, &["prompt"]));
+    let all = samples(&sentences);
+    let last = all.iter().enumerate().filter(|(n, _)| all.get(n + 1).is_none_or(|next| piece(next).parent.is_none()));
+    assert_eq!(last.map(|(_, sample)| sample.id.clone()).collect::<Vec<_>>(), ids(&answers, &["chosen"]));
+    // Every piece of a row has an id of its own.
+    let row: Vec<String> = samples(&answers).into_iter().take(3).map(|sample| sample.id).collect();
+    assert!(row[0] != row[1] && row[1] != row[2] && row[0] != row[2]);
+}
+
+#[test]
+fn a_limit_counts_rows_and_not_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = preferences(dir.path(), 5);
+    let (_, all) = harvest(dir.path(), &data, "all", &["--pieces", "answers"]);
+    let (report, run) = harvest(dir.path(), &data, "limited", &["--pieces", "answers", "--limit", "2"]);
+    assert_eq!((&report["source_rows"], &report["samples"]), (&json!(2), &json!(6)));
+    assert_eq!(samples(&run), samples(&all)[..6]);
 }
 
 #[test]
@@ -222,7 +265,7 @@ fn binary_tree(depth: u32) -> Vec<(String, Option<String>, String)> {
     messages
 }
 
-fn write(path: &Path, rows: impl Iterator<Item = Value>) {
+pub(crate) fn write(path: &Path, rows: impl Iterator<Item = Value>) {
     fs::write(path, rows.map(|row| format!("{row}\n")).collect::<String>()).unwrap();
 }
 
@@ -321,8 +364,11 @@ fn rows_that_form_no_tree_are_listed_by_their_ids() {
     write(&data, rows.into_iter());
     let (report, run) = harvest(dir.path(), &data, "run", &["--pieces", "tree"]);
     let skipped = sae_core::store::read_skipped(&Run::open(&run).unwrap()).unwrap();
-    let skipped: BTreeMap<String, String> =
-        skipped.map(|skipped| skipped.unwrap()).map(|skipped| (skipped.key, skipped.reason)).collect();
+    let skipped: Vec<_> = skipped.map(|skipped| skipped.unwrap()).collect();
+    let numbers: Vec<(u64, &str)> = skipped.iter().map(|skipped| (skipped.row, skipped.key.as_str())).collect();
+    let expected = [(2, "orphan"), (3, "one"), (4, "two"), (5, "second root"), (6, "answer"), (71, "d64"), (72, "d65")];
+    assert_eq!(numbers, expected);
+    let skipped: BTreeMap<String, String> = skipped.into_iter().map(|skipped| (skipped.key, skipped.reason)).collect();
     let reason = |key: &str| skipped.get(key).map_or("", String::as_str);
     assert!(reason("orphan").contains("nobody is not among the rows"), "{skipped:?}");
     assert!(reason("one").contains("cycle") && reason("two").contains("cycle"), "{skipped:?}");

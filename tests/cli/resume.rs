@@ -22,15 +22,45 @@ fn harvest_on(devices: &str, dir: &Path, run: &str) -> Command {
 fn a_killed_harvest_goes_on_with_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     data_set(dir.path(), ROWS);
-    assert!(harvest(dir.path(), "whole").output().unwrap().status.success());
-    let expected = files(&dir.path().join("whole"));
+    goes_on_with_the_same_bytes(dir.path(), &[]);
+}
+
+#[test]
+fn a_killed_harvest_of_pieces_goes_on_with_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    data_set(dir.path(), ROWS);
+    goes_on_with_the_same_bytes(dir.path(), &["--pieces", "sentences"]);
+    // Trees of four messages, with children before their parents and an orphan between them.
+    let message = |n: usize| match n % 5 {
+        0 => format!(r#"{{"id": {n}, "text": "A square. A square.", "parent_id": {}.0}}"#, n + 1),
+        1 => format!(r#"{{"id": {n}, "text": "What is this?", "image": "images/wide.png", "parent_id": null}}"#),
+        2 => format!(r#"{{"id": {n}, "text": "A square. A circle.", "parent_id": {}}}"#, n - 1),
+        3 => format!(r#"{{"id": {n}, "text": "And this?", "image": "images/tall.png", "parent_id": {}}}"#, n - 1),
+        _ => format!(r#"{{"id": {n}, "text": "Lost", "parent_id": "nobody"}}"#),
+    };
+    std::fs::write(dir.path().join("data.jsonl"), (0..5 * 60).map(|n| message(n) + "\n").collect::<String>()).unwrap();
+    for run in ["whole", "killed"] {
+        std::fs::remove_dir_all(dir.path().join(run)).unwrap();
+    }
+    goes_on_with_the_same_bytes(dir.path(), &["--pieces", "tree"]);
+}
+
+/// Kills a harvest several times, and compares what the last one finishes with a harvest that ran through.
+fn goes_on_with_the_same_bytes(dir: &Path, more: &[&str]) {
+    let harvest = |run: &str| {
+        let mut command = harvest(dir, run);
+        command.args(more);
+        command
+    };
+    assert!(harvest("whole").output().unwrap().status.success());
+    let expected = files(&dir.join("whole"));
     let shards = expected.keys().filter(|path| path.to_string_lossy().contains("shard-")).count();
     assert!(shards >= 10, "{shards} shards are too few to be interrupted between");
 
     let mut kills = 0;
     for after in [0, 1, 3, 4, 6, 8] {
-        let run = dir.path().join("killed");
-        let mut child = harvest(dir.path(), "killed").spawn().unwrap();
+        let run = dir.join("killed");
+        let mut child = harvest("killed").spawn().unwrap();
         let part = run.join(format!("tokens/part-{after:05}.parquet"));
         let begun = Instant::now();
         while !part.exists() && child.try_wait().unwrap().is_none() {
@@ -42,9 +72,9 @@ fn a_killed_harvest_goes_on_with_the_same_bytes() {
         child.wait().unwrap();
     }
     assert!(kills > 0, "every harvest ended before it could be killed");
-    let output = harvest(dir.path(), "killed").output().unwrap();
+    let output = harvest("killed").output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    let found = files(&dir.path().join("killed"));
+    let found = files(&dir.join("killed"));
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     assert!(found == expected, "after {kills} kills the bytes differ");
 }

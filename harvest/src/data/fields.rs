@@ -49,6 +49,31 @@ pub(super) fn take_text(fields: &mut Fields, names: &[&str]) -> Result<Option<St
     }
 }
 
+/// Bytes of the longest identifier.
+const IDENTIFIER_LIMIT: usize = 1024;
+
+/// What the first of these columns that is not absent says in order to name something: a text, or a whole number. Tables in
+/// which some numbers are missing store all of them as floats, so 3.0 is 3.
+///
+/// # Errors
+/// It is something else, or a text that is too long. The error says what it is.
+pub(super) fn identifier(fields: &Fields, names: &[&str]) -> Result<Option<String>, String> {
+    /// Whole numbers below it are exact as floats.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let Some((name, value)) = first(fields, names) else { return Ok(None) };
+    let found = match value {
+        Value::String(text) if text.len() <= IDENTIFIER_LIMIT => return Ok(Some(text.clone())),
+        Value::String(text) => format!("a text of {} bytes", text.len()),
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            None => return Ok(Some(number.to_string())),
+            Some(whole) if whole.fract() == 0.0 && whole.abs() < EXACT => return Ok(Some((whole as i64).to_string())),
+            Some(_) => number.to_string(),
+        },
+        other => json_type(other).to_owned(),
+    };
+    Err(format!("its {name} is {found}: expected a text of at most {IDENTIFIER_LIMIT} bytes or a whole number"))
+}
+
 /// The error for a column that holds something unexpected.
 pub(super) fn wrong_kind(name: &str, value: &Value, expected: &str) -> String {
     format!("the column {name} holds {}: expected {expected}", json_type(value))
@@ -68,6 +93,18 @@ mod tests {
         }
         for present in [json!(0), json!(false), json!(" "), json!([0]), json!({"a": [null, "b"]})] {
             assert!(!is_absent(&present), "{present}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_name_the_same_as_integers_and_as_floats() {
+        let name = |value: Value| identifier(&Fields::from_iter([("id".to_owned(), value)]), &["other", "id"]);
+        for (value, expected) in [(json!(3), "3"), (json!(3.0), "3"), (json!(-0.0), "0"), (json!("3.5"), "3.5")] {
+            assert_eq!(name(value).unwrap().as_deref(), Some(expected));
+        }
+        assert_eq!((name(json!(null)), name(json!(""))), (Ok(None), Ok(None)));
+        for value in [json!(3.5), json!(1e300), json!(true), json!([1]), json!("x".repeat(2000))] {
+            assert!(name(value).unwrap_err().contains("expected a text of at most"));
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::action::Action;
 use super::image::ImageFile;
+use super::row_error::RowError;
 use sae_core::store::conversation::{AnswerPair, Turn};
 use serde_json::{Map, Value};
 
@@ -20,6 +21,15 @@ impl Video {
     }
 }
 
+/// A tree of messages.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tree {
+    /// Its nodes, depth first.
+    pub nodes: Vec<TreeNode>,
+    /// Messages that cannot be used, each with its id; what replies to them is lost as well.
+    pub lost: Vec<(String, RowError)>,
+}
+
 /// A node of a tree.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TreeNode {
@@ -27,9 +37,11 @@ pub struct TreeNode {
     pub id: String,
     /// The number of the node that it continues, which comes before it; nothing for the root.
     pub parent: Option<usize>,
-    /// What it adds to the conversation.
+    /// What it adds to the conversation. Images are counted over the whole tree.
     pub turns: Vec<Turn>,
-    /// The key and the source of its row, if it is a row of its own.
+    /// Whether its only turn names no speaker: it is the model's after one of the user, and the user's otherwise.
+    pub unattributed: bool,
+    /// The key and the source of its row, if it is not that of the tree.
     pub row: Option<(String, String)>,
     /// What else its row or its message says.
     pub meta: Value,
@@ -52,8 +64,10 @@ pub struct Record {
     pub images: Vec<ImageFile>,
     /// Describes the row's video, if the images are its frames.
     pub video: Option<Video>,
-    /// The nodes of a tree of which the turns are the root's, if the row is one.
-    pub tree: Vec<TreeNode>,
+    /// Whether the text is of nobody in particular: the row has a text or a caption, and no conversation.
+    pub unattributed: bool,
+    /// The tree of which the turns are the root's, and the images those of all nodes; empty if the row is none.
+    pub tree: Tree,
     /// All other columns.
     pub meta: Value,
 }

@@ -4,7 +4,7 @@
 use super::cache::Snapshot;
 use super::client::{Client, Listing, Sibling, hub_error};
 use super::name::RepoName;
-use crate::checkpoint::hex;
+use crate::identity::hex;
 use crate::precedence::{DECISIVE, OTHER_CONFIGS};
 use crate::{Error, Result};
 use sae_core::error::Hint;

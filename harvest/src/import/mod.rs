@@ -13,8 +13,8 @@ mod saelens;
 mod saev;
 mod table;
 
-use crate::checkpoint::hex;
 use crate::fingerprint::fingerprint;
+use crate::identity::hex;
 use crate::{Error, Result};
 use cache::{Cache, Captured};
 pub use request::{CacheFormat, Import};

@@ -5,16 +5,17 @@
 //! A piece that others continue ends where the tokens of one of them first differ from its own, wherever the text is divided: a
 //! token that spans the boundary belongs to what follows. The states of a piece are therefore those of the whole path.
 
+mod cut;
 mod run;
 mod sentences;
 
+pub(crate) use cut::most_positions;
 pub(crate) use run::hidden;
 
-use crate::checkpoint::{Answers, Checkpoint, MediaFiles, Prepared, conversation, sample_id};
+use crate::checkpoint::{Answers, Checkpoint, Prepared, conversation};
 use crate::data::{Record, Row, RowError, Turn, TurnPart};
-use crate::prompt::Text;
 use sae_core::store::Skipped;
-use sae_core::store::sample::{Piece, Role, Sample, Token};
+use sae_core::store::sample::Role;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::str::FromStr;
@@ -71,21 +72,16 @@ impl Checkpoint {
         let prepared = record.and_then(|record| {
             let nodes = nodes(&record, pieces, &key, &source)?;
             let media = self.media(&record)?;
-            let tokens = nodes.iter().map(|node| {
-                let text = Text::Conversation { turns: &node.turns, generate: node.generate };
-                let tokens = self.tokens(&text, &media, Vec::new());
-                tokens.map_err(|error| RowError { cause: format!("{}: {}", node.branch, error.cause), ..error })
-            });
-            let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
-            self.check_rotation(&tokens)?;
-            cut(&record, &media, nodes, &tokens, pieces, &key, &source)
+            let paths = self.paths(&nodes, &media)?;
+            self.check_rotation(paths.longest())?;
+            cut::cut(&record, &media, nodes, &paths, pieces, (&key, &source))
         });
         prepared.map_err(|error| error.skipped(number, &key))
     }
 
     /// Rejects paths whose length changes the rotation of their first keys, so that paths of other lengths cannot share them.
-    fn check_rotation(&self, tokens: &[Vec<Token>]) -> Result<(), RowError> {
-        let (text, longest) = (&self.config().text, tokens.iter().map(Vec::len).max().unwrap_or(0));
+    fn check_rotation(&self, longest: usize) -> Result<(), RowError> {
+        let text = &self.config().text;
         let turns = |length| text.ropes.iter().map(move |rope| rope.frequencies(text.block.head_dim, length));
         if turns(1).eq(turns(longest)) {
             return Ok(());
@@ -160,17 +156,22 @@ fn nodes(record: &Record, pieces: Pieces, key: &str, source: &str) -> Result<Vec
 
 /// The nodes of a tree, each with the turns of its path.
 fn tree_nodes(record: &Record, key: &str, source: &str) -> Vec<Node> {
-    let mut nodes: Vec<Node> = Vec::with_capacity(record.tree.len());
-    for node in &record.tree {
+    let mut nodes: Vec<Node> = Vec::with_capacity(record.tree.nodes.len());
+    for node in &record.tree.nodes {
         let mut turns = node.parent.map(|parent| nodes[parent].turns.clone()).unwrap_or_default();
+        let text = text_of(&node.turns);
+        let answers = turns.last().is_some_and(|turn| turn.role == Role::User);
         turns.extend(node.turns.iter().cloned());
+        if let Some(turn) = turns.last_mut().filter(|_| node.unattributed) {
+            turn.role = if answers { Role::Assistant } else { Role::User };
+        }
         let row = node.row.clone().unwrap_or_else(|| (format!("{key}/{}", node.id), source.to_owned()));
         nodes.push(Node {
             parent: node.parent,
             branch: node.id.clone(),
             generate: turns.last().is_some_and(|turn| turn.role == Role::User),
             turns,
-            text: text_of(&node.turns),
+            text,
             about: Map::new(),
             own: Some((row.0, row.1, node.meta.clone())),
         });
@@ -182,66 +183,5 @@ fn text_of(turns: &[Turn]) -> String {
     turns.iter().map(Turn::text).collect::<Vec<_>>().join("\n")
 }
 
-/// Where each node ends in the tokens of its path: the first nodes where those of a later one differ.
-fn ends(nodes: &[Node], tokens: &[Vec<Token>]) -> Vec<usize> {
-    let mut ends: Vec<usize> = tokens.iter().map(Vec::len).collect();
-    for (node, parent) in nodes.iter().enumerate().rev().filter_map(|(n, node)| Some((n, node.parent?))) {
-        let shared = tokens[node].iter().zip(&tokens[parent]).take_while(|(a, b)| a == b).count();
-        ends[parent] = ends[parent].min(shared).min(ends[node]);
-    }
-    ends
-}
-
-/// Divides the tokens of all paths into those of the pieces.
-fn cut(
-    record: &Record,
-    media: &MediaFiles,
-    nodes: Vec<Node>,
-    tokens: &[Vec<Token>],
-    pieces: Pieces,
-    key: &str,
-    source: &str,
-) -> Result<Vec<Prepared>, RowError> {
-    let ends = ends(&nodes, tokens);
-    let images = media.refs(record);
-    // The number of each node among the pieces. Sentences that end within a token have no piece.
-    let mut numbers: Vec<Option<u32>> = Vec::with_capacity(nodes.len());
-    let (mut prepared, mut shown): (Vec<Prepared>, _) = (Vec::new(), 0);
-    let mut unsaid = String::new();
-    for (n, node) in nodes.into_iter().enumerate() {
-        let start = node.parent.map_or(0, |parent| ends[parent]);
-        if ends[n] == start {
-            if pieces != Pieces::Sentences || node.parent.is_none() {
-                return Err(format!("the piece {} adds no token to the one that it continues", node.branch).into());
-            }
-            unsaid += &node.text;
-            numbers.push(node.parent.and_then(|parent| numbers[parent]));
-            continue;
-        }
-        let own = tokens[n][start..ends[n]].to_vec();
-        // Nodes of one row show the same images, and the first piece has all of them.
-        let shows = own.iter().any(|token| token.image.is_some());
-        let frames = if shows { media.frames.clone() } else { Vec::new() };
-        shown += usize::from(shows);
-        let (key, source, mut meta) =
-            node.own.unwrap_or_else(|| (key.to_owned(), source.to_owned(), record.meta.clone()));
-        if let (Some(meta), false) = (meta.as_object_mut(), node.about.is_empty()) {
-            meta.entry("answer").or_insert_with(|| Value::Object(node.about));
-        }
-        let sample = Sample {
-            id: sample_id(&node.turns, record, &media.files),
-            key,
-            text: std::mem::take(&mut unsaid) + &node.text,
-            images: images.clone(),
-            source,
-            meta,
-            piece: Some(Piece { parent: node.parent.and_then(|parent| numbers[parent]), branch: node.branch }),
-        };
-        numbers.push(Some(prepared.len() as u32));
-        prepared.push(Prepared { sample, tokens: own, frames, is_video: media.is_video });
-    }
-    if shown > 1 {
-        return Err("an image is divided between pieces".into());
-    }
-    Ok(prepared)
-}
+#[cfg(test)]
+mod tests;

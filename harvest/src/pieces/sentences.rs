@@ -4,10 +4,13 @@ use sae_core::store::DEEPEST;
 use unicode_segmentation::UnicodeSegmentation;
 
 /// Abbreviations after which a sentence goes on.
-const ABBREVIATIONS: [&str; 17] = [
-    "e.g.", "i.e.", "etc.", "cf.", "vs.", "Mr.", "Mrs.", "Ms.", "Dr.", "Prof.", "St.", "No.", "Fig.", "fig.", "al.",
+const ABBREVIATIONS: [&str; 16] = [
+    "e.g.", "i.e.", "etc.", "cf.", "vs.", "Mr.", "Mrs.", "Ms.", "Dr.", "Prof.", "St.", "Fig.", "fig.", "al.",
     "approx.", "ca.",
 ];
+
+/// Words that are abbreviations only before a number.
+const BEFORE_NUMBERS: [&str; 4] = ["No.", "no.", "Nos.", "nos."];
 
 /// The end of each sentence in bytes, without the white space that follows it; the last one is the end of the text. A path has a
 /// limited number of pieces: the last sentence has whatever exceeds it.
@@ -20,7 +23,8 @@ pub(super) fn ends(text: &str) -> Vec<usize> {
             continue;
         }
         let last = said.rsplit(|c: char| c.is_whitespace() || "([{\"'".contains(c)).next().unwrap_or(said);
-        if !ABBREVIATIONS.contains(&last) {
+        let before_number = || text[end..].trim_start().starts_with(char::is_numeric);
+        if !ABBREVIATIONS.contains(&last) && !(BEFORE_NUMBERS.contains(&last) && before_number()) {
             ends.push(end);
         }
     }
@@ -44,6 +48,8 @@ mod tests {
         assert_eq!(sentences("A dog. It runs!  Why?\n"), ["A dog.", " It runs!", "  Why?\n"]);
         assert_eq!(sentences("It costs 3.50 euros, e.g. Here. Yes"), ["It costs 3.50 euros, e.g. Here.", " Yes"]);
         assert_eq!(sentences("See Dr. Who (i.e. him). He left."), ["See Dr. Who (i.e. him).", " He left."]);
+        assert_eq!(sentences("The answer is No. It is blue."), ["The answer is No.", " It is blue."]);
+        assert_eq!(sentences("Take No. 5 or (no. 6). No. Go"), ["Take No. 5 or (no. 6).", " No.", " Go"]);
         assert_eq!(sentences("犬がいる。走る。"), ["犬がいる。", "走る。"]);
         assert_eq!(sentences("one"), ["one"]);
     }

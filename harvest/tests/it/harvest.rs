@@ -2,11 +2,14 @@
 
 use crate::bad_input;
 use crate::golden::{Golden, relative_error};
-use harvest::data::Source;
-use harvest::{Answers, CaptureProgress, Checkpoint, Error, Plan, Templating, harvest};
+use harvest::data::{Corruption, CorruptionKind, Source};
+use harvest::{
+    Answers, CaptureProgress, Checkpoint, Error, ModelPair, OnlineActivations, Pieces, Plan, SpliceRunner, Templating,
+    for_each_sample, harvest,
+};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
-use sae_core::store::{Store, load_samples};
+use sae_core::store::{PositionRule, Store, load_samples};
 use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -248,4 +251,45 @@ fn an_invalid_plan_writes_nothing() {
     let plan = Plan { layers: vec![0, 3], ..plan(&model, &dir.path().join("data")) };
     assert!(harvest(&plan, &run, &mut |_| Ok(())).unwrap_err().to_string().contains("no layer 3"));
     assert_eq!(fs::read(run.root().join("run.json")).unwrap(), before);
+}
+
+#[test]
+fn what_reads_whole_samples_refuses_pieces() {
+    let (dir, model) = bad_input::checkpoint();
+    data(&dir.path().join("data"));
+    let one = Plan { layers: vec![1], ..plan(&model, &dir.path().join("data/data.jsonl")) };
+    for pieces in [Pieces::Answers, Pieces::Sentences, Pieces::Tree] {
+        let plan = Plan { pieces: Some(pieces), ..one.clone() };
+        let refused = [
+            for_each_sample::<Error>(&plan, &mut |_, _| panic!("no sample is read")).err(),
+            SpliceRunner::open(&plan).err(),
+            ModelPair::open(&model, &plan).err(),
+            OnlineActivations::open(&plan, PositionRule::default()).err(),
+        ];
+        for error in refused {
+            assert!(matches!(error, Some(Error::PiecesUnread { .. })), "{error:?}");
+        }
+    }
+    // Corruptions change rows, of which trees consist.
+    let corruption = Corruption { kind: CorruptionKind::ShuffledWords, share: 1.0, seed: 0 };
+    let plan = Plan { pieces: Some(Pieces::Tree), corruptions: vec![corruption], ..one };
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    let error = harvest(&plan, &run, &mut |_| Ok(())).unwrap_err();
+    assert!(matches!(error, Error::CorruptedTree { kind: "shuffled-words" }), "{error}");
+    assert!(matches!(plan.preview(), Err(Error::CorruptedTree { .. })));
+}
+
+#[test]
+fn a_preview_counts_the_memory_of_pieces() {
+    let (dir, model) = bad_input::checkpoint();
+    data(&dir.path().join("data"));
+    let memory = |pieces| {
+        let plan = Plan { pieces, ..plan(&model, &dir.path().join("data/data.jsonl")) };
+        plan.preview().unwrap().memory
+    };
+    let [whole, answers, tree] = [None, Some(Pieces::Answers), Some(Pieces::Tree)].map(memory);
+    assert!(whole.part < answers.part && answers.part < tree.part);
+    assert!(whole.batch < answers.batch && answers.batch < tree.batch);
+    let bytes = fs::metadata(dir.path().join("data/data.jsonl")).unwrap().len();
+    assert!(tree.samples >= bytes && tree.total > answers.total);
 }

@@ -5,6 +5,7 @@
 mod answers;
 mod media;
 mod numbered;
+pub(super) mod replies;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -14,9 +15,8 @@ use super::columns::{Columns, IMAGES};
 use super::fields::{self, Fields, wrong_kind};
 use super::image::ImageFile;
 use super::lenient::{self, json_type};
-use super::record::{Record, Video};
+use super::record::{Record, Tree, Video};
 use super::row_error::RowError;
-use super::tree;
 use sae_core::error::Hint;
 use sae_core::store::conversation::{AnswerPair, Turn, TurnPart};
 use sae_core::store::sample::Role;
@@ -55,12 +55,16 @@ pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Rec
         Some((video, frames)) => (Some(video), frames.into_iter().map(Some).collect()),
         None => (None, columns.take_images()?),
     };
-    let mut tree = if melted.is_none() { tree::nested(&mut columns.fields)? } else { None }.unwrap_or_default();
+    if melted.is_none()
+        && let Some(root) = replies::take_root(&mut columns.fields)
+    {
+        return replies::record(root, columns.fields, images.into_iter().flatten().collect(), video);
+    }
     let listed = columns.fields.keys().cloned().collect::<Vec<_>>().join(", ");
     let verbatim = melted.clone().or_else(|| columns.fields.get("text").and_then(Value::as_str).map(str::to_owned));
     let has_images = images.iter().any(Option::is_some);
     let action = action::read(&columns.fields)?;
-    let mut row = Schema { fields: columns.fields, images: Vec::new(), has_images, video, shown: 0, numbers: None };
+    let mut row = Schema { has_images, ..Schema::new(columns.fields, Vec::new(), video) };
     let whole = if melted.is_none() && video.is_none() { row.interleaved(&images)? } else { None };
     let (mut turns, pair) = match (whole, melted) {
         (Some(turn), _) => (vec![turn], None),
@@ -71,10 +75,6 @@ pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Rec
                     return Err("the row has an action, which a melted column cannot be followed by".into());
                 }
                 Some(text) => (row.answered_by(&text)?, None),
-                None if !tree.is_empty() => {
-                    let root = &tree[0].turns[0];
-                    (vec![row.turn(root.role, &root.text())], None)
-                }
                 None => {
                     let read = if action.is_some() { Schema::instruction } else { Schema::conversation_and_pair };
                     read(&mut row)?.ok_or_else(|| {
@@ -87,15 +87,16 @@ pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Rec
         }
     };
     row.place_images(&mut turns)?;
-    if let Some(root) = tree.first_mut() {
-        root.turns.clone_from(&turns);
-    }
-    let is_known =
-        |name: &str| [&KNOWN[..], &CONVERSATIONS, &ANSWERS, &IMAGES].iter().any(|names| names.contains(&name));
     row.fields.retain(|name, value| !(is_known(name) && fields::is_absent(value)));
-    let Schema { images, video, fields, numbers, .. } = row;
+    let Schema { images, video, fields, numbers, unattributed, .. } = row;
     let about_answers = numbers.map(|numbers| numbered::properties(&fields, numbers)).unwrap_or_default();
-    Ok(Record { turns, pair, about_answers, verbatim, action, images, video, tree, meta: Value::Object(fields) })
+    let (tree, meta) = (Tree::default(), Value::Object(fields));
+    Ok(Record { turns, pair, about_answers, verbatim, action, images, video, unattributed, tree, meta })
+}
+
+/// Whether a column is dropped from the metadata if it is null or empty.
+fn is_known(name: &str) -> bool {
+    [&KNOWN[..], &CONVERSATIONS, &ANSWERS, &IMAGES].iter().any(|names| names.contains(&name))
 }
 
 /// Whether a column may hold the frames of the row's video, if it has one.
@@ -147,12 +148,19 @@ struct Schema {
     shown: usize,
     /// The numbers of the chosen and of the rejected answer, if the row numbers them.
     numbers: Option<[i64; 2]>,
+    /// Whether the row has a text or a caption, and no conversation that says whose it is.
+    unattributed: bool,
 }
 
 /// A conversation, and in preference data the two answers to it.
 type ConversationAndPair = (Vec<Turn>, Option<AnswerPair>);
 
 impl Schema {
+    fn new(fields: Fields, images: Vec<ImageFile>, video: Option<Video>) -> Self {
+        let has_images = !images.is_empty();
+        Self { fields, images, has_images, video, shown: 0, numbers: None, unattributed: false }
+    }
+
     fn conversation_and_pair(&mut self) -> Result<Option<ConversationAndPair>, RowError> {
         if let Some(turns) = self.conversation()? {
             let mut turns = self.with_system(turns)?;
@@ -179,6 +187,7 @@ impl Schema {
             return Ok(Some((turns, pair)));
         }
         if let Some(caption) = self.take_text(&["text", "caption", "txt"])? {
+            self.unattributed = true;
             return Ok(Some((self.captioned(&caption), None)));
         }
         Ok(None)
@@ -334,13 +343,24 @@ impl Schema {
     /// Checks that each image, or the video, is shown once. If no turn shows one, they are placed at the beginning of the
     /// user's first turn.
     fn place_images(&mut self, turns: &mut [Turn]) -> Result<(), RowError> {
-        let images = self.to_show();
-        if self.shown == 0 && images > 0 {
-            let parts: Vec<_> = (0..images).map(|_| self.next_image()).collect();
+        if self.shown == 0 && self.to_show() > 0 {
             let first = turns.iter_mut().find(|turn| turn.role == Role::User);
-            let first = first.ok_or("the row has images, but no turn of the user to show them in")?;
-            first.parts.splice(0..0, parts);
+            return self.place_in(first.ok_or("the row has images, but no turn of the user to show them in")?);
         }
+        self.check_shown()
+    }
+
+    /// The same for a turn that shows all of them, whoever speaks.
+    fn place_in(&mut self, turn: &mut Turn) -> Result<(), RowError> {
+        if self.shown == 0 {
+            let parts: Vec<_> = (0..self.to_show()).map(|_| self.next_image()).collect();
+            turn.parts.splice(0..0, parts);
+        }
+        self.check_shown()
+    }
+
+    fn check_shown(&self) -> Result<(), RowError> {
+        let images = self.to_show();
         if self.shown != images {
             return Err(match images {
                 0 => self.missing_image(),

@@ -146,7 +146,7 @@ fn a_caption_is_the_answer_to_an_image() {
 fn a_column_of_replies_that_are_no_messages_is_metadata() {
     let turns = json!([{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]);
     let message = json!({"text": "nice"});
-    for replies in [json!([]), json!(["nice"]), json!([{"votes": 3}]), json!(7)] {
+    for replies in [json!([]), json!(["nice"]), json!([{"votes": 3}]), json!(7), json!("12 replies"), json!({"n": 1})] {
         for row in [
             json!({"image": "a.png", "caption": "a cat", "replies": replies}),
             json!({"image": "a.png", "text": "a cat", "replies": replies}),
@@ -154,7 +154,7 @@ fn a_column_of_replies_that_are_no_messages_is_metadata() {
             json!({"question": "q", "answer": "a", "replies": replies}),
         ] {
             let read = record(row.clone()).unwrap();
-            assert!(read.tree.is_empty() && read.meta["replies"] == replies && read.turns.len() == 2, "{row}");
+            assert!(read.tree.nodes.is_empty() && read.meta["replies"] == replies && read.turns.len() == 2, "{row}");
         }
     }
     // Messages below a row that has a conversation, a caption or an answer of its own.
@@ -164,15 +164,68 @@ fn a_column_of_replies_that_are_no_messages_is_metadata() {
         json!({"prompt": "q", "response": "a", "replies": [message]}),
     ] {
         let read = record(row.clone()).unwrap();
-        assert!(read.tree.is_empty() && read.meta["replies"] == json!([message]), "{row}");
+        assert!(read.tree.nodes.is_empty() && read.meta["replies"] == json!([message]), "{row}");
     }
     for row in [
         json!({"image": "a.png", "text": "a cat", "replies": ["spam", message]}),
         json!({"prompt": {"text": "a cat", "replies": [message]}}),
         json!({"prompt": {"text": "a cat", "replies": []}}),
     ] {
-        assert!(!record(row.clone()).is_ok_and(|read| read.tree.is_empty()), "{row}");
+        assert!(!record(row.clone()).is_ok_and(|read| read.tree.nodes.is_empty()), "{row}");
     }
+}
+
+#[test]
+fn nested_messages_show_their_images_and_have_the_columns_of_their_row() {
+    let row = json!({"message_tree_id": "t", "label": 3, "image": "a.png", "prompt": {"message_id": "m", "text": "q", "replies": [
+        {"text": "an answer", "rank": 0, "replies": [
+            {"text": "see <image> this", "image": "b.png"},
+            {"content": [{"type": "text", "text": "or"}, {"type": "image", "image": "c.png"}], "role": "assistant"}]}]}});
+    let read = record(row).unwrap();
+    let turns: Vec<&[TurnPart]> = read.tree.nodes.iter().map(|node| node.turns[0].parts.as_slice()).collect();
+    let expected: [&[TurnPart]; 4] = [
+        &[TurnPart::Image(0), text("q")],
+        &[text("an answer")],
+        &[text("see "), TurnPart::Image(1), text(" this")],
+        &[text("or"), TurnPart::Image(2)],
+    ];
+    assert_eq!(turns, expected);
+    assert_eq!(read.images.iter().map(|image| image.path.as_str()).collect::<Vec<_>>(), ["a.png", "b.png", "c.png"]);
+    assert_eq!(read.tree.nodes[1].meta, json!({"message_tree_id": "t", "label": 3, "rank": 0}));
+    assert_eq!(read.tree.nodes[3].turns[0].role, Role::Assistant);
+    assert_eq!(read.tree.nodes.iter().map(|node| node.id.as_str()).collect::<Vec<_>>(), ["m", "m.1", "m.1.1", "m.1.2"]);
+}
+
+#[test]
+fn nested_messages_that_cannot_be_used_leave_their_siblings() {
+    let row = json!({"prompt": {"id": 1.0, "text": "q", "replies": [
+        {"id": "no text", "replies": [{"text": "below"}]}, {"id": "good", "text": "a"}, 7, {"id": "good", "text": "b"},
+        {"id": "sound", "text": "a", "audio": "a.wav"}, {"id": "narrator", "text": "a", "role": "narrator"},
+        {"id": "no image", "text": "<image>"}, {"id": "replies", "text": "a", "replies": "none"}]}});
+    let read = record(row).unwrap();
+    assert_eq!(read.tree.nodes.iter().map(|node| node.id.as_str()).collect::<Vec<_>>(), ["1", "good"]);
+    let lost: Vec<(&str, &str)> =
+        read.tree.lost.iter().map(|(id, error)| (id.as_str(), error.cause.as_str())).collect();
+    let expected = [
+        ("no text", "no text"),
+        ("1.3", "it is a number"),
+        ("good", "the same id"),
+        ("sound", "audio is not supported"),
+        ("narrator", "\"narrator\": expected"),
+        ("no image", "no image"),
+        ("replies", "expected a list"),
+    ];
+    assert_eq!(lost.len(), expected.len());
+    for ((id, cause), (expected_id, expected)) in lost.into_iter().zip(expected) {
+        assert!(id == expected_id && cause.contains(expected), "{id}: {cause}");
+    }
+    let replies: Vec<Value> = (0..5000).map(|n| json!({"id": n, "text": "a"})).collect();
+    let many = record(json!({"prompt": {"id": "m", "text": "q", "replies": replies}})).unwrap();
+    assert_eq!((many.tree.nodes.len(), many.tree.lost.len()), (4096, 905));
+    assert!(many.tree.lost[0].1.cause.contains("more than 4096 messages"));
+    let large =
+        json!({"note": "x".repeat(1 << 20), "prompt": {"text": "q", "replies": vec![json!({"text": "a"}); 100]}});
+    assert!(record(large).unwrap_err().cause.contains("expected at most 64 MiB"));
 }
 
 #[test]

@@ -6,28 +6,10 @@ use crate::data::fields::{self, Fields};
 use crate::data::image::ImageFile;
 use crate::data::lenient::json_type;
 use crate::data::record::Video;
+use crate::data::speaker;
 use sae_core::store::conversation::{Turn, TurnPart};
 use sae_core::store::sample::Role;
 use serde_json::Value;
-
-/// Names of the speakers in a conversation.
-const SPEAKERS: [(&str, Role); 11] = [
-    ("human", Role::User),
-    ("user", Role::User),
-    ("gpt", Role::Assistant),
-    ("assistant", Role::Assistant),
-    ("bot", Role::Assistant),
-    ("chatgpt", Role::Assistant),
-    ("model", Role::Assistant),
-    ("ai", Role::Assistant),
-    ("bing", Role::Assistant),
-    ("bard", Role::Assistant),
-    ("system", Role::System),
-];
-
-/// Names of speakers that are tools, or calls of tools.
-const TOOLS: [&str; 8] =
-    ["tool", "function", "observation", "function_call", "tool_call", "tool_response", "function_response", "ipython"];
 
 /// Keys of a turn that a chat template would show in addition to its text.
 const UNSUPPORTED: [&str; 4] = ["tool_calls", "function_call", "reasoning_content", "thinking"];
@@ -37,19 +19,7 @@ const UNSUPPORTED: [&str; 4] = ["tool_calls", "function_call", "reasoning_conten
 /// # Errors
 /// There is no speaker, or it is a tool or unknown. The error names it.
 pub(super) fn speaker(message: &Fields) -> Result<Role, String> {
-    let Some((key, side)) = fields::first(message, &["from", "role"]) else {
-        return Err("it does not name the speaker (from or role)".into());
-    };
-    let name = side.as_str().ok_or_else(|| format!("its {key} is {}: expected a string", json_type(side)))?;
-    let lower = name.trim().to_ascii_lowercase();
-    if let Some((_, role)) = SPEAKERS.iter().find(|(speaker, _)| *speaker == lower) {
-        return Ok(*role);
-    }
-    Err(if TOOLS.contains(&lower.as_str()) {
-        format!("its speaker is a tool ({key}: {name}), which is not supported")
-    } else {
-        format!("its {key} is {name:?}: expected human, user, gpt, assistant or system")
-    })
+    speaker::named(message)?.ok_or_else(|| "it does not name the speaker (from or role)".into())
 }
 
 /// The content of a message: the first of `value` and `content` that is not empty, or an empty text if both are empty.
