@@ -18,8 +18,11 @@ fn square(path: &Path, color: [u8; 3]) {
     fs::write(path, file).unwrap();
 }
 
-/// The messages of a tree: id, parent, text and image. The questions below the first answer differ in their images alone.
-const MESSAGES: [(&str, Option<&str>, &str, Option<&str>); 7] = [
+/// A message: id, parent, text and image.
+type Message = (&'static str, Option<&'static str>, &'static str, Option<&'static str>);
+
+/// The messages of a tree. The questions below the first answer differ in their images alone.
+const MESSAGES: [Message; 7] = [
     ("r", None, "What is this?", Some("images/wide.png")),
     ("a", Some("r"), "A red square", None),
     ("a1", Some("a"), "And this?", Some("images/red.bmp")),
@@ -36,7 +39,8 @@ fn images_are_captured_wherever_a_path_shows_them() {
     square(&dir.path().join("images/red.bmp"), [0, 0, 200]);
     square(&dir.path().join("images/blue.bmp"), [200, 0, 0]);
     let flat = dir.path().join("flat.jsonl");
-    let row = |(id, parent, text, image): &(&str, Option<&str>, &str, Option<&str>)| json!({"id": id, "parent_id": parent, "text": text, "image": image});
+    let row =
+        |(id, parent, text, image): &Message| json!({"id": id, "parent_id": parent, "text": text, "image": image});
     write(&flat, MESSAGES.iter().map(row));
     fn message(id: &str) -> Value {
         let (_, _, text, image) = MESSAGES.into_iter().find(|message| message.0 == id).unwrap();
@@ -57,7 +61,7 @@ fn images_are_captured_wherever_a_path_shows_them() {
         while let Some(parent) = path[0].1 {
             path.insert(0, MESSAGES.into_iter().find(|message| message.0 == parent).unwrap());
         }
-        let turn = |(n, (_, _, text, image)): (usize, &(&str, Option<&str>, &str, Option<&str>))| {
+        let turn = |(n, (_, _, text, image)): (usize, &Message)| {
             let mark = if image.is_some() { "<image>\n" } else { "" };
             json!({"from": if n % 2 == 0 { "human" } else { "gpt" }, "value": format!("{mark}{text}")})
         };

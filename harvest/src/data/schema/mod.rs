@@ -55,9 +55,11 @@ pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Rec
         Some((video, frames)) => (Some(video), frames.into_iter().map(Some).collect()),
         None => (None, columns.take_images()?),
     };
-    if melted.is_none()
-        && let Some(root) = replies::take_root(&mut columns.fields)
-    {
+    let root = match melted {
+        Some(_) => None,
+        None => replies::take_ranked(&mut columns.fields)?.or_else(|| replies::take_root(&mut columns.fields)),
+    };
+    if let Some(root) = root {
         return replies::record(root, columns.fields, images.into_iter().flatten().collect(), video);
     }
     let listed = columns.fields.keys().cloned().collect::<Vec<_>>().join(", ");

@@ -1,5 +1,6 @@
-//! Nested replies: OASST's `prompt` with its `replies`, or the columns of the first message beside its `replies`. Each message becomes
-//! a node with its own images; a message that cannot be used is lost with what replies to it, and its siblings stay.
+//! Nested replies: OASST's `prompt` with its `replies`, the columns of the first message beside its `replies`, or a question with ranked
+//! answers. Each message becomes a node with its own images; a message that cannot be used is lost with what replies to it, and its
+//! siblings stay.
 
 use super::{Schema, is_known, media};
 use crate::data::columns::Columns;
@@ -12,7 +13,7 @@ use crate::data::speaker;
 use sae_core::store::DEEPEST;
 use sae_core::store::conversation::{Turn, TurnPart};
 use sae_core::store::sample::Role;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// Columns that name a message in a tree.
@@ -65,6 +66,53 @@ pub(super) fn take_root(columns: &mut Fields) -> Option<Value> {
         }
         _ => None,
     }
+}
+
+/// Takes a question with a ranked list of answers out of a row, as a message with its replies: `answers` (or `responses`, or
+/// `completions`) are texts or messages, each with its own `rank` or with one in the list `ranks`.
+///
+/// # Errors
+/// There are more or fewer ranks than answers.
+pub(super) fn take_ranked(columns: &mut Fields) -> Result<Option<Value>, String> {
+    const OTHER_ANSWERS: [&str; 8] =
+        ["conversations", "messages", "answer", "response", "chosen", "rejected", "output", "completion"];
+    let is_list = |name: &&str| fields::get(columns, name).is_some_and(Value::is_array);
+    let Some(list) = ["answers", "responses", "completions"].into_iter().find(is_list) else { return Ok(None) };
+    let question = fields::first(columns, &["question", "prompt", "instruction"]).filter(|(_, text)| text.is_string());
+    let Some((question, _)) = question.filter(|_| fields::first(columns, &OTHER_ANSWERS).is_none()) else {
+        return Ok(None);
+    };
+    let ranks = columns.get("ranks").and_then(Value::as_array).cloned();
+    let answers = columns.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+    match &ranks {
+        None if !answers.iter().all(|answer| answer.get("rank").is_some()) => return Ok(None),
+        Some(ranks) if ranks.len() != answers.len() => {
+            return Err(format!("the row has {} answers, but {} ranks", answers.len(), ranks.len()));
+        }
+        _ => {}
+    }
+    let reply = |(n, answer): (usize, Value)| {
+        let Value::Object(mut message) = answer else {
+            let rank = ranks.as_ref().map_or(Value::Null, |ranks| ranks[n].clone());
+            return json!({"id": format!("answer_{}", n + 1), "role": "assistant", "text": answer, "rank": rank});
+        };
+        if let Some(text) =
+            ["response", "answer", "completion"].iter().find_map(|name| fields::take(&mut message, name))
+        {
+            message.entry("text").or_insert(text);
+        }
+        message.entry("id").or_insert_with(|| format!("answer_{}", n + 1).into());
+        message.entry("role").or_insert_with(|| "assistant".into());
+        if let Some(ranks) = &ranks {
+            message.insert("rank".into(), ranks[n].clone());
+        }
+        Value::Object(message)
+    };
+    let replies: Vec<Value> = answers.into_iter().enumerate().map(reply).collect();
+    let text = columns.shift_remove(question);
+    columns.shift_remove(list);
+    columns.shift_remove("ranks");
+    Ok(Some(json!({"id": "prompt", "role": "user", "text": text, "replies": replies})))
 }
 
 /// A message that is not read yet.

@@ -197,6 +197,29 @@ fn nested_messages_show_their_images_and_have_the_columns_of_their_row() {
 }
 
 #[test]
+fn ranked_answers_reply_to_their_question() {
+    let texts = json!({"id": 5, "image": "a.png", "question": "q", "answers": ["a", "b", "c"], "ranks": [2, 0, 1]});
+    let messages = json!({"id": 5, "image": "a.png", "prompt": "q", "completions": [
+        {"response": "a", "rank": 2, "model": "m"}, {"text": "b", "rank": 0}, {"content": "c", "rank": 1}]});
+    for row in [texts, messages] {
+        let read = record(row).unwrap();
+        assert_eq!(read.turns[0].parts, [TurnPart::Image(0), text("q")]);
+        let found: Vec<_> = read.tree.nodes[1..]
+            .iter()
+            .map(|node| (node.id.as_str(), node.turns[0].text(), node.meta["rank"].as_u64(), node.turns[0].role))
+            .collect();
+        let answer = |id, text: &str, rank| (id, text.to_owned(), Some(rank), Role::Assistant);
+        assert_eq!(found, [answer("answer_1", "a", 2), answer("answer_2", "b", 0), answer("answer_3", "c", 1)]);
+        assert!(read.tree.nodes.iter().all(|node| node.meta["id"] == 5));
+    }
+    let few = json!({"question": "q", "answers": ["a", "b"], "ranks": [0]});
+    assert!(record(few).unwrap_err().cause.contains("2 answers, but 1 ranks"));
+    // Answers of several people, of which none is ranked.
+    let listed = record(json!({"question": "q", "answers": ["a", "b"], "answer": "a", "ranks": [0]})).unwrap();
+    assert!(listed.tree.nodes.is_empty() && listed.turns.len() == 2);
+}
+
+#[test]
 fn nested_messages_that_cannot_be_used_leave_their_siblings() {
     let row = json!({"prompt": {"id": 1.0, "text": "q", "replies": [
         {"id": "no text", "replies": [{"text": "below"}]}, {"id": "good", "text": "a"}, 7, {"id": "good", "text": "b"},

@@ -89,7 +89,7 @@ impl Schema {
     }
 
     /// A part of a turn as trainers and chat templates write it.
-    fn part(&mut self, part: &Value) -> Result<TurnPart, String> {
+    pub(super) fn part(&mut self, part: &Value) -> Result<TurnPart, String> {
         if let Some(text) = text_part(part)? {
             return Ok(TurnPart::Text(text.to_owned()));
         }
