@@ -94,14 +94,16 @@ pub(super) fn take_ranked(columns: &mut Fields) -> Result<Option<Value>, String>
     let reply = |(n, answer): (usize, Value)| {
         let Value::Object(mut message) = answer else {
             let rank = ranks.as_ref().map_or(Value::Null, |ranks| ranks[n].clone());
-            return json!({"id": format!("answer_{}", n + 1), "role": "assistant", "text": answer, "rank": rank});
+            return json!({"message_id": format!("answer_{}", n + 1), "role": "assistant", "text": answer, "rank": rank});
         };
         if let Some(text) =
             ["response", "answer", "completion"].iter().find_map(|name| fields::take(&mut message, name))
         {
             message.entry("text").or_insert(text);
         }
-        message.entry("id").or_insert_with(|| format!("answer_{}", n + 1).into());
+        if fields::first(&message, &IDS).is_none() {
+            message.insert("message_id".into(), format!("answer_{}", n + 1).into());
+        }
         message.entry("role").or_insert_with(|| "assistant".into());
         if let Some(ranks) = &ranks {
             message.insert("rank".into(), ranks[n].clone());
@@ -112,7 +114,7 @@ pub(super) fn take_ranked(columns: &mut Fields) -> Result<Option<Value>, String>
     let text = columns.shift_remove(question);
     columns.shift_remove(list);
     columns.shift_remove("ranks");
-    Ok(Some(json!({"id": "prompt", "role": "user", "text": text, "replies": replies})))
+    Ok(Some(json!({"message_id": "prompt", "role": "user", "text": text, "replies": replies})))
 }
 
 /// A message that is not read yet.
