@@ -24,7 +24,8 @@ pub(super) fn ends(text: &str) -> Vec<usize> {
         }
         let last = said.rsplit(|c: char| c.is_whitespace() || "([{\"'".contains(c)).next().unwrap_or(said);
         let before_number = || text[end..].trim_start().starts_with(char::is_numeric);
-        if !ABBREVIATIONS.contains(&last) && !(BEFORE_NUMBERS.contains(&last) && before_number()) {
+        let goes_on = ABBREVIATIONS.contains(&last) || BEFORE_NUMBERS.contains(&last) && before_number();
+        if !goes_on {
             ends.push(end);
         }
     }
