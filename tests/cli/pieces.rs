@@ -200,7 +200,9 @@ fn scores_of_sentences_are_those_of_whole_samples() {
     let ids = |samples: &[Sample]| samples.iter().map(|sample| sample.id.clone()).collect::<Vec<_>>();
     assert_eq!(ends.iter().map(|n| pieces[*n as usize].id.clone()).collect::<Vec<_>>(), ids(&samples(&whole)));
 
-    let [a, b] = [&whole, &run].map(|path| path.to_str().unwrap());
+    let [a, b, rows] = [&whole, &run, &data].map(|path| path.to_str().unwrap());
+    let model = tiny_model();
+    let model = model.to_str().unwrap();
     let train = ["--hook", "layers.1", "--name", "base", "--l1", "0.05", "--batch", "128", "--steps", "60"];
     json(&[&["train", "--run", a, "--expansion", "4"], &train[..]].concat());
     fs::create_dir_all(run.join("saes/base")).unwrap();
@@ -221,6 +223,11 @@ fn scores_of_sentences_are_those_of_whole_samples() {
         &["score", "--run", b, "--rejected", a],
         &["probe", "--run", b, "--name", "p", "--kind", "pair", "--rejected", a],
         &["export", "--run", b, "--to", "html", "--out", "pages"],
+        &["validate", "--run", b, "--model", model, "--data", rows],
+        &["patches", "--run", b, "--model", model, "--data", rows, "--out", "patches"],
+        &["label", "--run", b, "--url", "http://127.0.0.1:9", "--model", "none"],
+        &["train", "--run", a, "--run", b, "--hook", "layers.1", "--name", "both", "--steps", "1"],
+        &["train", "--run", b, "--run", a, "--hook", "layers.1", "--name", "both", "--steps", "1"],
     ] {
         let said = fails(1, refused);
         assert!(said.contains("pieces that continue one another") && said.contains("hint: "), "{said}");

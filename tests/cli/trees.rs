@@ -112,18 +112,20 @@ fn bad_messages_are_listed_and_leave_the_rest_of_their_trees() {
     let data = dir.path().join("data.jsonl");
     let rows = [
         json!({"label": 1, "prompt": {"id": "p", "text": "Hello there", "replies": [
-            {"id": "empty", "text": ""}, {"id": "good", "text": "Hello"}]}}),
+            {"id": "empty", "text": ""}, {"id": "gone", "text": "Hello", "image": "gone.png"}, {"id": "good", "text": "Hello"}]}}),
         json!({"id": 7, "parent_id": "good", "text": "Hello again"}),
         json!({"id": 8, "parent_id": 7.5, "text": "Hello again"}),
         json!({"id": 9, "parent_id": 7.0, "text": "Hello again"}),
     ];
     write(&data, rows.into_iter());
     let (report, run) = harvest(dir.path(), &data, "run", &["--pieces", "tree"]);
-    assert_eq!((&report["samples"], &report["skipped_rows"]), (&json!(4), &json!(2)));
+    assert_eq!((&report["samples"], &report["skipped_rows"]), (&json!(4), &json!(3)), "{report}");
     let skipped = sae_core::store::read_skipped(&Run::open(&run).unwrap()).unwrap().map(|skipped| skipped.unwrap());
     let skipped: Vec<(u64, String, String)> = skipped.map(|row| (row.row, row.key, row.reason)).collect();
-    assert!((skipped[0].0, skipped[0].1.as_str()) == (0, "0/empty") && skipped[0].2.contains("no text"), "{skipped:?}");
-    assert!((skipped[1].0, skipped[1].1.as_str()) == (2, "8") && skipped[1].2.contains("is 7.5"), "{skipped:?}");
+    let expected = [(0, "0/gone", "gone.png"), (0, "0/empty", "no text"), (2, "8", "is 7.5")];
+    for ((row, key, reason), (expected_row, expected_key, expected)) in skipped.iter().zip(expected) {
+        assert!(*row == expected_row && key == expected_key && reason.contains(expected), "{skipped:?}");
+    }
     let found = samples(&run);
     assert_eq!(found.iter().map(|sample| sample.key.as_str()).collect::<Vec<_>>(), ["0/p", "0/good", "7", "9"]);
     assert_eq!((&found[1].meta["label"], found[3].meta.get("label")), (&json!(1), None));

@@ -282,7 +282,7 @@ fn turn(message: Fields, images: Vec<ImageFile>, video: Option<Video>) -> Result
 }
 
 /// Counts the images of turns from another number than 0.
-pub(in crate::data) fn count_images_from(turns: &mut [Turn], first: usize) {
+fn count_images_from(turns: &mut [Turn], first: usize) {
     for part in turns.iter_mut().flat_map(|turn| &mut turn.parts) {
         if let TurnPart::Image(number) = part {
             *number += first;

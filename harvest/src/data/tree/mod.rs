@@ -11,15 +11,16 @@ use super::image::ImageFile;
 use super::record::{Record, Tree, TreeNode};
 use super::row::{Row, Rows};
 use super::row_error::RowError;
-use super::schema::replies::{IDS, MOST_IMAGES, MOST_MESSAGES, count_images_from, size};
+use super::schema::replies::{IDS, MOST_IMAGES, MOST_MESSAGES, size};
 use super::speaker;
 use crate::{Error, Result};
 use link::{Link, Linked, NamedBy, Parent, Visit};
-use sae_core::store::conversation::Turn;
+use sae_core::store::brief;
+use sae_core::store::conversation::{Turn, TurnPart};
 use sae_core::store::sample::Role;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::mem;
+use std::path::Path;
 
 /// Columns that name the parent of a message.
 const PARENTS: [&str; 2] = ["parent_id", "parent"];
@@ -172,6 +173,9 @@ impl Forest {
                 return None;
             };
             let has_video = record.video.is_some() || self::record(rows, places[first.message])?.video.is_some();
+            if let Some(image) = missing_image(record, places[message].message) {
+                return Some(format!("its image is not a file: {}", brief(&image.file.display().to_string())));
+            }
             if own > 0 && has_video {
                 return Some("only the first message of a tree may have a video, and then no other has images".into());
             }
@@ -190,6 +194,17 @@ impl Forest {
 
 fn record(rows: &[Row], place: Place) -> Option<&Record> {
     rows[place.row].record.as_ref().ok()
+}
+
+/// An image of a message whose file does not exist. That of a first message is found when it is read, as the tree is lost with it.
+fn missing_image(record: &Record, message: Message) -> Option<&ImageFile> {
+    let is_missing = |image: &&ImageFile| image.bytes.is_none() && !image.path.contains("://") && !image.file.is_file();
+    let shown = |part: &TurnPart| if let TurnPart::Image(number) = part { record.images.get(*number) } else { None };
+    let turns = match message {
+        Message::Node(n) => &record.tree.nodes[n].turns,
+        Message::Row | Message::Lost(_) => &record.turns,
+    };
+    turns.iter().flat_map(|turn| &turn.parts).filter_map(shown).find(is_missing)
 }
 
 fn combine(mut rows: Vec<Row>) -> Vec<Row> {
@@ -221,17 +236,12 @@ fn skipped(rows: &[Row], place: Place, reason: Option<&str>) -> Row {
 /// Takes the messages of a tree out of their rows.
 fn gather(rows: &mut [Row], places: &[Place], tree: &[Visit]) -> Row {
     let (mut nodes, mut images): (Vec<TreeNode>, Vec<ImageFile>) = (Vec::with_capacity(tree.len()), Vec::new());
-    // The number of the first image of each row.
-    let mut first_images: BTreeMap<usize, usize> = BTreeMap::new();
     let root = places[tree[0].message].row;
     let mut video = None;
     for visit in tree {
         let Place { row: number, message } = places[visit.message];
         let Row { key, source, record, .. } = &mut rows[number];
         let Ok(record) = record else { continue };
-        let first = *first_images.entry(number).or_insert(images.len());
-        images.append(&mut record.images);
-        video = video.or(record.video);
         let mut node = match message {
             Message::Node(n) => {
                 let node = &mut record.tree.nodes[n];
@@ -242,7 +252,18 @@ fn gather(rows: &mut [Row], places: &[Place], tree: &[Visit]) -> Row {
             Message::Row | Message::Lost(_) => flat(record, key, source),
         };
         node.parent = visit.parent;
-        count_images_from(&mut node.turns, first);
+        if nodes.is_empty() && record.video.is_some() {
+            (video, images) = (record.video, mem::take(&mut record.images));
+        }
+        for part in node.turns.iter_mut().flat_map(|turn| &mut turn.parts) {
+            // Each image is shown once. Images that only lost messages show stay where they are.
+            if let TurnPart::Image(number) = part
+                && let Some(image) = record.images.get_mut(*number)
+            {
+                *number = images.len();
+                images.push(mem::replace(image, ImageFile::from_disk(Path::new(""))));
+            }
+        }
         nodes.push(node);
     }
     let Row { number, source, key, has_own_key, .. } = &rows[root];

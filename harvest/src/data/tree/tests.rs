@@ -83,11 +83,11 @@ fn a_number_of_a_row_names_it_only_where_no_id_does() {
 #[test]
 fn rows_and_nested_replies_continue_each_other() {
     let nested = |id: &str, parent: Option<&str>| {
-        json!({"parent_id": parent, "note": id, "prompt": {"message_id": id, "text": id, "image": "x.png", "replies": [
-            {"message_id": format!("{id}1"), "text": "one", "image": "y.png"}, {"message_id": "bad"}]}})
+        json!({"parent_id": parent, "note": id, "prompt": {"message_id": id, "text": id, "image": "http://x.png", "replies": [
+            {"message_id": format!("{id}1"), "text": "one", "image": "http://y.png"}, {"message_id": "bad"}]}})
     };
     let rows = [
-        json!({"id": "below", "parent_id": "r1", "text": "a", "image": "z.png"}),
+        json!({"id": "below", "parent_id": "r1", "text": "a", "image": "http://z.png"}),
         nested("r", None),
         nested("s", Some("below")),
         json!({"id": "leaf", "parent_id": "s1", "text": "b"}),
@@ -106,11 +106,14 @@ fn rows_and_nested_replies_continue_each_other() {
     let tree = trees(read(&rows)).unwrap().next().unwrap().unwrap().record.unwrap();
     let shown = |node: &TreeNode| node.turns[0].parts.iter().find(|part| part.text().is_none()).cloned();
     let paths = tree.tree.nodes.iter().map(|node| match shown(node) {
-        Some(sae_core::store::conversation::TurnPart::Image(number)) => Some(tree.images[number].path.as_str()),
+        Some(sae_core::store::conversation::TurnPart::Image(number)) => Some(tree.images[number].path.clone()),
         _ => None,
     });
-    let paths: Vec<Option<&str>> = paths.collect();
-    assert_eq!(paths, [Some("x.png"), Some("y.png"), Some("z.png"), Some("x.png"), Some("y.png"), None]);
+    let paths: Vec<Option<String>> = paths.collect();
+    assert_eq!(
+        paths,
+        ["x", "y", "z", "x", "y", ""].map(|name| (!name.is_empty()).then(|| format!("http://{name}.png")))
+    );
     assert_eq!(tree.tree.nodes[4].meta["note"], "s");
     assert_eq!(tree.tree.nodes[4].row.as_ref().unwrap().0, "2/s1");
 }
@@ -128,6 +131,19 @@ fn a_row_that_cannot_be_a_node_leaves_its_siblings() {
     assert_eq!(found, [nodes(&[("r", None), ("good", Some(0))])]);
     assert!(skipped[0].2.contains("two answers") && skipped[1].2.contains("narrator"), "{skipped:?}");
     assert!(skipped.len() == 3 && skipped[2].2.contains("its parents are skipped"));
+}
+
+#[test]
+fn a_message_whose_image_is_missing_leaves_its_siblings() {
+    let (found, skipped) = read_trees(&[
+        json!({"prompt": {"id": "r", "text": "r", "replies": [
+            {"id": "gone", "text": "a", "image": "gone.png"}, {"id": "good", "text": "b"}]}}),
+        json!({"id": "gone as well", "parent_id": "good", "text": "a", "image": "gone.png"}),
+        json!({"id": "leaf", "parent_id": "good", "text": "a"}),
+    ]);
+    assert_eq!(found, [nodes(&[("r", None), ("good", Some(0)), ("leaf", Some(1))])]);
+    assert_eq!(skipped.iter().map(|(_, key, _)| key.as_str()).collect::<Vec<_>>(), ["0/gone", "gone as well"]);
+    assert!(skipped.iter().all(|(.., reason)| reason.contains("gone.png")), "{skipped:?}");
 }
 
 #[test]
