@@ -19,7 +19,7 @@ impl Companion {
     pub fn open(sae: &LoadedSae, path: &Path, role: Role) -> Result<Self> {
         let run = Run::open(path)?;
         // Rows are paired by their keys, which all pieces of a row share.
-        if role == Role::Rejected && sae.store.paths().any() {
+        if role == Role::Rejected && sae.store.paths().are_pieces() {
             return Err(sae_core::Error::Pieces { path: sae.run.root().to_path_buf() }.into());
         }
         let scored = sae.store.manifest();

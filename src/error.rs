@@ -18,6 +18,7 @@ use filters::score_names::PMI_BLANK;
 use filters::select::Keep;
 use filters::write::Format;
 use sae_core::error::{Hint, Operation, Setting};
+use sae_core::store::run::{PIECES_VERSION, SCHEMA_VERSION};
 use std::path::PathBuf;
 
 /// Results of this crate.
@@ -131,7 +132,7 @@ pub enum Error {
         run: PathBuf,
     },
     /// A store of another layout.
-    #[error("the store has layout {found}, not {}: {}", sae_core::store::run::SCHEMA_VERSION, path.display())]
+    #[error("the store has layout {found}: expected {} or {}: {}", SCHEMA_VERSION, PIECES_VERSION, path.display())]
     StoreVersion {
         /// Its layout.
         found: u32,

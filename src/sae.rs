@@ -41,7 +41,7 @@ impl SaeChoice {
     /// which [`SaeChoice::load_with_pieces`] loads for callers that take account of them.
     pub fn load(&self) -> Result<LoadedSae> {
         let loaded = self.load_with_pieces()?;
-        if loaded.store.paths().any() {
+        if loaded.store.paths().are_pieces() {
             return Err(sae_core::Error::Pieces { path: self.run.clone() }.into());
         }
         Ok(loaded)

@@ -444,7 +444,7 @@ fn write(
     sae.run.write_step(&step_name(&sae.name), &step)?;
     Ok(ScoreReport {
         samples: scores.rows.len(),
-        pieces: sae.store.paths().any(),
+        pieces: sae.store.paths().are_pieces(),
         without_score: scores.rows.iter().filter(|row| row.reason.is_some()).count(),
         columns: scores.names().into_iter().map(String::from).collect(),
         file: path,

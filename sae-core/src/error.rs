@@ -2,8 +2,10 @@
 //! [`Hint`] says what can be done, without naming command-line flags. Never prints and never exits.
 
 mod hint;
+mod piece;
 
 pub use hint::{Hint, Operation, Setting, message};
+pub use piece::PieceError;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -72,6 +74,16 @@ pub enum Error {
     Pieces {
         /// The run folder.
         path: PathBuf,
+    },
+    /// A piece that no pass could read.
+    #[error("{cause}: {branch:.80} of {key:.80}")]
+    Piece {
+        /// What is wrong with it.
+        cause: PieceError,
+        /// The key of its row.
+        key: String,
+        /// Which piece of the row it is.
+        branch: String,
     },
     /// The device failed or does not exist.
     #[error("{}", .0.text)]
@@ -144,7 +156,7 @@ impl Error {
             Self::UnknownHook { available, .. } => available.is_empty().then_some(Hint::Run(Operation::Harvest)),
             Self::OtherHarvest { .. } => Some(Hint::Change(Setting::Run)),
             Self::Pieces { .. } => Some("harvest the same data into another run, not in pieces".into()),
-            Self::Io { .. } | Self::Cancelled => None,
+            Self::Piece { .. } | Self::Io { .. } | Self::Cancelled => None,
         }
     }
 

@@ -213,7 +213,7 @@ impl ProbeRequest {
             sae: sae.name.clone(),
             sae_blake3: if weights.exists() { sae_core::file::hash(&weights)? } else { String::new() },
             seed: self.seed,
-            pieces: sae.store.paths().any(),
+            pieces: sae.store.paths().are_pieces(),
             samples: members.len(),
             examples: targets.len(),
             left_out: input.samples.len() - members.len(),

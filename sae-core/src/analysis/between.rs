@@ -230,7 +230,7 @@ impl PositionChoice {
     /// # Errors
     /// A token table cannot be read; markers in samples that are pieces.
     pub fn new(store: &Store, part: Part, markers: Option<&Markers>) -> Result<Self> {
-        if markers.is_some() && store.paths().any() {
+        if markers.is_some() && store.paths().are_pieces() {
             return Err(Error::Pieces { path: store.run().root().to_path_buf() });
         }
         let spans = markers.map(|markers| Spans::read(store, markers, part)).transpose()?;

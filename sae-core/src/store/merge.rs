@@ -101,9 +101,7 @@ impl Merge {
                 fs::remove_dir_all(folder).map_err(Error::io("remove", folder))?;
             }
         }
-        if record.spec.pieces {
-            run.mark_pieces()?;
-        }
+        run.write_version(record.spec.pieces)?;
         let mut merged = Merged { record, linked: 0, copied: 0 };
         let (mut part, mut first_sample) = (0, 0);
         for shard in &self.shards {

@@ -29,7 +29,7 @@ pub use positions::{ExcludedCounts, PositionFilter, PositionRule, Reasons};
 pub use reader::{Shard, Store, load_samples, token_texts};
 pub use samples::TokenTable;
 pub use skipped::{SkipList, Skipped, brief, read_skipped};
-pub use tables::{TokenColumns, read_tokens, write_samples, write_tokens};
+pub use tables::{TokenColumns, read_tokens, write_tokens};
 pub use writer::{
     JobShard, Part, PartRecord, ShardRecord, StoreRecord, StoreSpec, StoreWriter, WriteProgress, check_storable,
 };

@@ -1,6 +1,10 @@
 //! Which sample continues which, in a run whose samples are pieces: what is found along the path from the first piece to the last
 //! one belongs to a whole sample. Reads only the column of parents; pools nothing itself.
+//!
+//! Pieces come depth first: a piece follows the piece that it continues, with nothing in between but what continues that piece as
+//! well. A pass can then keep what it found along the path in a stack.
 
+use crate::error::PieceError;
 use crate::store::run::Run;
 use crate::{Error, Result, table};
 use arrow::array::UInt32Array;
@@ -22,20 +26,29 @@ impl Paths {
     /// Paths from the parent of each sample.
     ///
     /// # Errors
-    /// A parent that does not come before its sample, or a path of more than [`DEEPEST`] pieces.
-    pub fn new(parents: Vec<Option<u32>>) -> Result<Self, String> {
-        let (mut continued, mut depths) = (vec![false; parents.len()], vec![1; parents.len()]);
-        let mut roots: Vec<u32> = (0..parents.len() as u32).collect();
-        for (sample, parent) in parents.iter().enumerate() {
-            let Some(parent) = parent.map(|parent| parent as usize) else { continue };
-            if parent >= sample {
-                return Err(format!("sample {sample} continues sample {parent}, which does not come before it"));
+    /// Pieces that are not in an order in which a pass can read them, or a path of more than [`DEEPEST`] pieces.
+    pub fn new(parents: Vec<Option<u32>>) -> Result<Self, PieceError> {
+        let (mut continued, mut roots) = (vec![false; parents.len()], Vec::with_capacity(parents.len()));
+        // The path to the last sample.
+        let mut path: Vec<u32> = Vec::new();
+        for (sample, parent) in (0..).zip(&parents) {
+            let end = match *parent {
+                None => 0,
+                Some(parent) if parent >= sample => return Err(PieceError::Order { sample, parent }),
+                Some(parent) => match path.iter().position(|on_path| *on_path == parent) {
+                    Some(place) => place + 1,
+                    None => return Err(PieceError::Interleaved { sample, parent, between: end_of(parent, &parents) }),
+                },
+            };
+            path.truncate(end);
+            path.push(sample);
+            if path.len() > DEEPEST {
+                return Err(PieceError::Depth { sample, most: DEEPEST });
             }
-            continued[parent] = true;
-            (depths[sample], roots[sample]) = (depths[parent] + 1, roots[parent]);
-            if depths[sample] > DEEPEST {
-                return Err(format!("sample {sample} is at the end of more than {DEEPEST} pieces"));
+            if let Some(parent) = parent {
+                continued[*parent as usize] = true;
             }
+            roots.push(path[0]);
         }
         Ok(Self { parents, roots, continued })
     }
@@ -52,7 +65,7 @@ impl Paths {
     }
 
     /// Whether the samples are pieces.
-    pub fn any(&self) -> bool {
+    pub fn are_pieces(&self) -> bool {
         !self.parents.is_empty()
     }
 
@@ -98,6 +111,13 @@ impl Paths {
     }
 }
 
+/// The first sample behind `sample` that does not continue it, directly or not.
+fn end_of(sample: u32, parents: &[Option<u32>]) -> u32 {
+    let mut behind = (sample + 1..).zip(&parents[sample as usize + 1..]);
+    let end = behind.find(|(_, parent)| parent.is_none_or(|parent| parent < sample));
+    end.map_or(sample, |(end, _)| end)
+}
+
 /// What was found so far on the path to the current sample of a pass: one entry for each piece that others continue. Pieces come
 /// depth first, so that a stack suffices.
 #[derive(Clone, Debug)]
@@ -139,6 +159,7 @@ impl<T> PathStack<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// Two trees: 0 is continued by 1 and 4, and 1 by 2 and 3; 5 is continued by 6.
     fn paths() -> Paths {
@@ -175,10 +196,40 @@ mod tests {
 
     #[test]
     fn parents_come_before_their_samples_and_paths_end() {
-        assert!(Paths::new(vec![Some(0)]).unwrap_err().contains("continues sample 0"));
-        assert!(Paths::new(vec![None, Some(2), Some(1)]).is_err());
+        let wrong = |parents: &[Option<u32>]| Paths::new(parents.to_vec()).unwrap_err();
+        assert_eq!(wrong(&[Some(0)]), PieceError::Order { sample: 0, parent: 0 });
+        assert_eq!(wrong(&[None, Some(2), Some(1)]), PieceError::Order { sample: 1, parent: 2 });
         let chain = |length: u32| Paths::new((0..length).map(|n| n.checked_sub(1)).collect());
         assert!(chain(64).is_ok());
-        assert!(chain(65).unwrap_err().contains("more than 64"));
+        assert_eq!(chain(65).unwrap_err(), PieceError::Depth { sample: 64, most: 64 });
+    }
+
+    #[test]
+    fn pieces_come_depth_first() {
+        let wrong = |parents: &[Option<u32>]| Paths::new(parents.to_vec()).unwrap_err();
+        // Two paths in turns.
+        let found = wrong(&[None, None, Some(0), Some(1)]);
+        assert_eq!(found, PieceError::Interleaved { sample: 2, parent: 0, between: 1 });
+        assert!(found.to_string().contains("sample 2 continues sample 0, whose paths end before sample 1"), "{found}");
+        // Breadth first: 1 and 2 continue 0, and then 3 continues 1.
+        assert_eq!(
+            wrong(&[None, Some(0), Some(0), Some(1)]),
+            PieceError::Interleaved { sample: 3, parent: 1, between: 2 }
+        );
+    }
+
+    proptest! {
+        /// Orders are accepted if and only if a stack finds what precedes every sample.
+        #[test]
+        fn accepted_orders_are_those_that_a_stack_can_follow(parents in prop::collection::vec(prop::option::of(0u32..8), 0..10)) {
+            let accepted = Paths::new(parents.clone()).is_ok();
+            let mut stack = PathStack::default();
+            let follows = (0..).zip(&parents).all(|(sample, parent)| {
+                let found = stack.begin(*parent).is_ok();
+                stack.push(sample, ());
+                found
+            });
+            prop_assert_eq!(accepted, follows);
+        }
     }
 }

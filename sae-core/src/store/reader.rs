@@ -68,7 +68,7 @@ impl Store {
     /// [`Error::Pieces`] if the samples are pieces: whoever takes account of that calls [`Store::open_with_pieces`].
     pub fn open(run: &Run, hook: &str) -> Result<Self> {
         let store = Self::open_with_pieces(run, hook)?;
-        if store.paths.any() {
+        if store.paths.are_pieces() {
             return Err(Error::Pieces { path: run.root().to_path_buf() });
         }
         Ok(store)
@@ -89,7 +89,13 @@ impl Store {
         let manifest: Manifest = file::read_json(&path, 1 << 28)?;
         let wrong = |cause: String| Err(Error::format(&path)(cause));
         if ![SCHEMA_VERSION, PIECES_VERSION].contains(&manifest.schema_version) {
-            return wrong(format!("the store has layout {}, not {SCHEMA_VERSION}", manifest.schema_version));
+            let found = manifest.schema_version;
+            return wrong(format!("the store has layout {found}: expected {SCHEMA_VERSION} or {PIECES_VERSION}"));
+        }
+        let version = run.record()?.schema_version;
+        if version != manifest.schema_version {
+            let found = manifest.schema_version;
+            return wrong(format!("the store has layout {found}, but run.json says that it has layout {version}"));
         }
         if manifest.hook != hook || manifest.hook != super::hook(manifest.layer) {
             return wrong(format!("the manifest is of {}, layer {}", manifest.hook, manifest.layer));
@@ -103,7 +109,7 @@ impl Store {
         }
         let verified = manifest.shards.iter().map(|_| AtomicBool::new(false)).collect();
         let paths = if manifest.schema_version == PIECES_VERSION { Paths::read(run)? } else { Paths::default() };
-        if paths.any() && paths.parents().len() as u64 != manifest.samples {
+        if paths.are_pieces() && paths.parents().len() as u64 != manifest.samples {
             return wrong(format!("{} samples, but parents of {}", manifest.samples, paths.parents().len()));
         }
         Ok(Self { run: run.clone(), manifest, verified, others: Vec::new(), paths })

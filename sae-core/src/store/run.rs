@@ -15,6 +15,11 @@ pub const SCHEMA_VERSION: u32 = 2;
 /// each for a whole sample, so that it must not read them.
 pub const PIECES_VERSION: u32 = 3;
 
+/// The layout of runs whose samples are pieces, or are not.
+pub(super) fn schema_version(pieces: bool) -> u32 {
+    if pieces { PIECES_VERSION } else { SCHEMA_VERSION }
+}
+
 /// Bytes of `run.json` that are read at most: its longest entry is a list of parts.
 const RECORD_LIMIT: u64 = 1 << 30;
 
@@ -134,8 +139,10 @@ impl Run {
         }
         let record: Record = file::read_json(&path, RECORD_LIMIT)?;
         if ![SCHEMA_VERSION, PIECES_VERSION].contains(&record.schema_version) {
-            let found = record.schema_version;
-            let text = format!("the run was written in layout {found}, but this program reads layout {SCHEMA_VERSION}");
+            let text = format!(
+                "the run was written in layout {}, but this program reads layouts {SCHEMA_VERSION} and {PIECES_VERSION}",
+                record.schema_version
+            );
             let hint = "make the run again with this version of the program, starting with the harvest".into();
             return Err(Error::format(&path)(Cause::with_hint(text, hint)));
         }
@@ -154,10 +161,13 @@ impl Run {
         file::write_json(&path, &record)
     }
 
-    /// Says in `run.json` that the samples are pieces.
-    pub(super) fn mark_pieces(&self) -> Result<()> {
-        let record = self.record()?;
-        file::write_json(&self.record_path(), &Record { schema_version: PIECES_VERSION, ..record })
+    /// Says in `run.json` whether the samples are pieces.
+    pub(super) fn write_version(&self, pieces: bool) -> Result<()> {
+        let (record, version) = (self.record()?, schema_version(pieces));
+        if record.schema_version == version {
+            return Ok(());
+        }
+        file::write_json(&self.record_path(), &Record { schema_version: version, ..record })
     }
 
     /// One step's entry in `run.json`, if that step was run.
@@ -334,7 +344,10 @@ mod tests {
             assert_ne!(changed, current);
             fs::write(&path, changed).unwrap();
             let refused = Run::open(run.root()).unwrap_err().to_string();
-            assert!(refused.contains(&format!("layout {other}")) && refused.contains("reads layout 2"), "{refused}");
+            assert!(
+                refused.contains(&format!("layout {other}")) && refused.contains("reads layouts 2 and 3"),
+                "{refused}"
+            );
         }
     }
 

@@ -111,12 +111,16 @@ pub struct ImageRef {
     pub sha256: String,
 }
 
-/// The place of a piece: a sample that continues another one, or that others continue.
+/// The place of a piece: a sample that continues another one, or that others continue. A row of the data is a tree of pieces. The
+/// pieces from its first one to one that no other continues are a path, which is what a whole sample would be: each has the
+/// positions that it adds to the path, and at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// The number of the sample that it continues; nothing at the beginning of a path.
+    /// The number of the sample that it continues; nothing at the beginning of a path. In a [`Part`](super::Part) it is counted from
+    /// the first sample of the part, in a store that is read from the first one of the store.
     pub parent: Option<u32>,
-    /// Which of the continuations it is: `prompt`, `answer_1`, `sentence_3`, or the id of a node.
+    /// Which piece of its row it is: `prompt`, then `chosen` and `rejected` (or `answer`, if there is one answer), or `sentence_1`,
+    /// `sentence_2` and so on, or the id of a node.
     pub branch: String,
 }
 
@@ -135,7 +139,9 @@ pub struct Sample {
     pub source: String,
     /// The other columns of the row.
     pub meta: serde_json::Value,
-    /// Its place, if samples of the run are pieces of rows. Texts and images are then those of the path up to its end.
+    /// Its place, if the samples of the run are pieces of rows. `id` is then that of a sample with all turns up to the end of the
+    /// piece and the images of the row, `text` its own text, and `images`, `source`, `key` and `meta` are those of the row, or of
+    /// the row or message that a node of a tree was.
     pub piece: Option<Piece>,
 }
 

@@ -118,8 +118,8 @@ pub(super) fn pieces_of(path: &Path, wanted: &BTreeSet<(u32, u32)>) -> Result<BT
     Ok(rows.filter(|(key, _)| wanted.contains(key)).map(|(key, row)| (key, piece.value(row).into())).collect())
 }
 
-/// The batch of consecutive samples, of which the first has number `first`. Pieces have two more columns.
-pub fn samples_batch<'a>(first: u32, samples: impl Iterator<Item = &'a Sample> + Clone) -> RecordBatch {
+/// The batch of consecutive samples, of which the first has number `first`. Pieces have two more columns, even if there are none.
+fn samples_batch<'a>(first: u32, samples: impl Iterator<Item = &'a Sample> + Clone, pieces: bool) -> RecordBatch {
     let count = samples.clone().count() as u32;
     let text = |field: fn(&Sample) -> &str| StringArray::from_iter_values(samples.clone().map(field));
     let meta = StringArray::from_iter_values(samples.clone().map(|s| s.meta.to_string()));
@@ -134,7 +134,7 @@ pub fn samples_batch<'a>(first: u32, samples: impl Iterator<Item = &'a Sample> +
         table::nullable("source_row", UInt64Array::from_iter(samples.clone().map(|s| Some(s.place()?.1)))),
         table::column("meta", meta),
     ];
-    if samples.clone().any(|sample| sample.piece.is_some()) {
+    if pieces {
         let pieces = || samples.clone().map(|sample| sample.piece.as_ref());
         columns.push(table::nullable("parent", UInt32Array::from_iter(pieces().map(|piece| piece?.parent))));
         columns.push(table::nullable("branch", StringArray::from_iter(pieces().map(|piece| Some(&piece?.branch)))));
@@ -142,9 +142,14 @@ pub fn samples_batch<'a>(first: u32, samples: impl Iterator<Item = &'a Sample> +
     table::batch(columns)
 }
 
-/// Writes a table of consecutive samples.
-pub fn write_samples<'a>(path: &Path, first: u32, samples: impl Iterator<Item = &'a Sample> + Clone) -> Result<()> {
-    table::write(path, &samples_batch(first, samples))
+/// Writes a table of consecutive samples, which are pieces or are not.
+pub fn write_samples<'a>(
+    path: &Path,
+    first: u32,
+    samples: impl Iterator<Item = &'a Sample> + Clone,
+    pieces: bool,
+) -> Result<()> {
+    table::write(path, &samples_batch(first, samples, pieces))
 }
 
 /// Reads the samples of a batch of `samples.parquet`.

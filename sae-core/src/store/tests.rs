@@ -1,9 +1,11 @@
 //! The store: round trips, resumption byte for byte, and inconsistent files.
 
 use super::*;
+use crate::Error;
 use crate::error::{Hint, Setting};
 use crate::fixture::{SAMPLES, part, sample, spec, tokens};
 use crate::store::run::Run;
+use crate::store::sample::Piece;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -155,4 +157,105 @@ fn activations_that_do_not_fit_or_are_not_finite_are_never_stored() {
     assert_eq!(writer.progress(), WriteProgress::default());
     writer.write_part(&Part { activations: vec![vec![]], ..empty }).unwrap();
     assert!(writer.finish().unwrap_err().to_string().contains("no text"));
+}
+
+/// A part of pieces with these parents; those of `empty` have no tokens.
+fn pieces(parents: &[Option<u32>], empty: &[usize]) -> Part {
+    let mut part = part(0..parents.len(), D, 1);
+    for (n, ((sample, tokens), parent)) in part.samples.iter_mut().zip(parents).enumerate() {
+        sample.piece = Some(Piece { parent: *parent, branch: format!("branch-{n}") });
+        if empty.contains(&n) {
+            tokens.clear();
+        }
+    }
+    let rows: usize = part.samples.iter().map(|(_, tokens)| tokens.len()).sum();
+    part.activations = vec![vec![0.5; rows * D]];
+    part.source_rows = parents.iter().filter(|parent| parent.is_none()).count() as u64;
+    part
+}
+
+fn pieces_spec() -> StoreSpec {
+    StoreSpec { pieces: true, ..spec(&[1], D) }
+}
+
+#[test]
+fn pieces_that_no_pass_can_read_are_rejected_by_name_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    let mut writer = StoreWriter::open(&run, pieces_spec()).unwrap();
+    let first = [None, Some(0), Some(0)];
+    writer.write_part(&pieces(&first, &[])).unwrap();
+    // Parents are counted from the first sample of the part.
+    for (parents, empty, at) in [
+        (vec![None, Some(1)], vec![], 1),
+        (vec![None, None, Some(0)], vec![], 2),
+        (vec![None, Some(0), Some(0), Some(1)], vec![], 3),
+        (vec![None, Some(0), Some(1)], vec![1], 1),
+        (vec![None, Some(0)], vec![1], 1),
+    ] {
+        let error = writer.write_part(&pieces(&parents, &empty)).unwrap_err();
+        assert!(matches!(&error, Error::Piece { cause, .. } if cause.sample() == at), "{error:?}");
+        assert!(error.to_string().ends_with(&format!(": branch-{at} of key-{at}")), "{error}");
+        assert!(!run.tokens(1).exists() && !run.activations("layers.1").join("shard-00001.safetensors").exists());
+    }
+    writer.write_part(&pieces(&first, &[])).unwrap();
+    writer.finish().unwrap();
+    let store = Store::open_with_pieces(&run, "layers.1").unwrap();
+    assert_eq!(store.paths().parents(), [None, Some(0), Some(0), None, Some(3), Some(3)]);
+}
+
+#[test]
+fn the_layout_of_a_run_is_that_of_its_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    let version = || run.record().unwrap().schema_version;
+    // A harvest of pieces that was interrupted before its first part; then one of whole samples.
+    drop(StoreWriter::open(&run, pieces_spec()).unwrap());
+    assert_eq!(version(), 3);
+    let mut writer = StoreWriter::open(&run, spec(&[1], D)).unwrap();
+    assert_eq!(version(), 2);
+    writer.write_part(&part(0..3, D, 1)).unwrap();
+    let error = StoreWriter::open(&run, pieces_spec()).err().unwrap().to_string();
+    assert!(error.contains("another process"), "{error}");
+    writer.finish().unwrap();
+    let error = StoreWriter::open(&run, pieces_spec()).err().unwrap().to_string();
+    assert!(error.contains("another harvest"), "{error}");
+    assert!(Store::open(&run, "layers.1").is_ok());
+    // A manifest that contradicts run.json.
+    let path = run.activations("layers.1").join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"schema_version\": 2", "\"schema_version\": 3")).unwrap();
+    let error = Store::open_with_pieces(&run, "layers.1").err().unwrap().to_string();
+    assert!(error.contains("has layout 3, but run.json says that it has layout 2"), "{error}");
+}
+
+#[test]
+fn a_part_without_samples_has_the_columns_of_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    let mut writer = StoreWriter::open(&run, pieces_spec()).unwrap();
+    let nothing = || Part {
+        activations: vec![vec![]],
+        source_rows: 1,
+        skipped: vec![Skipped::new(0, "k", "no text")],
+        ..Part::default()
+    };
+    writer.write_part(&nothing()).unwrap();
+    writer.write_part(&pieces(&[None, Some(0)], &[])).unwrap();
+    writer.write_part(&nothing()).unwrap();
+    writer.finish().unwrap();
+    let store = Store::open_with_pieces(&run, "layers.1").unwrap();
+    assert_eq!(store.paths().parents(), [None, Some(0)]);
+    assert!(matches!(Store::open(&run, "layers.1"), Err(Error::Pieces { .. })));
+    let branches: Vec<String> = load_samples(&run).unwrap().into_iter().map(|s| s.piece.unwrap().branch).collect();
+    assert_eq!(branches, ["branch-0", "branch-1"]);
+    // A shard of pieces without samples is one of pieces as well.
+    let shard = Run::create(&dir.path().join("shard")).unwrap();
+    let slice = Some(JobShard { shard: 1, of: 2, first_row: 0 });
+    let mut writer = StoreWriter::open(&shard, StoreSpec { slice, ..pieces_spec() }).unwrap();
+    writer.write_part(&nothing()).unwrap();
+    writer.finish().unwrap();
+    let columns = crate::table::schema(&shard.samples()).unwrap();
+    assert!(columns.column_with_name("parent").is_some());
+    assert_eq!(shard.record().unwrap().schema_version, 3);
 }

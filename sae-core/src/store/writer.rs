@@ -2,8 +2,8 @@
 
 use super::skipped::{SkipFile, Skipped};
 use super::{Manifest, Paths, STEP, StoreDtype, hook, tables};
-use crate::error::{Cause, Hint, Setting};
-use crate::store::run::{Lock, PIECES_VERSION, Run, SCHEMA_VERSION};
+use crate::error::{Cause, Hint, PieceError, Setting};
+use crate::store::run::{Lock, Run, schema_version};
 use crate::store::sample::{Piece, Sample, Token};
 use crate::{Error, Result, file, table, tensors};
 use serde::{Deserialize, Serialize};
@@ -163,7 +163,8 @@ impl StoreWriter {
         let lock = run.lock()?;
         let fresh = StoreRecord { spec, complete: false, parts: Vec::new(), skipped: Vec::new() };
         let mut record: StoreRecord = run.read_step(STEP)?.unwrap_or_else(|| fresh.clone());
-        if record.spec.fingerprint != fresh.spec.fingerprint || record.spec.slice != fresh.spec.slice {
+        let (found, asked) = (&record.spec, &fresh.spec);
+        if (&found.fingerprint, found.slice, found.pieces) != (&asked.fingerprint, asked.slice, asked.pieces) {
             let shard = record.spec.slice.map_or(String::new(), |slice| format!("shard {slice}, "));
             let cause = format!(
                 "the run holds another harvest ({shard}model {}, layers {:?}, arguments {})",
@@ -172,9 +173,7 @@ impl StoreWriter {
             return Err(Error::OtherHarvest { cause, path: run.root().to_path_buf() });
         }
         let run = run.clone();
-        if record.spec.pieces {
-            run.mark_pieces()?;
-        }
+        run.write_version(record.spec.pieces)?;
         if !record.complete {
             let has_files = |n: &usize| files(&run, &record, *n).iter().all(|file| file.exists());
             let complete = (0..record.parts.len()).take_while(has_files).count();
@@ -207,7 +206,8 @@ impl StoreWriter {
     ///
     /// # Errors
     /// A file cannot be written; or activations that do not fit the samples, are not finite, or are too large for the
-    /// store's dtype. No infinity is ever stored.
+    /// store's dtype. No infinity is ever stored. [`Error::Piece`] for pieces that no pass could read: without tokens, or not in
+    /// the order of paths.
     pub fn write_part(&mut self, part: &Part) -> Result<()> {
         let spec = &self.record.spec;
         let rows: usize = part.samples.iter().map(|(_, tokens)| tokens.len()).sum();
@@ -218,6 +218,8 @@ impl StoreWriter {
             let cause = format!("part {number}: {sizes:?} values for {rows} rows of {d_in} in {:?}", spec.layers);
             return Err(Error::config(cause));
         }
+        let first = u32::try_from(self.progress().samples).map_err(Error::format(self.run.root()))?;
+        let samples = self.numbered(first, &part.samples)?;
         let mut shards = Vec::new();
         let mut norm_sums = Vec::new();
         for (layer, values) in spec.layers.iter().zip(&part.activations) {
@@ -233,10 +235,9 @@ impl StoreWriter {
             shards.push(ShardRecord { file, rows: rows as u64, blake3: hash.to_hex().to_string() });
             norm_sums.push(norm_sum.min(f64::from(f32::MAX)) as f32);
         }
-        let first = u32::try_from(self.progress().samples).map_err(Error::format(self.run.root()))?;
         tables::write_tokens(&self.run.tokens(number), first, part.samples.iter().map(|(_, t)| t.as_slice()))?;
-        let samples = self.numbered(first, &part.samples)?;
-        tables::write_samples(&self.sample_part(number), first, samples.iter().map(AsRef::as_ref))?;
+        let samples = samples.iter().map(AsRef::as_ref);
+        tables::write_samples(&self.sample_part(number), first, samples, spec.pieces)?;
 
         let continuing = |sample: &&(Sample, Vec<Token>)| sample.0.piece.as_ref().is_some_and(|p| p.parent.is_some());
         let continuing = part.samples.iter().filter(continuing).count() as u64;
@@ -295,7 +296,13 @@ impl StoreWriter {
             )));
         }
         let parents = samples.iter().map(|(sample, _)| sample.piece.as_ref().and_then(|piece| piece.parent));
-        Paths::new(parents.collect()).map_err(Error::config)?;
+        let paths = Paths::new(parents.collect());
+        let empty = (0..).zip(samples).find(|(_, (sample, tokens))| sample.piece.is_some() && tokens.is_empty());
+        if let Some(cause) = paths.err().or(empty.map(|(sample, _)| PieceError::Empty { sample })) {
+            let sample = &samples[cause.sample() as usize].0;
+            let branch = sample.piece.as_ref().map_or(String::new(), |piece| piece.branch.clone());
+            return Err(Error::Piece { cause, key: sample.key.clone(), branch });
+        }
         let number = |(sample, _): &'a (Sample, Vec<Token>)| match &sample.piece {
             Some(piece) => {
                 let parent = piece.parent.map(|parent| first + parent);
@@ -342,7 +349,7 @@ pub(super) fn write_manifests(run: &Run, record: &StoreRecord) -> Result<()> {
     for (n, layer) in spec.layers.iter().enumerate() {
         let norm_sum: f64 = record.parts.iter().map(|p| p.norm_sums[n] as f64).sum();
         let manifest = Manifest {
-            schema_version: if spec.pieces { PIECES_VERSION } else { SCHEMA_VERSION },
+            schema_version: schema_version(spec.pieces),
             model: spec.model.clone(),
             architecture: spec.architecture.clone(),
             hook: hook(*layer),
