@@ -12,12 +12,17 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Number of clusters that each half must have for confirmation by default.
 const CLUSTERS_TO_CONFIRM: usize = 100;
-/// Number of columns that are tested at the same time.
+/// Number of columns that are summed at the same time: more of them would need less time, and memory for more values of all
+/// participants.
 const COLUMNS: usize = 24;
+/// Numbers of features times strata that are counted at the same time, unless a single column has more. Few in tests, so that
+/// columns are counted one after another.
+const CELLS: usize = if cfg!(test) { 256 } else { 1 << 26 };
 /// Distinguishes the random numbers of shuffles from those of other purposes.
 const PURPOSE: u64 = 0x7368_7566;
 
@@ -139,18 +144,23 @@ pub fn study(study: Study, columns: &[Column], options: &StudyOptions) -> Result
     let procedure = Procedure { sets, parts: &parts, counts: &counts, rate: options.false_discovery_rate };
 
     // The columns, and then those of each shuffle, several of them in one pass over the features.
-    let values: Vec<Vec<f64>> = columns.iter().map(|column| column.values.clone()).collect();
     let times: Vec<usize> = (0..=options.shuffles).collect();
     let (mut tested, mut shuffled, mut chance) = (Vec::new(), Vec::new(), Vec::new());
     for times in times.chunks((COLUMNS / columns.len().max(1)).max(1)) {
-        let values_of = |time: &usize| match *time {
-            0 => values.clone(),
-            time => shuffle(design, &values, random::SplitMix64::nth(options.seed, time as u64)),
+        let shuffle = |time: &usize| {
+            let seed = random::SplitMix64::nth(options.seed, *time as u64);
+            (*time > 0).then(|| Shuffle::new(design, columns, seed))
         };
-        let mut tests = procedure.tests(&times.iter().flat_map(values_of).collect::<Vec<_>>());
+        let shuffles: Vec<Option<Shuffle>> = times.iter().map(shuffle).collect();
+        let values = |n: usize| {
+            let column = &columns[n % columns.len()].values[..];
+            let shuffle = shuffles[n / columns.len()].as_ref();
+            shuffle.map_or(Cow::Borrowed(column), |shuffle| Cow::Owned(shuffle.apply(design, column)))
+        };
+        let mut tests = procedure.tests(times.len() * columns.len(), values);
         for (time, tests) in times.iter().zip(tests.chunks_mut(columns.len().max(1))) {
             if *time == 0 {
-                procedure.permute(tests, &values, options.seed);
+                procedure.permute(tests, columns, options.seed);
             }
             let found = procedure.decide(tests);
             if *time == 0 {
@@ -209,42 +219,59 @@ fn divide(design: &Design, options: &StudyOptions) -> Result<Vec<(Design, Vec<us
     }
 }
 
-/// Columns with values of other participants: permuted within pairs, or among clusters. If the values of a cluster differ and
-/// samples are not paired, the residuals of each cluster keep their places and get a random sign.
-fn shuffle(design: &Design, columns: &[Vec<f64>], seed: u64) -> Vec<Vec<f64>> {
-    let mut rng = random::chacha(seed, PURPOSE);
-    if let Some(pairs) = &design.pairs {
-        let mut members: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-        (0..).zip(pairs).for_each(|(n, pair)| members.entry(*pair).or_default().push(n));
-        let mut source: Vec<usize> = (0..design.samples.len()).collect();
-        for members in members.values() {
-            let mut order = members.clone();
-            order.shuffle(&mut rng);
-            members.iter().zip(order).for_each(|(n, from)| source[*n] = from);
-        }
-        return columns.iter().map(|column| source.iter().map(|from| column[*from]).collect()).collect();
-    }
-    if columns.iter().all(|column| design.is_constant_in_clusters(column)) {
-        let mut order: Vec<usize> = (0..design.clusters.len()).collect();
-        order.shuffle(&mut rng);
-        let permute = |column: &Vec<f64>| {
-            let mut values = vec![0.0; column.len()];
-            for (range, from) in design.clusters.iter().zip(&order) {
-                values[range.clone()].fill(column[design.clusters[*from].start]);
+/// How columns get values of other participants.
+enum Shuffle {
+    /// Each participant has the value of another one: permuted within pairs.
+    Participants(Vec<usize>),
+    /// Each cluster has the value of another one.
+    Clusters(Vec<usize>),
+    /// If the values of a cluster differ and samples are not paired, the residuals of each cluster keep their places and get a
+    /// random sign.
+    Signs(Vec<f64>),
+}
+
+impl Shuffle {
+    fn new(design: &Design, columns: &[Column], seed: u64) -> Self {
+        let mut rng = random::chacha(seed, PURPOSE);
+        if let Some(pairs) = &design.pairs {
+            let mut members: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+            (0..).zip(pairs).for_each(|(n, pair)| members.entry(*pair).or_default().push(n));
+            let mut source: Vec<usize> = (0..design.samples.len()).collect();
+            for members in members.values() {
+                let mut order = members.clone();
+                order.shuffle(&mut rng);
+                members.iter().zip(order).for_each(|(n, from)| source[*n] = from);
             }
-            values
-        };
-        return columns.iter().map(permute).collect();
-    }
-    let signs: Vec<f64> = design.clusters.iter().map(|_| if rng.next_u64() & 1 == 1 { 1.0 } else { -1.0 }).collect();
-    let flip = |column: &Vec<f64>| {
-        let mut values = design.residuals(column);
-        for (range, sign) in design.clusters.iter().zip(&signs) {
-            values[range.clone()].iter_mut().for_each(|value| *value *= sign);
+            return Self::Participants(source);
         }
-        values
-    };
-    columns.iter().map(flip).collect()
+        if columns.iter().all(|column| design.is_constant_in_clusters(&column.values)) {
+            let mut order: Vec<usize> = (0..design.clusters.len()).collect();
+            order.shuffle(&mut rng);
+            return Self::Clusters(order);
+        }
+        Self::Signs(design.clusters.iter().map(|_| if rng.next_u64() & 1 == 1 { 1.0 } else { -1.0 }).collect())
+    }
+
+    /// The values of a column after the shuffle.
+    fn apply(&self, design: &Design, column: &[f64]) -> Vec<f64> {
+        match self {
+            Self::Participants(source) => source.iter().map(|from| column[*from]).collect(),
+            Self::Clusters(order) => {
+                let mut values = vec![0.0; column.len()];
+                for (range, from) in design.clusters.iter().zip(order) {
+                    values[range.clone()].fill(column[design.clusters[*from].start]);
+                }
+                values
+            }
+            Self::Signs(signs) => {
+                let mut values = design.residuals(column);
+                for (range, sign) in design.clusters.iter().zip(signs) {
+                    values[range.clone()].iter_mut().for_each(|value| *value *= sign);
+                }
+                values
+            }
+        }
+    }
 }
 
 /// Finds features in the first part, and confirms them in the second one, if there is one.
@@ -281,26 +308,27 @@ impl Procedure<'_> {
         (0..self.sets.d_sae() as u32).filter(|feature| self.is_tested(*feature as usize)).collect()
     }
 
-    /// The sums of columns of the whole design.
-    fn tests(&self, columns: &[Vec<f64>]) -> Vec<Tests> {
-        let mut tests: Vec<Tests> =
-            columns.iter().map(|_| Tests { sums: Vec::new(), permuted: BTreeMap::new() }).collect();
-        for ((design, members), counts) in self.parts.iter().zip(self.counts) {
-            let residuals: Vec<Vec<f64>> =
-                columns.par_iter().map(|column| design.residuals(&values_of(members, column))).collect();
-            let sums = sums(design, self.sets, counts, &residuals);
-            tests.iter_mut().zip(sums).for_each(|(tests, sums)| tests.sums.push(sums));
+    /// The sums of some columns, whose values over the whole design are computed when they are needed.
+    fn tests<'v>(&self, count: usize, values: impl Fn(usize) -> Cow<'v, [f64]> + Sync) -> Vec<Tests> {
+        let mut tests: Vec<Tests> = (0..count).map(|_| Tests { sums: Vec::new(), permuted: BTreeMap::new() }).collect();
+        for (some, tests) in (0..).step_by(COLUMNS).zip(tests.chunks_mut(COLUMNS)) {
+            for ((design, members), counts) in self.parts.iter().zip(self.counts) {
+                let residuals = |n: usize| design.residuals(&values_of(members, &values(some + n)));
+                let residuals: Vec<Vec<f64>> = (0..tests.len()).into_par_iter().map(residuals).collect();
+                let sums = sums(design, self.sets, counts, &residuals);
+                tests.iter_mut().zip(sums).for_each(|(tests, sums)| tests.sums.push(sums));
+            }
         }
         tests
     }
 
     /// Adds the p-values of permutations to the tests of columns, if there are few clusters.
-    fn permute(&self, tests: &mut [Tests], columns: &[Vec<f64>], seed: u64) {
+    fn permute(&self, tests: &mut [Tests], columns: &[Column], seed: u64) {
         let (design, members) = self.parts[0];
         if !(FEWEST_CLUSTERS..MANY_CLUSTERS).contains(&(design.clusters.len() as u32)) {
             return;
         }
-        let values: Vec<Vec<f64>> = columns.iter().map(|column| values_of(members, column)).collect();
+        let values: Vec<Vec<f64>> = columns.iter().map(|column| values_of(members, &column.values)).collect();
         let residuals: Vec<Vec<f64>> = values.iter().map(|values| design.residuals(values)).collect();
         let features = self.features();
         let p = permutation::p_values(design, self.sets, &self.counts[0], (&values, &residuals), &features, seed);
@@ -403,14 +431,15 @@ fn correction(clusters: usize) -> f64 {
 
 /// Adds counts and prevalences over all participants to the rows of a report, which are ordered by column. `counts` are those
 /// of parts that have no cluster in common.
+///
+/// Memory: a count for each feature and stratum, of all participants and of the groups that are counted at the same time, which
+/// have [`CELLS`] counts together unless a single one has more.
 fn describe(design: &Design, sets: &FeatureSets, columns: &[Column], counts: &[Counts], tested: &mut [TestedFeature]) {
-    let everyone: Vec<usize> = (0..design.samples.len()).collect();
     let is_indicator = |column: &Column| column.values.iter().all(|t| *t == 0.0 || *t == 1.0);
     let indicators: Vec<bool> = columns.iter().map(is_indicator).collect();
-    let every = if indicators.contains(&true) { count_strata(&everyone, design, sets) } else { Vec::new() };
-    let samples = design.samples.len() as f64;
-    let by_column: Vec<&mut [TestedFeature]> = tested.chunk_by_mut(|a, b| a.column == b.column).collect();
-    by_column.into_par_iter().for_each(|rows| {
+    let every = if indicators.contains(&true) { count_strata(design, sets, |_| true) } else { Vec::new() };
+    let (strata, samples) = (design.strata(), design.samples.len() as f64);
+    let describe_column = |rows: &mut [TestedFeature]| {
         for row in rows.iter_mut() {
             let j = row.feature as usize;
             row.samples = counts.iter().map(|part| part.samples[j]).sum();
@@ -421,29 +450,36 @@ fn describe(design: &Design, sets: &FeatureSets, columns: &[Column], counts: &[C
         if !indicators[column] {
             return;
         }
-        let members: Vec<usize> = everyone.iter().copied().filter(|n| columns[column].values[*n] == 1.0).collect();
-        let group = count_strata(&members, design, sets);
-        let mut group_sizes = vec![0u32; design.strata()];
-        members.iter().for_each(|n| group_sizes[design.strata[*n] as usize] += 1);
-        let in_group = members.len() as f64;
+        let in_group = |n: usize| columns[column].values[n] == 1.0;
+        let group = count_strata(design, sets, in_group);
+        let mut group_sizes = vec![0u32; strata];
+        for n in (0..design.samples.len()).filter(|n| in_group(*n)) {
+            group_sizes[design.strata[n] as usize] += 1;
+        }
+        let members = f64::from(group_sizes.iter().sum::<u32>());
         for row in rows {
-            let strata = row.feature as usize * design.strata()..(row.feature as usize + 1) * design.strata();
-            let (own, every) = (&group[strata.clone()], &every[strata]);
+            let own = row.feature as usize * strata..(row.feature as usize + 1) * strata;
+            let (own, every) = (&group[own.clone()], &every[own]);
             let active = f64::from(own.iter().sum::<u32>());
-            row.prevalence = active / in_group;
-            row.prevalence_rest = Some((f64::from(row.samples) - active) / (samples - in_group));
+            row.prevalence = active / members;
+            row.prevalence_rest = Some((f64::from(row.samples) - active) / (samples - members));
             row.odds_ratio = odds_ratio(own, every, &group_sizes, &design.sizes);
         }
-    });
+    };
+    let at_once = (CELLS / (sets.d_sae() * strata).max(1)).max(1);
+    let mut by_column: Vec<&mut [TestedFeature]> = tested.chunk_by_mut(|a, b| a.column == b.column).collect();
+    for some in by_column.chunks_mut(at_once) {
+        some.par_iter_mut().for_each(|rows| describe_column(rows));
+    }
 }
 
-/// How many of some participants have each feature, by feature and stratum.
-fn count_strata(members: &[usize], design: &Design, sets: &FeatureSets) -> Vec<u32> {
+/// How many participants of a group have each feature, by feature and stratum.
+fn count_strata(design: &Design, sets: &FeatureSets, contains: impl Fn(usize) -> bool) -> Vec<u32> {
     let strata = design.strata();
     let mut counts = vec![0; sets.d_sae() * strata];
-    for n in members {
-        for feature in sets.features(design.samples[*n] as usize) {
-            counts[feature as usize * strata + design.strata[*n] as usize] += 1;
+    for n in (0..design.samples.len()).filter(|n| contains(*n)) {
+        for feature in sets.features(design.samples[n] as usize) {
+            counts[feature as usize * strata + design.strata[n] as usize] += 1;
         }
     }
     counts

@@ -10,14 +10,16 @@
 //! variance under the alternative is `W_j = V_j - 2 b sum_c u_cj q_c + b^2 sum_c q_c^2`. If samples are paired within clusters,
 //! `t~` sums to zero in each pair, and `u_cj = a_cj`.
 //!
-//! Memory: the means of each feature and stratum, and five numbers for each feature and column. Columns are summed
-//! [`LANES`] at a time, block by block of participants (`blocks.rs`), with features on all threads; every sum has the same order
-//! on any number of threads.
+//! The last term is computed from `T'T`, or from `T` where that has fewer numbers.
+//!
+//! Memory: the means of each feature and stratum, five numbers for each feature and column, and at most one for each participant
+//! and column. Columns are summed [`LANES`] at a time, block by block of participants (`blocks.rs`), with features on all threads;
+//! every sum has the same order on any number of threads.
 
-use super::blocks::{self, Block, List};
+use super::blocks::{self, List};
 use super::design::Design;
 use crate::analysis::feature_sets::FeatureSets;
-use pulp::Arch;
+use crate::autoencoder::kernel;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -104,53 +106,36 @@ pub(super) struct ColumnSums {
 
 /// The sums of columns, given by their residuals `t~`.
 pub(super) fn sums(design: &Design, sets: &FeatureSets, counts: &Counts, residuals: &[Vec<f64>]) -> Vec<ColumnSums> {
-    let arch = Arch::new();
     let mut some: Vec<SomeColumns> =
-        residuals.chunks(LANES).map(|columns| SomeColumns::new(columns, sets.d_sae(), design.strata())).collect();
+        residuals.chunks(LANES).map(|columns| SomeColumns::new(columns, sets.d_sae(), design)).collect();
     blocks::for_each_group(design, sets, |blocks| {
         some.par_iter_mut().for_each(|some| {
-            let columns = some.columns;
+            let (columns, totals) = (some.columns, &mut some.totals);
             let tables: Vec<BlockTable> =
                 blocks.par_iter().map(|block| BlockTable::new(design, columns, block.range.clone())).collect();
-            arch.dispatch(
+            kernel::wide(
                 #[inline(always)]
-                || tables.iter().for_each(|table| some.totals.add(table)),
+                || {
+                    for table in &tables {
+                        totals.add(table);
+                    }
+                },
             );
             some.features.par_chunks_mut(FEATURES).enumerate().with_max_len(1).for_each(|(n, features)| {
-                arch.dispatch(AddBlocks { features, first: n * FEATURES, blocks, tables: &tables, counts });
+                kernel::wide(
+                    #[inline(always)]
+                    || {
+                        for (block, table) in blocks.iter().zip(&tables) {
+                            for (feature, sums) in (n * FEATURES..).zip(features.iter_mut()) {
+                                table.add_feature(block.list(feature), counts.means(feature), sums);
+                            }
+                        }
+                    },
+                );
             });
         });
     });
-    let finish = |some: SomeColumns| {
-        arch.dispatch(
-            #[inline(always)]
-            || some.finish(counts),
-        )
-    };
-    some.into_par_iter().flat_map_iter(finish).collect()
-}
-
-/// Adds blocks to the sums of some features.
-struct AddBlocks<'a> {
-    features: &'a mut [FeatureSums],
-    /// The first of these features.
-    first: usize,
-    blocks: &'a [Block],
-    tables: &'a [BlockTable],
-    counts: &'a Counts,
-}
-
-impl pulp::NullaryFnOnce for AddBlocks<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        for (block, table) in self.blocks.iter().zip(self.tables) {
-            for (feature, sums) in (self.first..).zip(self.features.iter_mut()) {
-                table.add_feature(block.list(feature), self.counts.means(feature), sums);
-            }
-        }
-    }
+    some.iter().flat_map(|some| some.finish(counts)).collect()
 }
 
 /// Up to [`LANES`] columns, with their sums over the blocks that were read.
@@ -171,12 +156,21 @@ struct FeatureSums {
     open: Lanes,
 }
 
-/// Sums that no feature changes: `T'T`, `sum_c T_c q_c`, `sum_c q_c` and `sum_c q_c^2`.
+/// Sums that no feature changes: `T'T` or `T`, `sum_c T_c q_c`, `sum_c q_c` and `sum_c q_c^2`.
 struct Totals {
-    products: Vec<Lanes>,
+    by_stratum: ByStratum,
     stratum_q: Vec<Lanes>,
     squares: Lanes,
     q_squares: Lanes,
+}
+
+/// What the last term of `V_j` is computed from.
+enum ByStratum {
+    /// `T'T`, `[strata, strata]`, if there are at least as many participants.
+    Products(Vec<Lanes>),
+    /// `T` otherwise: the strata of each cluster with its `T_cs`, and where those of each cluster end. Nothing if samples are
+    /// paired.
+    Clusters { strata: Vec<u32>, values: Vec<Lanes>, ends: Vec<usize> },
 }
 
 /// The values of a block's participants, and those of its clusters.
@@ -287,63 +281,125 @@ impl BlockTable {
 }
 
 impl Totals {
+    fn new(design: &Design) -> Self {
+        let strata = design.strata();
+        let by_stratum = match strata.checked_mul(strata) {
+            Some(products) if products <= design.samples.len() && !design.is_paired() => {
+                ByStratum::Products(vec![Lanes::default(); products])
+            }
+            _ => ByStratum::Clusters { strata: Vec::new(), values: Vec::new(), ends: Vec::new() },
+        };
+        let stratum_q = vec![Lanes::default(); if design.is_paired() { 0 } else { strata }];
+        Self { by_stratum, stratum_q, squares: Lanes::default(), q_squares: Lanes::default() }
+    }
+
     /// Adds the clusters that begin in a block.
     #[inline(always)]
     fn add(&mut self, table: &BlockTable) {
-        let strata = self.stratum_q.len();
+        let count = self.stratum_q.len();
         for (cluster, q) in table.q.iter().enumerate().skip(usize::from(table.continues)) {
             for (s, t) in table.strata(cluster) {
-                for (other, product) in table.strata(cluster) {
-                    self.products[s * strata + other].add_product(t, product);
-                }
                 self.stratum_q[s].add_product(t, q);
+            }
+            match &mut self.by_stratum {
+                ByStratum::Products(products) => {
+                    for (s, t) in table.strata(cluster) {
+                        for (other, product) in table.strata(cluster) {
+                            products[s * count + other].add_product(t, product);
+                        }
+                    }
+                }
+                ByStratum::Clusters { strata, values, ends } => {
+                    let start = values.len();
+                    for (s, t) in table.strata(cluster) {
+                        strata.push(s as u32);
+                        values.push(*t);
+                    }
+                    if values.len() > start {
+                        ends.push(values.len());
+                    }
+                }
             }
             self.squares.add(q);
             self.q_squares.add_product(q, q);
         }
     }
+
+    /// `sum_c (m_j . T_c)^2`, given `m_j`.
+    #[inline(always)]
+    fn expected_squares(&self, means: &[f64]) -> Lanes {
+        let mut sum = Lanes::default();
+        match &self.by_stratum {
+            ByStratum::Products(products) => {
+                for (s, m) in means.iter().enumerate().filter(|(_, m)| **m > 0.0) {
+                    let mut row = Lanes::default();
+                    for (product, m) in products[s * means.len()..(s + 1) * means.len()].iter().zip(means) {
+                        row.add_scaled(*m, product);
+                    }
+                    sum.add_scaled(*m, &row);
+                }
+            }
+            ByStratum::Clusters { strata, values, ends } => {
+                let mut start = 0;
+                for end in ends {
+                    let mut expected = Lanes::default();
+                    for (s, t) in strata[start..*end].iter().zip(&values[start..*end]) {
+                        expected.add_scaled(means[*s as usize], t);
+                    }
+                    sum.add_product(&expected, &expected);
+                    start = *end;
+                }
+            }
+        }
+        sum
+    }
+
+    /// `V_j` and `sum_c u_cj q_c` of a feature, given `m_j`.
+    #[inline(always)]
+    fn variance(&self, own: &FeatureSums, means: &[f64]) -> [Lanes; 2] {
+        let (mut v, mut uq) = (own.squares, own.q);
+        for (m, stratum_q) in means.iter().zip(&self.stratum_q).filter(|(m, _)| **m > 0.0) {
+            uq.add_scaled(-m, stratum_q);
+        }
+        v.add(&self.expected_squares(means));
+        v.add_scaled(-2.0, &own.cross);
+        [v, uq]
+    }
 }
 
 impl<'a> SomeColumns<'a> {
-    fn new(columns: &'a [Vec<f64>], features: usize, strata: usize) -> Self {
-        let totals = Totals {
-            products: vec![Lanes::default(); strata * strata],
-            stratum_q: vec![Lanes::default(); strata],
-            squares: Lanes::default(),
-            q_squares: Lanes::default(),
-        };
-        Self { columns, features: vec![FeatureSums::default(); features], totals }
+    fn new(columns: &'a [Vec<f64>], features: usize, design: &Design) -> Self {
+        Self { columns, features: vec![FeatureSums::default(); features], totals: Totals::new(design) }
     }
 
     /// The sums of each column.
-    #[inline(always)]
-    fn finish(self, counts: &Counts) -> Vec<ColumnSums> {
-        let Totals { products, stratum_q, squares, q_squares } = &self.totals;
-        let column =
-            |k: usize| ColumnSums { squares: squares.0[k], q_squares: q_squares.0[k], ..ColumnSums::default() };
-        let mut found: Vec<ColumnSums> = (0..self.columns.len()).map(column).collect();
-        let strata = stratum_q.len();
-        for (j, own) in self.features.iter().enumerate() {
-            let m = counts.means(j);
-            let (mut v, mut uq, mut quadratic) = (own.squares, own.q, Lanes::default());
-            for s in (0..strata).filter(|s| m[*s] > 0.0) {
-                let mut row = Lanes::default();
-                let products = &products[s * strata..(s + 1) * strata];
-                products.iter().zip(m).for_each(|(product, m)| row.add_scaled(*m, product));
-                quadratic.add_scaled(m[s], &row);
-                uq.add_scaled(-m[s], &stratum_q[s]);
-            }
-            v.add(&quadratic);
-            v.add_scaled(-2.0, &own.cross);
-            for (k, column) in found.iter_mut().enumerate() {
-                column.u.push(own.u.0[k]);
+    fn finish(&self, counts: &Counts) -> Vec<ColumnSums> {
+        let Totals { squares, q_squares, .. } = &self.totals;
+        let some = |(n, features): (usize, &[FeatureSums])| {
+            let mut found = Vec::with_capacity(features.len());
+            kernel::wide(
+                #[inline(always)]
+                || {
+                    for (feature, own) in (n * FEATURES..).zip(features) {
+                        found.push(self.totals.variance(own, counts.means(feature)));
+                    }
+                },
+            );
+            found
+        };
+        let variances: Vec<[Lanes; 2]> = self.features.par_chunks(FEATURES).enumerate().flat_map_iter(some).collect();
+        let column = |k: usize| {
+            let mut sums = ColumnSums { squares: squares.0[k], q_squares: q_squares.0[k], ..ColumnSums::default() };
+            for (own, [v, uq]) in self.features.iter().zip(&variances) {
                 // A feature that does not vary within strata, or within pairs, leaves rounding errors of these sizes.
                 let rounding = ROUNDING * (own.squares.0[k] + ROUNDING * squares.0[k]);
-                column.v.push(if v.0[k] > rounding { v.0[k] } else { 0.0 });
-                column.uq.push(uq.0[k]);
+                sums.u.push(own.u.0[k]);
+                sums.v.push(if v.0[k] > rounding { v.0[k] } else { 0.0 });
+                sums.uq.push(uq.0[k]);
             }
-        }
-        found
+            sums
+        };
+        (0..self.columns.len()).map(column).collect()
     }
 }
 

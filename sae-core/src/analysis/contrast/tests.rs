@@ -32,7 +32,12 @@ fn dense(design: &Design, sets: &FeatureSets, residuals: &[f64], feature: u32) -
 }
 
 /// Samples with random features, strata, and clusters of different sizes.
-fn random_design(samples: u32, clusters: u64, pairs: bool, seed: u64) -> (Vec<Participant>, FeatureSets, Vec<f64>) {
+fn random_design(
+    samples: u32,
+    (clusters, strata): (u64, usize),
+    pairs: bool,
+    seed: u64,
+) -> (Vec<Participant>, FeatureSets, Vec<f64>) {
     let mut random = SplitMix64::new(seed);
     let mut sets = Vec::new();
     let mut participants = Vec::new();
@@ -46,7 +51,7 @@ fn random_design(samples: u32, clusters: u64, pairs: bool, seed: u64) -> (Vec<Pa
             cluster: format!("{cluster:05}"),
             identity: format!("{sample:06}"),
             sample,
-            stratum: random.below(4) as u32,
+            stratum: random.below(strata) as u32,
             pair: pairs.then_some(pair as u32),
         });
         values.push(if random.next_f64() < 0.4 { 1.0 } else { random.next_f64() });
@@ -70,9 +75,9 @@ proptest! {
 
     #[test]
     fn sums_over_active_features_equal_the_dense_formulas(
-        samples in 20u32..150, clusters in 3u64..40, pairs: bool, strengths: bool, seed: u64,
+        samples in 20u32..150, clusters in 3u64..40, strata in 1usize..40, pairs: bool, strengths: bool, seed: u64,
     ) {
-        let (participants, mut sets, values) = random_design(samples, clusters, pairs, seed);
+        let (participants, mut sets, values) = random_design(samples, (clusters, strata), pairs, seed);
         if strengths {
             sets = with_strengths(&sets, seed);
         }
@@ -98,7 +103,7 @@ proptest! {
 
     #[test]
     fn neither_the_order_of_samples_nor_the_number_of_threads_changes_a_bit(seed: u64, threads in 1usize..4) {
-        let (participants, sets, values) = random_design(300, 60, false, seed);
+        let (participants, sets, values) = random_design(300, (60, 4), false, seed);
         let sets = with_strengths(&sets, seed);
         let options = StudyOptions { shuffles: 2, confirm: Some(0.0), ..StudyOptions::default() };
         let run = |participants: Vec<Participant>, sets: &FeatureSets, values: &[f64]| {
@@ -120,6 +125,58 @@ proptest! {
         let new_sets = FeatureSets::from_strengths(&new_sets, 24);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         prop_assert_eq!(pool.install(|| run(moved, &new_sets, &new_values)), expected);
+    }
+}
+
+#[test]
+fn no_table_has_a_number_for_every_two_strata() {
+    // A table of 30,000 times 30,000 strata would take 58 GB.
+    let (count, strata) = (60_000u32, 30_000u32);
+    for pairs in [true, false] {
+        let mut random = SplitMix64::new(8);
+        let participant = |sample: u32| Participant {
+            cluster: format!("{:05}", sample / 3),
+            identity: format!("{sample:05}"),
+            sample,
+            stratum: sample % strata,
+            pair: pairs.then_some(sample / 3),
+        };
+        let design = Design::new((0..count).map(participant).collect());
+        let has: Vec<bool> = (0..count).map(|_| random.next_f64() < 0.3).collect();
+        let sets = FeatureSets::from_sets(&has.iter().map(|has| vec![0; usize::from(*has)]).collect::<Vec<_>>(), 1);
+        let t: Vec<f64> = (0..count).map(|_| random.next_f64() - 0.5).collect();
+        let found = &sums(&design, &sets, &Counts::new(&design, &sets), std::slice::from_ref(&t))[0];
+        let y = |n: usize| f64::from(u8::from(has[n]));
+        let strata = strata as usize;
+        let expected = |n: usize| if pairs { 0.0 } else { (y(n % strata) + y(n % strata + strata)) / 2.0 };
+        let u: f64 = (0..t.len()).map(|n| t[n] * y(n)).sum();
+        let in_cluster = |c: usize| (3 * c..3 * c + 3).map(|n| t[n] * (y(n) - expected(n))).sum::<f64>();
+        let v: f64 = (0..t.len() / 3).map(|c| in_cluster(c).powi(2)).sum();
+        assert!(
+            (found.u[0] - u).abs() < 1e-9 * u.abs() && (found.v[0] - v).abs() < 1e-9 * v,
+            "{pairs}: {found:?} {u} {v}"
+        );
+    }
+}
+
+#[test]
+fn columns_are_tested_alike_whether_they_are_many_or_one() {
+    let (design, sets, column) = planted(3);
+    let some: Vec<Column> = (0..30)
+        .map(|n| Column {
+            name: n.to_string(),
+            values: column.values.iter().enumerate().map(|(i, t)| if i % 30 < n { *t } else { 1.0 - t }).collect(),
+        })
+        .collect();
+    let options = StudyOptions { shuffles: 2, ..StudyOptions::default() };
+    let test = |columns: &[Column]| study(Study { design: &design, sets: &sets }, columns, &options).unwrap();
+    let together = test(&some);
+    assert_eq!(together.shuffled.len(), 2);
+    for n in [0, 7, 24, 29] {
+        let alone = test(&some[n..=n]);
+        let own = together.tested.iter().filter(|row| row.column == n);
+        let numbers = |row: &super::TestedFeature| (row.estimate, row.z, row.p, row.prevalence, row.odds_ratio);
+        assert!(own.map(numbers).eq(alone.tested.iter().map(numbers)), "column {n}");
     }
 }
 
@@ -245,7 +302,7 @@ fn intervals_cover_the_true_effect() {
 
 #[test]
 fn few_clusters_are_permuted_and_very_few_have_no_p_value() {
-    let (participants, sets, _) = random_design(400, 12, false, 3);
+    let (participants, sets, _) = random_design(400, (12, 4), false, 3);
     let design = Design::new(participants);
     let by_cluster = |cluster: usize| f64::from(u8::from(cluster.is_multiple_of(2)));
     let mut values = vec![0.0; 400];
@@ -297,7 +354,7 @@ fn a_feature_that_does_not_vary_has_no_p_value() {
 
 #[test]
 fn a_column_that_does_not_vary_is_rejected() {
-    let (participants, sets, _) = random_design(100, 20, true, 1);
+    let (participants, sets, _) = random_design(100, (20, 4), true, 1);
     let design = Design::new(participants);
     let pairs = design.pairs.clone().unwrap();
     let column = Column { name: "pair".into(), values: pairs.iter().map(|pair| f64::from(*pair)).collect() };
