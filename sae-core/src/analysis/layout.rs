@@ -83,32 +83,43 @@ struct Directions<'a> {
 impl<'a> Directions<'a> {
     fn new(weights: &'a Weights, features: &[u32]) -> Self {
         let inverse = |feature: &u32| {
-            let norm = kernel::arch().dispatch(|| norm_sq(weights.direction(*feature as usize)).sqrt());
+            let direction = weights.direction(*feature as usize);
+            let norm = kernel::wide(
+                #[inline(always)]
+                || norm_sq(direction).sqrt(),
+            );
             (norm > 0.0 && norm.is_finite()).then(|| (*feature, 1.0 / norm))
         };
         let known = features.par_iter().filter(|feature| (**feature as usize) < weights.d_sae);
         let mut directions = Self { weights, rows: known.filter_map(inverse).collect(), mean: Vec::new() };
-        let [mut mean] = directions.sums(|_, inverse| [inverse]);
+        let [mut mean] = directions.sums(
+            #[inline(always)]
+            |_, inverse| [inverse],
+        );
         let count = directions.rows.len().max(1) as f64;
         mean.iter_mut().for_each(|v| *v /= count);
         directions.mean = mean;
         directions
     }
 
-    /// Sums of all directions, each times the numbers that `weigh` finds for the direction and for 1 divided by its length.
+    /// Sums of all directions, each times the numbers that `weigh` finds for the direction and for 1 divided by its length. It is
+    /// compiled with vector instructions if it is `#[inline(always)]`.
     fn sums<const N: usize>(&self, weigh: impl Fn(&[f32], f32) -> [f32; N] + Sync) -> [Vec<f64>; N] {
         let width = self.weights.d_in;
         let tile = |rows: &[(u32, f32)]| {
-            kernel::arch().dispatch(|| {
-                let mut sums: [Vec<f32>; N] = std::array::from_fn(|_| vec![0.0; width]);
-                for (feature, inverse) in rows {
-                    let row = self.weights.direction(*feature as usize);
-                    for (sum, weight) in sums.iter_mut().zip(weigh(row, *inverse)) {
-                        axpy(weight, row, sum);
+            let mut sums: [Vec<f32>; N] = std::array::from_fn(|_| vec![0.0; width]);
+            kernel::wide(
+                #[inline(always)]
+                || {
+                    for (feature, inverse) in rows {
+                        let row = self.weights.direction(*feature as usize);
+                        for (sum, weight) in sums.iter_mut().zip(weigh(row, *inverse)) {
+                            axpy(weight, row, sum);
+                        }
                     }
-                }
-                sums
-            })
+                },
+            );
+            sums
         };
         // The tiles are added up in their order, whichever thread has computed them.
         let tiles: Vec<[Vec<f32>; N]> = self.rows.par_chunks(TILE).map(tile).collect();
@@ -125,10 +136,14 @@ impl<'a> Directions<'a> {
     fn image(&self, basis: &Basis) -> Basis {
         let means = basis.each_ref().map(|vector| product(vector, &self.mean) as f32);
         let basis = basis.each_ref().map(|vector| vector.iter().map(|v| *v as f32).collect::<Vec<f32>>());
-        self.sums(|row, inverse| {
-            let along = dots(row, basis.each_ref().map(Vec::as_slice));
-            std::array::from_fn(|n| inverse * (inverse * along[n] - means[n]))
-        })
+        let vectors = basis.each_ref().map(Vec::as_slice);
+        self.sums(
+            #[inline(always)]
+            |row, inverse| {
+                let along = dots(row, vectors);
+                std::array::from_fn(|n| inverse * (inverse * along[n] - means[n]))
+            },
+        )
     }
 
     /// The sum of the squared distances from the mean.
@@ -142,7 +157,11 @@ impl<'a> Directions<'a> {
         let components = components.map(|component| component.iter().map(|v| *v as f32).collect::<Vec<f32>>());
         let place = |(feature, inverse): &(u32, f32)| {
             let row = self.weights.direction(*feature as usize);
-            let along = kernel::arch().dispatch(|| dots(row, components.each_ref().map(Vec::as_slice)));
+            let components = components.each_ref().map(Vec::as_slice);
+            let along = kernel::wide(
+                #[inline(always)]
+                || dots(row, components),
+            );
             (*feature, [inverse * along[0] - means[0], inverse * along[1] - means[1]])
         };
         let mut places = vec![None; self.weights.d_sae];

@@ -13,7 +13,7 @@ pub const WIDTH: usize = 16;
 /// Largest norm of a quantized row before rounding: `45,000^2` and what the rounding adds stay below `2^31`.
 const REACH: f32 = 45_000.0;
 /// Largest norm of a quantized row after rounding, for rows of up to 2^18 values (`REACH + sqrt(2^18) / 2`).
-const REACHED: f32 = 45_256.0;
+pub(super) const REACHED: f32 = 45_256.0;
 
 /// Two neighboring values of a row: what the processor multiplies and adds in one lane.
 pub(super) type Pair = [i16; 2];
@@ -21,13 +21,14 @@ pub(super) type Pair = [i16; 2];
 /// Rounds a row; returns its unit and the norm of the rounding error, in units.
 #[inline(always)]
 fn quantize(row: &[f32], out: &mut [i16]) -> (f32, f32) {
-    let mut norm = norm_sq(row).sqrt();
-    if !norm.is_finite() {
-        norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;
+    let mut by_norm = REACH / norm_sq(row).sqrt();
+    if by_norm == 0.0 {
+        // The sum of squares has overflowed; the norm itself may.
+        by_norm = (f64::from(REACH) / row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()) as f32;
     }
     // Non-negative floats have the order of their bits, and integers have a maximum instruction.
     let largest = f32::from_bits(row.iter().fold(0, |most, v| most.max(v.to_bits() & 0x7fff_ffff)));
-    let (by_norm, by_value) = (REACH / norm, 32_767.0 / largest);
+    let by_value = 32_767.0 / largest;
     let per_unit = if by_norm < by_value { by_norm } else { by_value };
     if !per_unit.is_finite() {
         // Zeros, or values whose inverse overflows: below 1e-33 a row counts as zero.

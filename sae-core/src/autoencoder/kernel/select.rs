@@ -3,9 +3,10 @@
 //!
 //! For every feature the integer product gives an interval that contains the `f32` pre-activation. A feature whose upper end
 //! is below the threshold of the rule is out; the few others are computed in `f32` and selected by that. So the result is
-//! what `f32` alone would select, on every processor and any number of threads.
+//! what `f32` alone would select, on every processor and any number of threads. Rows so large that sums of `f32` may overflow have
+//! no such intervals: all their features are computed.
 
-use super::panels::{Pair, Panels, Quantized, WIDTH};
+use super::panels::{Pair, Panels, Quantized, REACHED, WIDTH};
 #[cfg(target_arch = "x86_64")]
 use super::tile::Vnni;
 use super::tile::{Isa, PortableIsa};
@@ -73,6 +74,8 @@ struct Encoder<'a> {
     units: Vec<[f32; WIDTH]>,
     /// Bias times gain less floor, raised by its own rounding; minus infinity for the features that fill up the last panel.
     raised: Vec<[f32; WIDTH]>,
+    /// The largest unit of a row of `x` whose products are certain not to overflow.
+    largest_unit: f32,
 }
 
 /// The candidates of a row: upper ends of their intervals, and features.
@@ -88,13 +91,18 @@ impl<'a> Encoder<'a> {
         let count = panels.d_sae().div_ceil(WIDTH);
         let (mut raised, mut units) = (vec![[f32::NEG_INFINITY; WIDTH]; count], vec![[0.0; WIDTH]; count]);
         let lanes = raised.as_flattened_mut().iter_mut().zip(units.as_flattened_mut());
+        let mut largest = 0f32;
         for (k, ((raised, unit), b)) in lanes.zip(b_enc).enumerate() {
             let floor = rule.floor(k);
             let gain = gain.map_or(1.0, |gain| gain[k]);
             *raised = b * gain - floor + Self::slack(b * gain) + Self::slack(floor);
             *unit = panels.unit(k) * gain;
+            largest = largest.max(panels.unit(k));
         }
-        Self { w_enc, b_enc, gain, panels, rule, units, raised }
+        // By Cauchy and Schwarz, no partial sum exceeds the product of the norms. Sums of integers are below 2^31, and a margin
+        // is smaller.
+        let largest_unit = (f32::MAX / 4.0 / REACHED / REACHED / largest).min(f32::MAX / 2f32.powi(33));
+        Self { w_enc, b_enc, gain, panels, rule, units, raised, largest_unit }
     }
 
     fn gain(&self, feature: usize) -> f32 {
@@ -129,7 +137,11 @@ impl<'a> Encoder<'a> {
                 let d = self.panels.d_in();
                 let limit = self.rule.k().map_or(usize::MAX, |k| 4 * k + 64);
                 let bar = |x: &[f32]| match self.rule {
-                    Rule::TopKOver(_, expected) => expected * norm_sq(x).sqrt(),
+                    Rule::TopKOver(_, expected) => {
+                        let bar = expected * norm_sq(x).sqrt();
+                        // The sum of squares may overflow.
+                        if bar.is_finite() { bar } else { 0.0 }
+                    }
                     _ => 0.0,
                 };
                 let mut found: Vec<Row> =
@@ -163,6 +175,10 @@ impl<'a> Encoder<'a> {
                 }
                 let mut out = Sparse::default();
                 for (r, (row, x)) in found.iter_mut().zip(x.chunks_exact(d)).enumerate() {
+                    if x_q.units[r] > self.largest_unit {
+                        out.push((0..self.panels.d_sae() as u32).map(|feature| (feature, f32::INFINITY)));
+                        continue;
+                    }
                     let margin = x_q.margins[r];
                     if let Rule::TopKOver(k, _) = self.rule
                         && self.sure(row, margin, bar(x)) < k
@@ -377,8 +393,44 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_overflow_have_the_features_of_f32_alone() {
+        let (d, f) = (24, 205);
+        let (mut x, w, b) = problem(12, d, f, 7);
+        // Some norms overflow, some sums of squares do, and some products with the larger half of the weights.
+        for (row, factor) in
+            x.chunks_mut(d).zip([f32::MAX, 1e38, 1e37, 1e36, 1e34, 1e33, 1e30, 1e25, 1e19, 1e18, 1.0, 0.0])
+        {
+            let largest = row.iter().fold(0f32, |most, v| most.max(v.abs()));
+            row.iter_mut().for_each(|v| *v *= factor / largest);
+        }
+        x[..d].iter_mut().for_each(|v| *v = f32::MAX.copysign(*v));
+        let panels = Panels::new(&w, d);
+        let dense = dense(&x, &w, &b, &vec![1.0; f], d).concat();
+        let floors: Vec<f32> = (0..f).map(|k| (k % 5) as f32 * 0.4 - 0.3).collect();
+        let mut rules = vec![Rule::Over(0.0), Rule::Above(&floors)];
+        for k in [1, 9, 40, 300] {
+            rules.push(Rule::TopK(k));
+            rules.extend([0.0, 0.3, 1e3, f32::MAX, f32::INFINITY].map(|expected| Rule::TopKOver(k, expected)));
+        }
+        for rule in rules {
+            assert_eq!(select(&x, &w, &b, None, &panels, rule), from_dense(&dense, f, rule), "{rule:?}");
+        }
+        let large: Vec<f32> = w.iter().map(|v| v * 1e36).collect();
+        let (panels, dense) = (Panels::new(&large, d), self::dense(&x, &large, &b, &vec![1.0; f], d).concat());
+        let rule = Rule::TopKOver(9, 0.3);
+        assert_eq!(select(&x, &large, &b, None, &panels, rule), from_dense(&dense, f, rule));
+    }
+
+    #[test]
     fn every_instruction_set_selects_the_same() {
-        let (x, w, b) = problem(45, 40, 213, 3);
+        // The last panel is not full, and the last group of panels is (14 panels) or is not (13).
+        for f in [213, 205] {
+            every_instruction_set_selects_the_same_of(f);
+        }
+    }
+
+    fn every_instruction_set_selects_the_same_of(features: usize) {
+        let (x, w, b) = problem(45, 40, features, 3);
         let panels = Panels::new(&w, 40);
         let encoder = Encoder::new(&w, &b, None, &panels, Rule::TopK(9));
         // Candidates differ, since rows are pruned at other times.
