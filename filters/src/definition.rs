@@ -102,9 +102,10 @@ impl FromStr for Sides {
         let side = |names: &str| names.split(',').map(modality).collect::<Option<Vec<_>>>();
         let (first, second) =
             side(first).zip(side(second)).ok_or_else(|| wrong("expected text, image, audio, video or action"))?;
-        if let Some(twice) = first.iter().find(|modality| second.contains(modality)) {
-            let name = twice.name();
-            return Err(format!("invalid sides {text:?}: {name} is on both sides; expected each modality once"));
+        let all: Vec<Modality> = first.iter().chain(&second).copied().collect();
+        if let Some(twice) = (1..all.len()).find(|n| all[..*n].contains(&all[*n])) {
+            let name = all[twice].name();
+            return Err(format!("invalid sides {text:?}: {name} is named twice; expected each modality once"));
         }
         Ok(Self([first, second]))
     }
@@ -137,7 +138,8 @@ mod tests {
         for (text, cause) in [
             ("text", "a colon"),
             ("text:pictures", "expected text, image"),
-            ("text,image:image", "image is on both sides"),
+            ("text,image:image", "image is named twice"),
+            ("text,text:image", "text is named twice"),
             ("text:", "expected text, image"),
         ] {
             assert!(text.parse::<Sides>().unwrap_err().contains(cause), "{text}");

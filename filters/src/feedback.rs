@@ -7,6 +7,7 @@
 //! this share less its mean over the critiques of up to 32 other rows, so that what every critique says counts for nothing.
 
 use crate::probe::Rows;
+use rayon::prelude::*;
 use sae_core::random::{SplitMix64, mix};
 
 /// Critiques of other rows that one is compared with.
@@ -50,7 +51,7 @@ pub fn feedback_fit(answers: &Rows, prompts: &Rows, exchanges: &[Exchange], seed
         rows.row(row).map(scale).filter(|(_, value)| value.is_finite()).collect()
     };
     let critiques: Vec<Vec<(u32, f64)>> = exchanges
-        .iter()
+        .par_iter()
         .map(|exchange| {
             let said = scaled(answers, exchange.critique);
             let more = differences(&said, &scaled(prompts, exchange.critique));
@@ -68,20 +69,23 @@ pub fn feedback_fit(answers: &Rows, prompts: &Rows, exchanges: &[Exchange], seed
         let chance = others.iter().map(|other| covered(&critiques[*other])).sum::<f64>() / others.len() as f64;
         (all > 0.0).then(|| covered(&critiques[number]) - chance)
     };
-    exchanges.iter().enumerate().map(fit).collect()
+    exchanges.par_iter().enumerate().map(fit).collect()
 }
 
-/// Different numbers below `count` other than `number`, drawn without replacement: 32, or all.
+/// Different numbers below `count` other than `number`: 32 that are drawn, or all.
 fn others(count: usize, number: usize, seed: u64) -> Vec<usize> {
-    let mut random = SplitMix64::new(mix(seed ^ mix(number as u64)));
-    let mut all: Vec<usize> = (0..count).filter(|other| *other != number).collect();
-    let drawn = OTHERS.min(all.len());
-    for place in 0..drawn {
-        let other = place + random.below(all.len() - place);
-        all.swap(place, other);
+    if count <= OTHERS + 1 {
+        return (0..count).filter(|other| *other != number).collect();
     }
-    all.truncate(drawn);
-    all
+    let mut random = SplitMix64::new(mix(seed ^ mix(number as u64)));
+    let mut drawn = Vec::with_capacity(OTHERS);
+    while drawn.len() < OTHERS {
+        let other = random.below(count);
+        if other != number && !drawn.contains(&other) {
+            drawn.push(other);
+        }
+    }
+    drawn
 }
 
 /// The features of `a` less those of `b`, both in ascending order.
@@ -163,12 +167,24 @@ mod tests {
 
     #[test]
     fn others_are_different_and_exclude_the_row_itself() {
-        for number in [0, 20, 39] {
-            let mut found = others(40, number, 1);
+        // However many rows there are, the time and the memory are those of the ones that are drawn.
+        for (count, number) in [(34, 33), (40, 0), (40, 20), (40, 39), (usize::MAX, 7)] {
+            let mut found = others(count, number, 1);
             found.sort_unstable();
             found.dedup();
-            assert!(found.len() == OTHERS && !found.contains(&number));
+            assert!(found.len() == OTHERS && !found.contains(&number) && found.iter().all(|other| *other < count));
         }
         assert_eq!(others(2, 1, 5), [0]);
+        assert_eq!(others(33, 4, 5).len(), OTHERS);
+    }
+
+    #[test]
+    fn fits_are_the_same_on_any_number_of_threads() {
+        let (answers, prompts, all) = exchanges(|n| (n * 7 % 40) as u32);
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| feedback_fit(&answers, &prompts, &all, 3))
+        };
+        assert_eq!(on(1), on(3));
     }
 }

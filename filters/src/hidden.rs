@@ -8,7 +8,6 @@ use sae_core::analysis::pass::{Block, Observer};
 /// The sums of hidden states, by sample and modality.
 pub struct Means {
     d_in: usize,
-    sides: Sides,
     sums: [Vec<f64>; 2],
     counts: [Vec<u32>; 2],
 }
@@ -17,7 +16,7 @@ impl Means {
     /// Sums for `samples` samples of width `d_in`.
     pub fn new(samples: usize, d_in: usize) -> Self {
         let sums = [(); 2].map(|()| vec![0.0; samples * d_in]);
-        Self { d_in, sides: Sides::default(), sums, counts: [(); 2].map(|()| vec![0; samples]) }
+        Self { d_in, sums, counts: [(); 2].map(|()| vec![0; samples]) }
     }
 
     /// The cosine similarity of the mean image state and the mean text state of each sample, over positions with content. The
@@ -49,13 +48,11 @@ impl Means {
 
 impl Observer for Means {
     fn observe(&mut self, block: &Block) -> Result<()> {
+        let sides = Sides::default();
         for ((_, row), hidden) in block.positions().zip(block.hidden.chunks_exact(self.d_in)) {
             let sample = block.tokens.sample[row] as usize;
-            let Some(side) =
-                self.sides.side(block.tokens.modality[row]).filter(|_| Definition::Corrected.sees(block.tokens, row))
-            else {
-                continue;
-            };
+            let side = sides.side(block.tokens.modality[row]);
+            let Some(side) = side.filter(|_| Definition::Corrected.sees(block.tokens, row)) else { continue };
             self.counts[side][sample] += 1;
             let sum = &mut self.sums[side][sample * self.d_in..(sample + 1) * self.d_in];
             sum.iter_mut().zip(hidden).for_each(|(sum, v)| *sum += f64::from(*v));
@@ -72,7 +69,6 @@ mod tests {
     fn the_common_direction_is_subtracted_and_a_missing_modality_has_no_cosine() {
         // Text states 5 + (1, 0), 5 + (-1, 0); image states 9 + (0, 1), 9 + (0, -1). They are orthogonal after centering.
         let means_of = |text: [[f64; 2]; 3], image: [[f64; 2]; 3]| Means {
-            sides: Sides::default(),
             d_in: 2,
             sums: [text.concat(), image.concat()],
             counts: [vec![1, 1, 0], vec![2, 2, 2]],

@@ -227,7 +227,9 @@ impl SamplePooler {
                 self.touched.push(trace.feature);
                 self.traces[trace.feature as usize] = *trace;
             }
-            self.sample = PooledSample { features: Vec::new(), ..begun.clone() };
+            let PooledSample { positions, content, release_positions, release_fires, .. } = *begun;
+            let (features, tokens) = (Vec::new(), begun.tokens.clone());
+            self.sample = PooledSample { positions, content, release_positions, release_fires, features, tokens };
         }
         Ok(())
     }

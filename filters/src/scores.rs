@@ -88,6 +88,9 @@ pub fn random(id: &str, seed: u64) -> f64 {
     random::unit(random::mix(hash))
 }
 
+/// Why a piece of a path that goes on in other pieces has no scores: the last one has those of the whole path.
+pub const CONTINUED: &str = "continued by other pieces";
+
 /// The row of a sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -114,7 +117,7 @@ pub struct Scores {
 pub type Usuals = BTreeMap<String, LengthModel>;
 
 /// Scores every sample by the three methods of each definition, and at random. Samples without text or without an image have
-/// no score. Samples without *content* in one of them have no corrected score.
+/// no score, nor do pieces that others continue. Samples without *content* in one of them have no corrected score.
 ///
 /// Corrected scores are adjusted by the models `usual`, if they are given. Returns the models that were used.
 ///
@@ -135,13 +138,18 @@ pub fn score(
     let mut scores = Scores::default();
     let mut content = Vec::with_capacity(samples.len());
     let corrected = weights.corrected_weights();
+    let mut continued = vec![false; samples.len()];
+    for parent in samples.iter().filter_map(|sample| sample.piece.as_ref()?.parent) {
+        continued.get_mut(parent as usize).into_iter().for_each(|continued| *continued = true);
+    }
     pooled.each(|n, sample| {
         let missing = |counts: [u32; 2], text, image| match () {
             () if counts[TEXT] == 0 => Some(text),
             () if counts[IMAGE] == 0 => Some(image),
             () => None,
         };
-        let none = missing(sample.positions, "no text", "no image");
+        let none =
+            missing(sample.positions, "no text", "no image").map(|none| if continued[n] { CONTINUED } else { none });
         let empty = missing(sample.content, "no text with content", "no image with content");
         let mut put = |mode: Definition, values: [(&str, Option<f64>); 3]| {
             let scored = none.is_none() && (mode != Definition::Corrected || empty.is_none());

@@ -194,12 +194,27 @@ struct SomeTops<'a> {
     threshold: f32,
     sides: &'a Sides,
     paths: &'a Paths,
-    strongest: Vec<(f32, u32)>,
+}
+
+/// Orders stronger features first, and then those with lower numbers.
+fn by_strength(a: &(f32, u32), b: &(f32, u32)) -> Ordering {
+    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+}
+
+/// The weakest of the [`RELEASE_FEATURES`] strongest features of row `r`; nothing if it does not have more.
+fn weakest_of_release(block: &Block, r: usize, strongest: &mut Vec<(f32, u32)>) -> Option<(f32, u32)> {
+    let (features, values) = block.active.row(r);
+    if values.len() <= RELEASE_FEATURES {
+        return None;
+    }
+    strongest.clear();
+    strongest.extend(values.iter().copied().zip(features.iter().copied()));
+    Some(*strongest.select_nth_unstable_by(RELEASE_FEATURES - 1, by_strength).1)
 }
 
 impl SomeTops<'_> {
     /// Enters the active features of row `r` of a block, which is `row` of its shard, as far as they are among these.
-    fn observe(&mut self, block: &Block, r: usize, row: usize) {
+    fn observe(&mut self, block: &Block, r: usize, row: usize, weakest: Option<(f32, u32)>) {
         let tokens = block.tokens;
         let Some(s) = self.sides.side(tokens.modality[row]) else { return };
         let (features, values) = block.active.row(r);
@@ -226,14 +241,8 @@ impl SomeTops<'_> {
         if !Definition::Release.sees(tokens, row) {
             return;
         }
-        let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        let weakest = (values.len() > RELEASE_FEATURES).then(|| {
-            self.strongest.clear();
-            self.strongest.extend(values.iter().copied().zip(features.iter().copied()));
-            *self.strongest.select_nth_unstable_by(RELEASE_FEATURES - 1, order).1
-        });
-        for (feature, z) in entries.filter(|(k, z)| weakest.is_none_or(|weakest| order(&(**z, **k), &weakest).is_le()))
-        {
+        let is_strong = |k: u32, z: f32| weakest.is_none_or(|weakest| by_strength(&(z, k), &weakest).is_le());
+        for (feature, z) in entries.filter(|(k, z)| is_strong(**k, **z)) {
             place(*z).enter(&mut self.tops[*feature as usize - self.first].release, RELEASE_TOP);
         }
     }
@@ -247,12 +256,19 @@ impl Observer for TopTokens {
                 None => drop(self.units.insert(block.shard, units)),
             }
         }
+        let (threshold, sides, paths) = (self.threshold, &self.sides, &self.paths);
+        let rows: Vec<(usize, usize)> = block.positions().collect();
+        let weakest = |strongest: &mut Vec<(f32, u32)>, (r, row): &(usize, usize)| {
+            let is_seen =
+                sides.side(block.tokens.modality[*row]).is_some() && Definition::Release.sees(block.tokens, *row);
+            is_seen.then(|| weakest_of_release(block, *r, strongest)).flatten()
+        };
+        let weakest: Vec<Option<(f32, u32)>> = rows.par_iter().map_init(Vec::new, weakest).collect();
         // Each thread has features of its own, and sees all positions in their order.
         let size = self.tops.len().div_ceil(rayon::current_num_threads()).max(1);
-        let (threshold, sides, paths) = (self.threshold, &self.sides, &self.paths);
         self.tops.par_chunks_mut(size).enumerate().for_each(|(n, tops)| {
-            let mut some = SomeTops { first: n * size, tops, threshold, sides, paths, strongest: Vec::new() };
-            block.positions().for_each(|(r, row)| some.observe(block, r, row));
+            let mut some = SomeTops { first: n * size, tops, threshold, sides, paths };
+            rows.iter().zip(&weakest).for_each(|((r, row), weakest)| some.observe(block, *r, *row, *weakest));
         });
         Ok(())
     }

@@ -16,8 +16,8 @@ use sae_core::analysis::pass::{self, Block, Observer};
 use sae_core::autoencoder::Weights;
 use sae_core::autoencoder::sparse::Sparse;
 use sae_core::store::run::Run;
-use sae_core::store::sample::{Modality, Role, Sample, Token};
-use sae_core::store::{Part, Store, StoreDtype, StoreSpec, StoreWriter};
+use sae_core::store::sample::{Modality, Piece, Role, Sample, Token};
+use sae_core::store::{Part, Paths, Store, StoreDtype, StoreSpec, StoreWriter};
 use std::collections::{BTreeMap, BTreeSet};
 
 const D: usize = 4;
@@ -494,4 +494,25 @@ fn tokens_are_combined_with_the_text_and_another_image() {
     let kept = pair.iter().flatten().count() * 2;
     assert_eq!((joined.kept_tokens(), joined.active_tokens().iter().sum::<u64>()), (kept, kept as u64));
     assert_eq!(pooled.kept_tokens(), 128);
+}
+
+#[test]
+fn a_piece_that_others_continue_has_no_scores_and_the_reason_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let parents = [None, Some(0), None];
+    let piece = |parent: &Option<u32>| Sample {
+        id: String::new(),
+        key: String::new(),
+        text: String::new(),
+        images: vec![],
+        source: String::new(),
+        meta: serde_json::Value::Null,
+        piece: Some(Piece { parent: *parent, branch: String::new() }),
+    };
+    let samples: Vec<Sample> = parents.iter().map(piece).collect();
+    let paths = Paths::new(parents.to_vec()).unwrap();
+    let pooled = SamplePooler::new(samples.len(), F, 0.0, dir.path()).unwrap().along(paths).finish().unwrap();
+    let (scores, _) = score(&samples, &pooled, &CrossModal::default(), &Definition::ALL, None, 0).unwrap();
+    let reasons: Vec<_> = scores.rows.iter().map(|row| row.reason).collect();
+    assert_eq!(reasons, [Some("continued by other pieces"), Some("no text"), Some("no text")]);
 }

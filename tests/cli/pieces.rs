@@ -215,7 +215,9 @@ fn scores_of_sentences_are_those_of_whole_samples() {
     assert_eq!(found, expected);
     assert!(expected["l0_paper"].iter().any(|value| *value != 1.0f64.to_bits().to_string()), "{expected:?}");
     // A piece that others continue is no whole sample.
-    assert!(scores(&run, &continued)["l0_paper"].iter().all(|value| value == "null"));
+    let rest = scores(&run, &continued);
+    assert!(rest["l0_paper"].iter().all(|value| value == "null"));
+    assert!(rest["reason"].iter().all(|reason| reason == "continued by other pieces"), "{:?}", rest["reason"]);
 
     for refused in [
         &["filter", "--run", b, "--by", "l0_paper", "--keep", "50%", "--out", "kept"][..],

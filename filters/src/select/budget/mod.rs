@@ -127,6 +127,13 @@ pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules, budgets: &Budgets
     })
 }
 
+fn check_limit(rule: &BudgetRule, limit: f64) -> Result<()> {
+    if limit.is_finite() {
+        return Ok(());
+    }
+    Err(Error::request(format!("invalid limit {limit} of {}: expected a finite number", rule.column)))
+}
+
 /// The units of a selection.
 #[derive(Clone, Debug)]
 struct Units {
@@ -192,11 +199,14 @@ impl Units {
             (None, Some(within)) => within.divide(&quotas),
             (None, None) => quotas,
         };
-        let limits = budgets.limits.iter().enumerate().map(|(n, budget)| match budget.rule.limit {
-            Limit::Mean(limit) => sign(n) * limit,
-            Limit::Share(share) => share * costs[n].iter().sum::<f64>() / costs[n].len().max(1) as f64,
+        let limits = budgets.limits.iter().enumerate().map(|(n, budget)| {
+            let limit = match budget.rule.limit {
+                Limit::Mean(limit) => sign(n) * limit,
+                Limit::Share(share) => share * costs[n].iter().sum::<f64>() / costs[n].len().max(1) as f64,
+            };
+            check_limit(&budget.rule, limit).map(|()| limit)
         });
-        let limits = limits.collect();
+        let limits = limits.collect::<Result<Vec<f64>>>()?;
         let units = Self {
             rules: budgets.limits.iter().map(|budget| budget.rule.clone()).collect(),
             grouped: budgets.units.is_some(),

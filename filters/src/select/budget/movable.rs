@@ -1,7 +1,7 @@
 //! A budget whose limit is moved: samples are ranked and their costs are read once, however many limits are tried. Decides nothing
 //! that [`choose`](super::choose) does not decide.
 
-use super::{Budget, BudgetReport, Budgets, FrontierPoint, Limit, Units, sign};
+use super::{Budget, BudgetReport, Budgets, FrontierPoint, Limit, Units, check_limit, sign};
 use crate::Result;
 use crate::select::Rules;
 
@@ -49,9 +49,10 @@ impl MovableBudget {
     /// The best selection at a limit of the mean cost: what it is worth, and whether each sample is kept.
     ///
     /// # Errors
-    /// No selection of this size keeps the limit; what would be possible is said.
+    /// A limit that is not finite; no selection of this size keeps the limit, and what would be possible is said.
     pub fn at(&mut self, limit: f64) -> Result<(BudgetReport, Vec<bool>)> {
         let rule = &mut self.units.rules[0];
+        check_limit(rule, limit)?;
         rule.limit = Limit::Mean(limit);
         self.units.candidates.limits[0] = sign(rule.side) * limit;
         let (choice, _) = self.units.choose(None)?;

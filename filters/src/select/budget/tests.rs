@@ -56,6 +56,53 @@ proptest! {
     }
 
     #[test]
+    fn a_moved_limit_is_kept_a_looser_one_is_never_worse_and_both_are_those_of_a_new_budget(
+        rows in prop::collection::vec((0u8..40, 0u8..40), 6..40),
+        count in 1usize..8, mut limits in prop::collection::vec(0u8..45, 2..8), at_least: bool,
+    ) {
+        let values: Vec<f64> = rows.iter().map(|row| f64::from(row.0) / 10.0).collect();
+        let costs: Vec<f64> = rows.iter().map(|row| f64::from(row.1)).collect();
+        let (scores, groups) = (scores(&values), Groups::one(values.len()));
+        let rules = Rules::new(Keep::Count(count), &groups);
+        let limited = |limit: f64| budget(&format!("c{}{limit}", if at_least { ">=" } else { "<=" }), &costs);
+        let mut movable = MovableBudget::new(&scores, &rules, limited(0.0)).unwrap();
+        // From the strictest to the loosest.
+        limits.sort_unstable();
+        if at_least {
+            limits.reverse();
+        }
+        let (mut least, mut bound) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+        for limit in limits.into_iter().map(f64::from) {
+            let found = choose(&scores, &rules, &Budgets { limits: &[limited(limit)], ..Budgets::default() });
+            match (movable.at(limit), found) {
+                (Ok((report, stays)), Ok(found)) => {
+                    prop_assert_eq!(&report, &found.report);
+                    let stays: Vec<usize> = (0..stays.len()).filter(|n| stays[*n]).collect();
+                    prop_assert_eq!(stays, kept(&found.decisions));
+                    let mean = report.budgets[0].mean;
+                    prop_assert!(if at_least { mean >= limit - 1e-9 } else { mean <= limit + 1e-9 }, "{mean} at {limit}");
+                    prop_assert!(report.score >= least - 1e-9, "{} after {least} at {limit}", report.score);
+                    prop_assert!(report.bound.unwrap() >= bound - 1e-9);
+                    (least, bound) = (report.score, report.bound.unwrap());
+                }
+                (Err(moved), Err(new)) => {
+                    prop_assert_eq!(moved.to_string(), new.to_string());
+                    prop_assert!(least == f64::NEG_INFINITY, "{limit} is impossible, and a stricter limit was not");
+                }
+                (moved, new) => prop_assert!(false, "{:?} {:?}", moved.err(), new.err()),
+            }
+        }
+        for limit in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let error = movable.at(limit).unwrap_err().to_string();
+            prop_assert!(error.contains("of c: expected a finite number"), "{error}");
+            let mut given = limited(0.0);
+            given.rule.limit = Limit::Mean(limit);
+            let error = choose(&scores, &rules, &Budgets { limits: &[given], ..Budgets::default() }).unwrap_err();
+            prop_assert!(error.to_string().contains("expected a finite number"), "{error}");
+        }
+    }
+
+    #[test]
     fn without_budgets_the_highest_scores_are_kept(values in prop::collection::vec(0u8..20, 1..40), count in 1usize..20) {
         let scores = scores(&values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>());
         let groups = Groups::one(scores.len());
