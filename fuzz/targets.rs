@@ -1,13 +1,20 @@
 //! What is fuzzed, and with which seeds: shared by the targets of cargo-fuzz and by the plain runner (harvest/examples/fuzz.rs).
 //! A target takes any bytes; it may refuse them, and nothing else.
+//!
+//! The file of a probe is read by the operations, which depend on `harvest`, of which the plain runner is an example, so that it
+//! cannot be a target here: `src/probe/file.rs` has a test with changed files.
 
 use harvest::data::{Mapping, Source, read_archive};
 use harvest::model::ModelConfig;
 use harvest::pixels::ImageProcessor;
 use harvest::template::Template;
 use harvest::{Answers, CacheFormat, Checkpoint, Import, Templating};
-use sae_core::Run;
+use sae_core::analysis::between::Part;
+use sae_core::analysis::feature_sets::{FeatureSetCollector, Measure};
+use sae_core::analysis::summary::{Lookup, StoredSummaries, SummaryKey, SummaryWriter};
 use sae_core::autoencoder::formats::{Format, arrays, load_as, npz, pickle, torch};
+use sae_core::store::Store;
+use sae_core::{Run, file};
 use std::cell::LazyCell;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,6 +64,11 @@ const ROPES: [&str; 3] = [
     r#"{"model_type": "mistral", "num_hidden_layers": 2, "max_position_embeddings": 24, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}, "sliding_window": 8}"#,
 ];
 
+/// Two peaks of sample 0, and none of sample 1.
+const SUMMARIES: [&str; 2] = ["\0\0\0\0\x02\0\0\0\0\x03\x05\0\0\0\0@\x04\x01\x01\0\0\0@", "\x01\0\0\0\0\0\0\0\0"];
+/// Features of the autoencoder that summaries are made with.
+const FEATURES: usize = 300;
+
 /// Autoencoders with a configuration: format, golden folder, weights, configuration.
 const AUTOENCODERS: [(Format, &str, &str, &str); 6] = [
     (Format::SaeLens, "saelens_train_batchtopk", "sae_weights.safetensors", "cfg.json"),
@@ -68,7 +80,7 @@ const AUTOENCODERS: [(Format, &str, &str, &str); 6] = [
 ];
 
 /// All of them.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     Target { name: "jsonl", run: |bytes| rows(bytes, "jsonl"), seeds: &[], texts: &ROWS },
     Target { name: "json", run: |bytes| rows(bytes, "json"), seeds: &[], texts: &ROWS },
     Target { name: "csv", run: |bytes| rows(bytes, "csv"), seeds: &[], texts: &TABLES },
@@ -112,6 +124,7 @@ pub const TARGETS: [Target; 17] = [
     Target { name: "autoencoder", run: autoencoder, seeds: &["tests/golden/saes/other"], texts: &[] },
     Target { name: "tokens", run: tokens, seeds: &["tests/golden/caches/plain/tokens.parquet"], texts: &[] },
     Target { name: "npy", run: npy, seeds: &["tests/golden/caches/plain/flat.npy"], texts: &[] },
+    Target { name: "summaries", run: summaries, seeds: &[], texts: &SUMMARIES },
 ];
 
 /// Runs a target. What panics inside the decoders of Parquet and Arrow files is caught there, and libFuzzer's own panic hook
@@ -135,6 +148,15 @@ thread_local! {
     });
     static CHECKPOINT: LazyCell<Checkpoint> =
         LazyCell::new(|| Checkpoint::open(&repository().join("tests/golden/llava-a")).expect("a golden checkpoint"));
+    static STORE: LazyCell<(tempfile::TempDir, Store)> = LazyCell::new(|| {
+        let (folder, caches) = (tempfile::tempdir().expect("a folder"), repository().join("tests/golden/caches/plain"));
+        let run = Run::create(folder.path()).expect("a run");
+        let tokens = caches.join("tokens.parquet");
+        let import = cache(CacheFormat::Safetensors, &caches.join("activations.safetensors"), Some(&tokens));
+        import.run(&run, &mut |_| Ok(())).expect("a golden cache");
+        let store = Store::open(&run, "layers.0").expect("a store");
+        (folder, store)
+    });
 }
 
 pub fn repository() -> PathBuf {
@@ -220,8 +242,42 @@ fn tokens(bytes: &[u8]) {
     with_file(bytes, "tokens.parquet", |path| import(CacheFormat::Safetensors, &activations, Some(path)));
 }
 
+/// Summaries that a run has stored: any bytes, and bytes behind the right beginning and before the right hash, which the reader
+/// compares first.
+fn summaries(bytes: &[u8]) {
+    STORE.with(|store| {
+        let store = &store.1;
+        let key = SummaryKey::new(store, &Part::All.into(), "a", FEATURES, "cpu").expect("the tokens of the store");
+        with_file(bytes, "all.bin", |path| drop(StoredSummaries::open(path, &key)));
+        let (mut contents, mut hash) = (Vec::new(), String::new());
+        drop(SummaryWriter::new(&mut contents, Path::new("all.bin"), &key));
+        contents.extend(bytes);
+        contents.extend(u32::MAX.to_le_bytes());
+        with_file(&contents, "contents.bin", |path| hash = file::hash(path).expect("a hash"));
+        contents.extend((0..hash.len()).step_by(2).filter_map(|n| u8::from_str_radix(&hash[n..n + 2], 16).ok()));
+        with_file(&contents, "all.bin", |path| {
+            let Lookup::Found(found) = StoredSummaries::open(path, &key) else { panic!("the hash is right") };
+            let samples = store.manifest().samples as usize;
+            let mut sets = FeatureSetCollector::new(samples, FEATURES, 0.0, Measure::Strength);
+            let _ = found.replay(&mut [&mut sets]);
+            let sets = sets.finish();
+            assert!((0..samples).flat_map(|n| sets.features(n)).all(|feature| (feature as usize) < FEATURES));
+        });
+    });
+}
+
 fn import(format: CacheFormat, path: &Path, tokens: Option<&Path>) {
-    let import = Import {
+    FOLDER.with(|folder| {
+        let folder = folder.path().join("run");
+        if let Ok(run) = Run::create(&folder) {
+            let _ = cache(format, path, tokens).run(&run, &mut |_| Ok(()));
+        }
+        let _ = fs::remove_dir_all(&folder);
+    });
+}
+
+fn cache(format: CacheFormat, path: &Path, tokens: Option<&Path>) -> Import {
+    Import {
         format,
         path: path.to_path_buf(),
         layer: Some(0),
@@ -231,12 +287,5 @@ fn import(format: CacheFormat, path: &Path, tokens: Option<&Path>) {
         model: None,
         store_dtype: None,
         part_rows: 1 << 20,
-    };
-    FOLDER.with(|folder| {
-        let folder = folder.path().join("run");
-        if let Ok(run) = Run::create(&folder) {
-            let _ = import.run(&run, &mut |_| Ok(()));
-        }
-        let _ = fs::remove_dir_all(&folder);
-    });
+    }
 }

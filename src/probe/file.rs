@@ -32,6 +32,29 @@ pub struct SavedProbe {
     pub calibration: Option<Isotonic>,
 }
 
+impl SavedProbe {
+    /// Whether its numbers are those of a probe of its kind.
+    fn is_consistent(&self) -> bool {
+        let Self { kind, probe, calibration, .. } = self;
+        let fits = match kind {
+            Kind::Pair => probe.offsets.is_empty(),
+            Kind::Ordinal => !probe.offsets.is_empty(),
+            Kind::Binary | Kind::Linear | Kind::Cost => probe.offsets.len() == 1,
+        };
+        let ascends = probe.weights.is_sorted_by(|a, b| a.0 < b.0);
+        let matches = calibration
+            .as_ref()
+            .is_none_or(|points| points.scores.len() == points.values.len() && points.scores.is_sorted());
+        fits && ascends && matches
+    }
+
+    /// The score of a row: calibrated, if scores are.
+    fn score(&self, row: impl Iterator<Item = (u32, f32)>) -> f64 {
+        let score = self.probe.score(self.kind, row);
+        self.calibration.as_ref().map_or(score, |points| points.at(score))
+    }
+}
+
 #[derive(Serialize)]
 struct Contents<'a> {
     #[serde(flatten)]
@@ -95,18 +118,8 @@ struct Read {
 fn read(path: &Path, sae: &LoadedSae) -> Result<Read> {
     let read: Read = file::read_json(path, MOST_BYTES)?;
     check_name(&read.name)?;
-    let SavedProbe { kind, probe, calibration, .. } = &read.fitted;
-    let fits = match kind {
-        Kind::Pair => probe.offsets.is_empty(),
-        Kind::Ordinal => !probe.offsets.is_empty(),
-        Kind::Binary | Kind::Linear | Kind::Cost => probe.offsets.len() == 1,
-    };
-    let ascends = probe.weights.is_sorted_by(|a, b| a.0 < b.0);
-    let matches = calibration
-        .as_ref()
-        .is_none_or(|points| points.scores.len() == points.values.len() && points.scores.is_sorted());
-    if !(fits && ascends && matches) {
-        let cause = format!("the numbers of `fitted` are not those of a {} probe", kind.name());
+    if !read.fitted.is_consistent() {
+        let cause = format!("the numbers of `fitted` are not those of a {} probe", read.fitted.kind.name());
         return Err(sae_core::Error::format(path)(cause).into());
     }
     let weights = sae.run.sae_dir(&sae.name).join("sae_weights.safetensors");
@@ -152,14 +165,45 @@ pub(crate) fn apply(
         }
     }
     let column = |read: Read| {
-        let SavedProbe { kind, part, probe, calibration } = &read.fitted;
-        let (rows, positions) = &parts[part.name()];
-        let score = |sample: usize| {
-            let score = probe.score(*kind, rows.row(sample));
-            calibration.as_ref().map_or(score, |points| points.at(score))
-        };
-        let scores = (0..samples).map(|sample| (positions[sample] > 0).then(|| score(sample))).collect();
+        let (rows, positions) = &parts[read.fitted.part.name()];
+        let score = |sample: usize| (positions[sample] > 0).then(|| read.fitted.score(rows.row(sample)));
+        let scores = (0..samples).map(score).collect();
         (format!("{PROBE}{}", read.name), scores)
     };
     Ok(probes.into_iter().map(column).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sae_core::random::SplitMix64;
+
+    /// The file is no target of the fuzzers, which do not know the operations.
+    #[test]
+    fn changed_files_are_rejected_or_score_every_row() {
+        const BYTES: &[u8] = b"0123456789-.,[]{}e\"nul ";
+        let kinds = [Kind::Binary, Kind::Linear, Kind::Cost, Kind::Pair, Kind::Ordinal];
+        let mut random = SplitMix64::new(5);
+        let (mut scored, mut rejected) = (0, 0);
+        for _ in 0..20_000 {
+            let mut numbers = |most: usize| (0..random.below(most)).map(|_| random.next_f64()).collect::<Vec<f64>>();
+            let probe = Probe { weights: vec![(3, 0.5), (9, -1.25)], offsets: numbers(4) };
+            let calibration = Some(Isotonic { scores: numbers(4), values: numbers(4) });
+            let calibration = calibration.filter(|_| random.below(2) == 0);
+            let saved = SavedProbe { kind: kinds[random.below(5)], part: Part::default(), probe, calibration };
+            let mut bytes = serde_json::to_vec(&saved).unwrap();
+            for _ in 0..random.below(4) {
+                let place = random.below(bytes.len());
+                bytes[place] = BYTES[random.below(BYTES.len())];
+            }
+            match serde_json::from_slice::<SavedProbe>(&bytes) {
+                Ok(changed) if changed.is_consistent() => {
+                    let _ = changed.score([(3, 1.0), (4, 2.0), (9, 0.5)].into_iter());
+                    scored += 1;
+                }
+                _ => rejected += 1,
+            }
+        }
+        assert!(scored > 500 && rejected > 500, "{scored} {rejected}");
+    }
 }

@@ -1,0 +1,9 @@
+//! The summaries of samples that a run has stored.
+
+#![no_main]
+
+#[path = "../targets.rs"]
+#[allow(dead_code, reason = "what only the plain runner needs")]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::run("summaries", bytes));
