@@ -189,8 +189,12 @@ pub(super) fn record(
         meta.extend(own);
         node.meta = Value::Object(meta);
     }
+    let Some(root) = tree.nodes.first() else {
+        let error = tree.lost.pop().map(|(_, error)| error);
+        return Err(error.unwrap_or_else(|| "the tree has no messages".into()));
+    };
     Ok(Record {
-        turns: tree.nodes[0].turns.clone(),
+        turns: root.turns.clone(),
         pair: None,
         about_answers: Default::default(),
         verbatim: None,

@@ -175,3 +175,36 @@ fn trees_are_counted() {
     assert_eq!(count(&[nested.clone(), nested]), counts(2, 2, 8, 3, 0));
     assert_eq!(count(&[flat(0, None), json!({"text": "a", "parent": "category"}), flat(2, None)]), None);
 }
+
+/// A row: its id, its parent, and the ids of nested replies, if it has any.
+type Drawn = (Option<u32>, Option<u32>, Option<Vec<Option<u32>>>);
+
+proptest::proptest! {
+    #[test]
+    fn every_message_is_in_one_tree_or_listed(drawn in proptest::collection::vec(proptest::prelude::any::<Drawn>(), 1..12)) {
+        let few = |id: u32| id % 9;
+        let row = |(id, parent, replies): &Drawn| {
+            let reply = |id: &Option<u32>| json!({"id": id.map(few), "text": "a"});
+            let mut row = json!({"parent_id": parent.map(few).map(f64::from), "text": "a"});
+            if let Some(id) = id {
+                row["id"] = few(*id).into();
+            }
+            if let Some(replies) = replies.as_ref().filter(|replies| !replies.is_empty()) {
+                row["replies"] = replies.iter().take(5).map(reply).collect();
+            }
+            row
+        };
+        let rows: Vec<Value> = drawn.iter().map(row).collect();
+        let replies = |row: &Value| row["replies"].as_array().map_or(0, Vec::len);
+        let messages: usize = rows.iter().map(|row| 1 + replies(row)).sum();
+        let (found, skipped) = read_trees(&rows);
+        proptest::prop_assert_eq!(found.iter().map(Vec::len).sum::<usize>() + skipped.len(), messages);
+        for tree in found {
+            let comes_before = |(n, (_, parent)): (usize, &(String, Option<usize>))| match parent {
+                None => n == 0,
+                Some(parent) => *parent < n,
+            };
+            proptest::prop_assert!(tree.iter().enumerate().all(comes_before));
+        }
+    }
+}
