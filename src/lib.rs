@@ -99,6 +99,7 @@ pub mod sample_activations;
 pub mod score;
 mod summaries;
 pub mod train;
+mod unknown;
 pub mod validate;
 
 pub use contrast::{ContrastReport, ContrastRequest};

@@ -3,7 +3,7 @@
 
 use crate::control::{Control, Detail, Notice, Stage};
 use crate::error::ModelsError;
-use crate::{Error, Result, crosscoder, model};
+use crate::{Error, Result, crosscoder, model, unknown};
 use harvest::{OnlineActivations, Plan, Preview};
 use sae_core::autoencoder::Activation;
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
@@ -13,7 +13,7 @@ use sae_core::store::{SkipList, Skipped, Store, run};
 use sae_core::train::{Session, StepLog, TrainConfig, checkpoint};
 use sae_core::{Run, file, path_text};
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -119,25 +119,20 @@ pub struct LastStep {
     /// Tokens seen.
     pub tokens: u64,
     /// The loss of the batch.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub loss: f64,
     /// Its squared error, summed over dimensions.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub mse: f64,
     /// Active features per token.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub l0: f64,
     /// Fraction of the batch's variance that is unexplained.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub fvu: f64,
     /// Share of features that have not fired within the dead window.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub dead: f64,
-}
-
-/// JSON has no NaN: it is written as null.
-fn number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 impl From<&StepLog> for LastStep {

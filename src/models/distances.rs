@@ -2,23 +2,25 @@
 //! its weights and its predictions. The share of the way back that this means for a checkpoint is on the scale of the features' `r`.
 
 use crate::control::{Control, Stage};
-use crate::{Error, Result};
+use crate::{Error, Result, unknown};
 use harvest::{ModelPair, Plan, weight_distance};
 use sae_core::analysis::eval::ratio_of_sums;
 use sae_core::analysis::rebound::StateDistances;
 use sae_core::store::{PositionFilter, Store};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How far a model is from the first one.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BaseDistance {
     /// The number of the model.
     pub model: usize,
     /// `|x - x_0| / |x_0|` of the hidden states, with its 95 % interval over clusters.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub hidden_states: [f64; 3],
     /// `|W - W_0| / |W_0|` of all weights.
     pub weights: Option<f64>,
     /// `KL(first model || model)` of the next token, nats per predicted token, with its 95 % interval over samples.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub kl: Option<[f64; 3]>,
 }
 

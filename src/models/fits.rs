@@ -1,16 +1,18 @@
 //! How well an autoencoder or a crosscoder reconstructs the states of each model.
 
+use crate::unknown;
 use sae_core::analysis::pass::{Block, Observer};
 use sae_core::autoencoder::Weights;
 use sae_core::store::PositionFilter;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How well an autoencoder or a crosscoder reconstructs the states of a model.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ModelFit {
     /// The checkpoint.
     pub model: String,
     /// The share of the variance of its states that is unexplained, on the positions of the training.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub fvu: f64,
 }
 

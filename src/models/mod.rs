@@ -25,7 +25,7 @@ use sae_core::device::DeviceChoice;
 use sae_core::store::run::{SCHEMA_VERSION, check_name};
 use sae_core::store::{Store, load_samples};
 use sae_core::{Run, file, path_text, random};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -57,14 +57,14 @@ pub struct ModelsDetails {
 }
 
 /// What a comparison of models found: `contrast.json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ModelsReport<T> {
     /// The version of the files.
     pub schema_version: u32,
     /// The name of the contrast.
     pub name: String,
     /// The runs, in the order of the models.
-    #[serde(serialize_with = "path_text::serialize")]
+    #[serde(serialize_with = "path_text::serialize", deserialize_with = "paths")]
     pub runs: Vec<PathBuf>,
     /// The autoencoder.
     pub sae: String,
@@ -76,6 +76,11 @@ pub struct ModelsReport<T> {
     /// The folder with the files.
     #[serde(skip)]
     pub folder: PathBuf,
+}
+
+/// Paths that [`path_text::serialize`] wrote.
+fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<PathBuf>, D::Error> {
+    Ok(Vec::<String>::deserialize(deserializer)?.iter().map(|text| path_text::decode(text)).collect())
 }
 
 impl ModelsChoice {

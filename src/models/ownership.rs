@@ -8,9 +8,10 @@ use crate::Result;
 use crate::control::{Control, Stage};
 use crate::error::ModelsError;
 use crate::sae::LoadedSae;
+use crate::unknown;
 use sae_core::analysis::latent_scaling::{LatentScaling, Ownership, ScaledFeature, write_ownership};
 use sae_core::store::{PositionFilter, Store};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Own features of a model that a report names.
@@ -32,7 +33,7 @@ pub struct OwnershipRequest {
 pub type OwnershipReport = ModelsReport<OwnershipFound>;
 
 /// What is particular to a comparison by a crosscoder.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OwnershipFound {
     /// Each comparison with the reference.
     pub pairs: Vec<PairReport>,
@@ -49,7 +50,7 @@ pub struct OwnershipFound {
 }
 
 /// How two models differ.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PairReport {
     /// The number of the reference.
     pub reference: usize,
@@ -64,7 +65,7 @@ pub struct PairReport {
 }
 
 /// The features of one model that the other lacks.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct OwnFeatures {
     /// Features that are its own.
     pub own: usize,
@@ -75,21 +76,26 @@ pub struct OwnFeatures {
 }
 
 /// A feature of one model.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OwnFeature {
     /// The feature.
     pub feature: u32,
     /// Positions on which it fires.
     pub firings: u64,
     /// `nu_error` with its interval.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub nu_error: [f64; 3],
     /// `nu_reconstruction` with its interval.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub nu_reconstruction: [f64; 3],
     /// The relative norm.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub delta: f64,
     /// The share of its activation on template tokens.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub template_share: f64,
     /// The share of its activation on first positions.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub first_share: f64,
 }
 

@@ -7,6 +7,7 @@ use crate::Result;
 use crate::control::{Control, Stage};
 use crate::error::ModelsError;
 use crate::sae::LoadedSae;
+use crate::unknown;
 use harvest::{ModelPair, Plan};
 use sae_core::analysis::eval::{Estimate, ratio_of_sums};
 use sae_core::analysis::patching::{Movement, patch};
@@ -14,7 +15,7 @@ use sae_core::autoencoder::Encoder;
 use sae_core::random::{self, SplitMix64};
 use sae_core::store::PositionFilter;
 use sae_core::store::sample::Token;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// How many features are moved, and with which models.
@@ -31,7 +32,7 @@ pub struct PatchRequest {
 }
 
 /// By how much predictions from moved states diverge from those of the model itself.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PatchReport {
     /// The data set.
     pub data: String,
@@ -48,7 +49,7 @@ pub struct PatchReport {
 }
 
 /// The divergence with one choice of features.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct PatchedKl {
     /// The choice.
     pub moved: MovedFeatures,
@@ -56,13 +57,15 @@ pub struct PatchedKl {
     pub features: usize,
     /// `KL(second model || second model from the moved states of the first)`, nats per predicted token, with its 95 % interval: over
     /// samples, for random features over draws.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub kl: [f64; 3],
     /// The share of the divergence that the features remove, `1 - KL / KL(no feature)`, with its interval.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub removed: [f64; 3],
 }
 
 /// Which features are moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MovedFeatures {
     /// None: the states of the first model as they are.

@@ -8,11 +8,11 @@ use super::{ModelFit, ModelsChoice, ModelsPlan, ModelsReport, has_same_states};
 use crate::control::{Control, Stage};
 use crate::error::ModelsError;
 use crate::sae::LoadedSae;
-use crate::{Result, crosscoder};
+use crate::{Result, crosscoder, unknown};
 use harvest::Plan;
 use sae_core::analysis::rebound::{BucketMeans, CheckpointMean, half_way, rebound, write_rebound};
 use sae_core::store::{PositionFilter, Store};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Above this difference of FVU, an autoencoder misses too much of another model.
 pub const UNSEEN: f64 = 0.05;
@@ -32,7 +32,7 @@ pub struct SeriesRequest {
 pub type SeriesReport = ModelsReport<SeriesFound>;
 
 /// What is particular to a series.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SeriesFound {
     /// Models whose FVU exceeds that of the first by more than [`UNSEEN`]: they may have features that the autoencoder lacks.
     pub unseen: Vec<usize>,
@@ -48,7 +48,7 @@ pub struct SeriesFound {
 
 /// The number of samples after which checkpoints are half-way back to the base by each measure of [`CheckpointReport`]; none if they
 /// never are, or if the numbers of samples or the measure are not known.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct HalfWay {
     /// By features.
     pub features: Option<f64>,
@@ -63,21 +63,25 @@ pub struct HalfWay {
 }
 
 /// How far a checkpoint is back.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckpointReport {
     /// The number of the model.
     pub model: usize,
     /// Samples that it was tuned on.
     pub tuned_on: Option<u64>,
     /// `r` of the features, with its 95 % interval: 0 as the aligned model, 1 as the base.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub features: [f64; 3],
     /// The same of the mean hidden state, without an autoencoder.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub hidden_states: [f64; 3],
     /// `1 - |x - x_0| / |x_1 - x_0|` of the hidden states at the same positions of base 0 and aligned model 1, with its interval.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub state_distance: [f64; 3],
     /// `1 - |W - W_0| / |W_1 - W_0|` of all weights.
     pub weight_distance: Option<f64>,
     /// `1 - KL(0 || checkpoint) / KL(0 || 1)` of the next token, with its interval over samples.
+    #[serde(deserialize_with = "unknown::deserialize")]
     pub kl: Option<[f64; 3]>,
 }
 

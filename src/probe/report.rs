@@ -89,7 +89,8 @@ pub struct Quality {
     pub words: Option<f64>,
     /// From the number of positions.
     pub length: Option<f64>,
-    /// From random numbers.
+    /// At random: from a random number for each sample; for levels and numbers, from the label of another sample, which has an R^2 of
+    /// about -1.
     pub random: Option<f64>,
 }
 

@@ -3,17 +3,21 @@
 
 use super::guarded;
 use crate::state::contrast::{AnyContrast, Contrast, ContrastSummary};
-use crate::state::models::{FeatureSeries, ModelContrast, ModelFeatures, ModelSummary};
+use crate::state::models::{FeatureSeries, ModelContrast, Owned, Series};
 use sae_core::analysis::contrast::{read_chance, read_examples, read_features, read_groups};
 use sae_core::analysis::latent_scaling::{ScaledFeature, read_ownership};
 use sae_core::analysis::rebound::read_rebound;
 use sae_core::{Error, Run, file};
+use sae_workbench::{OwnershipReport, SeriesReport};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::collections::HashSet;
 use std::path::Path;
 
 /// Bytes of `contrast.json` at most.
 const LIMIT: u64 = 1 << 26;
+/// Models that it compares at most.
+const MODELS: usize = 256;
 
 /// Reads all of them.
 pub fn read(run: &Run, name: &str) -> AnyContrast {
@@ -23,14 +27,37 @@ pub fn read(run: &Run, name: &str) -> AnyContrast {
     // A folder may have tables of an earlier contrast of that name: what was written last says which ones count.
     let is_of_models = json.as_ref().is_ok_and(|json| json.get("models").is_some_and(Value::is_array));
     if is_of_models {
-        let summary = json.and_then(|json| typed(&path, json));
-        return AnyContrast::Models(summary.map(|summary| Box::new(models(&folder, summary))));
+        return AnyContrast::Models(json.and_then(|json| models(&path, json)).map(Box::new));
     }
     AnyContrast::Samples(Box::new(samples(&folder, json.and_then(|json| typed(&path, json)))))
 }
 
 fn typed<T: DeserializeOwned>(path: &Path, json: Value) -> Result<T, String> {
     serde_json::from_value(json).map_err(|error| Error::format(path)(error).message())
+}
+
+/// Refuses more models, or comparisons of them, than a page can show.
+fn bounded(path: &Path, lists: &[(&str, usize)]) -> Result<(), String> {
+    match lists.iter().find(|(_, count)| *count > MODELS) {
+        Some((name, count)) => {
+            let text = format!("{name} has {count} entries, more than the {MODELS} models that can be shown");
+            Err(Error::format(path)(text).message())
+        }
+        None => Ok(()),
+    }
+}
+
+/// The series of all features. Each has a number for every model, so the table must have a row for it.
+fn series(path: &Path, models: usize) -> Result<Vec<FeatureSeries>, String> {
+    let rows = read_rebound(path).map_err(|error| error.message())?;
+    let features = rows.iter().map(|row| row.feature).collect::<HashSet<u32>>().len();
+    if rows.len() < features * models {
+        let (found, expected) = (rows.len(), features * models);
+        let text =
+            format!("{found} rows, expected {expected}: one for each of {features} features and {models} models");
+        return Err(Error::format(path)(text).message());
+    }
+    Ok(FeatureSeries::from_rows(&rows, models))
 }
 
 fn samples(folder: &Path, summary: Result<ContrastSummary, String>) -> Contrast {
@@ -50,18 +77,25 @@ fn samples(folder: &Path, summary: Result<ContrastSummary, String>) -> Contrast 
     )
 }
 
-fn models(folder: &Path, summary: ModelSummary) -> ModelContrast {
-    let owned = |file: &str| -> Result<Vec<ScaledFeature>, String> {
-        guarded(|| Ok(read_ownership(&folder.join(file)).map_err(|error| error.message())?.1))
+fn models(path: &Path, json: Value) -> Result<ModelContrast, String> {
+    let file = |file: &str| path.with_file_name(file);
+    // A series has no pairs.
+    if json.get("pairs").is_none() {
+        let report: SeriesReport = typed(path, json)?;
+        let found = &report.found;
+        let lists =
+            [("models", report.models.len()), ("rebound", found.rebound.len()), ("distances", found.distances.len())];
+        bounded(path, &lists)?;
+        let features = guarded(|| series(&file("rebound.parquet"), report.models.len()));
+        return Ok(ModelContrast::Series(Series { report, features }));
+    }
+    let report: OwnershipReport = typed(path, json)?;
+    let (models, found) = (report.models.len(), &report.found);
+    let null = found.null.as_ref().map_or(0, Vec::len);
+    bounded(path, &[("models", models), ("pairs", found.pairs.len()), ("null", null)])?;
+    let owned = |name: &str| -> Result<Vec<ScaledFeature>, String> {
+        guarded(|| Ok(read_ownership(&file(name)).map_err(|error| error.message())?.1))
     };
-    let features = if summary.pairs.is_empty() {
-        let rows = guarded(|| read_rebound(&folder.join("rebound.parquet")).map_err(|error| error.message()));
-        ModelFeatures::Series(rows.map(|rows| FeatureSeries::from_rows(&rows, summary.models.len())))
-    } else {
-        ModelFeatures::Owned {
-            rows: owned("models.parquet"),
-            null: summary.null.as_ref().map(|_| owned("null.parquet")),
-        }
-    };
-    ModelContrast { summary, features }
+    let null = found.null.as_ref().map(|_| owned("null.parquet"));
+    Ok(ModelContrast::Owned(Owned { features: owned("models.parquet"), null, report }))
 }

@@ -1,9 +1,10 @@
 //! The Contrast page: which features differ between groups, along an order, or with a target; how many would by chance; and one of
 //! them in every group.
 
+use super::columns::{self, Column};
 use super::contrast_examples::ExamplesView;
 use super::models::{self, ModelsView};
-use super::rows::{ROW, Rows};
+use super::rows::{ColumnHead, FEATURE, NAME, NAMES, Rows, feature_cells};
 use super::sample_cache::SampleCache;
 use super::theme::{self, note, section};
 use super::volcano::VolcanoView;
@@ -17,15 +18,10 @@ use egui::{ComboBox, Grid, Label, RichText, Role, ScrollArea, Ui, WidgetInfo, ve
 use sae_core::analysis::contrast::TestTable;
 use sae_workbench::contrast::LENGTH_EXPLAINS;
 
-/// Width from which the table stands beside the plots.
-const WIDE: f32 = 980.0;
-/// Height of the table below the plots.
-const TABLE: f32 = 320.0;
-
 /// The columns of the table: title, width, meaning.
-const COLUMNS: [(&str, f32, &str); 8] = [
-    ("Feature", 58.0, "Its number; click to show it"),
-    ("Label or words", 96.0, "Its label, else words that it fires on"),
+const COLUMNS: [ColumnHead; 8] = [
+    FEATURE,
+    NAME,
     ("In", 62.0, "The group, or the field"),
     ("Active", 46.0, "Share of the group's samples in which it is active; of all samples if there are no groups"),
     ("Elsewhere", 60.0, "The same share of the other samples"),
@@ -37,9 +33,6 @@ const COLUMNS: [(&str, f32, &str); 8] = [
     ("95 % interval", 140.0, "Interval of the effect"),
     ("q", 50.0, "p-value, corrected for the number of tests"),
 ];
-
-/// The column with words.
-const WORDS: usize = 1;
 
 /// What the page remembers between two frames.
 #[derive(Default)]
@@ -64,7 +57,7 @@ impl ContrastView {
     /// The feature that is shown beside a contrast of models.
     pub fn feature(&self, run: &OpenRun) -> Option<u32> {
         let Some(AnyContrast::Models(Ok(contrast))) = run.contrasts.shown() else { return None };
-        let is_of_sae = run.info.sae.as_ref() == Some(&contrast.summary.sae);
+        let is_of_sae = run.info.sae.as_deref() == Some(contrast.sae());
         self.models.feature(contrast).filter(|_| is_of_sae)
     }
 
@@ -95,7 +88,7 @@ pub fn show(
         );
         return None;
     };
-    choose(ui, run, &name);
+    widgets::choose(ui, "Contrast", "Contrast of the run", &mut run.contrasts);
     if !run.contrasts.names.contains(&name) {
         note(ui, &format!("The run has no contrast \"{name}\". Choose another one."));
         return None;
@@ -117,8 +110,8 @@ pub fn show(
             return None;
         }
         AnyContrast::Models(Ok(contrast)) => {
-            if run.info.sae.as_ref() != Some(&contrast.summary.sae) {
-                return other_sae(ui, run, &contrast.summary.sae);
+            if run.info.sae.as_deref() != Some(contrast.sae()) {
+                return other_sae(ui, run, contrast.sae());
             }
             return models::show(ui, run, contrast, cache, &mut view.models, opacity);
         }
@@ -140,27 +133,12 @@ pub fn show(
             return None;
         }
     };
-    if ui.available_width() < WIDE {
-        let shown = ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-            let action = plots(ui, run, contrast, tests, view);
-            let action = table(ui, run, contrast, tests, view, TABLE).or(action);
+    columns::show(ui, "contrast", |ui, column| match column {
+        Column::First => plots(ui, run, contrast, tests, view),
+        Column::Second => {
+            let action = table(ui, run, contrast, tests, view);
             examples(ui, run, contrast, tests, view, cache, opacity).or(action)
-        });
-        return shown.inner;
-    }
-    ui.columns(2, |sides| {
-        let shown = ScrollArea::vertical().auto_shrink(false).show(&mut sides[0], |ui| {
-            ui.set_max_width(ui.available_width() - 14.0);
-            plots(ui, run, contrast, tests, view)
-        });
-        let rows = contrast.differing.len() as f32 * (ROW + 2.0);
-        let height = rows.clamp(ROW, 0.4 * sides[1].available_height());
-        let action = table(&mut sides[1], run, contrast, tests, view, height).or(shown.inner);
-        let shown = ScrollArea::vertical().id_salt("examples").auto_shrink(false).show(&mut sides[1], |ui| {
-            ui.set_max_width(ui.available_width() - 14.0);
-            examples(ui, run, contrast, tests, view, cache, opacity)
-        });
-        shown.inner.or(action)
+        }
     })
 }
 
@@ -179,36 +157,29 @@ fn examples(
     contrast_examples::show(ui, run, contrast, feature, cache, &mut view.examples, opacity)
 }
 
-/// The name of the contrast, to choose another one.
-fn choose(ui: &mut Ui, run: &mut OpenRun, name: &str) {
-    ui.horizontal_wrapped(|ui| {
-        ui.heading("Contrast");
-        let combo = ComboBox::from_id_salt("contrast").selected_text(name).show_ui(ui, |ui| {
-            for other in &run.contrasts.names {
-                if ui.selectable_label(other == name, other).clicked() {
-                    run.contrasts.chosen = Some(other.clone());
-                }
-            }
-        });
-        combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Contrast of the run"));
-    });
-}
-
 /// In place of a contrast of another autoencoder: the numbers of its features mean others here.
 fn other_sae(ui: &mut Ui, run: &OpenRun, sae: &str) -> Option<Action> {
-    let shown = run.info.sae.as_deref().unwrap_or("none");
-    note(ui, &format!("This contrast is about features of {sae}; the features that are shown are those of {shown}."));
-    let known = run.info.saes.iter().any(|known| known.name == sae);
-    (known && ui.button(format!("Show {sae}")).clicked()).then(|| Action::Sae(sae.to_owned()))
+    let shown = match &run.info.sae {
+        Some(shown) => format!("the features that are shown are those of {shown}"),
+        None => "the run has no autoencoder whose features could be shown".into(),
+    };
+    note(ui, &format!("This contrast is about features of {sae}; {shown}."));
+    if !run.info.saes.iter().any(|known| known.name == sae) {
+        let text = format!(
+            "There is no autoencoder {sae} in the run any more. Put its folder back into saes, or make the contrast again with \
+             another one."
+        );
+        note(ui, &text);
+        return None;
+    }
+    ui.button(format!("Show {sae}")).clicked().then(|| Action::Sae(sae.to_owned()))
 }
 
 /// What was found, and how much words, length and hidden states say.
 fn found(ui: &mut Ui, summary: &ContrastSummary) {
-    ui.add(Label::new(RichText::new(summary.headline()).size(15.0).strong()).wrap());
+    widgets::headline(ui, &summary.headline());
     summary.design().iter().for_each(|line| note(ui, line));
-    for warning in summary.warnings(LENGTH_EXPLAINS) {
-        ui.add(Label::new(RichText::new(warning).color(ui.visuals().warn_fg_color)).wrap());
-    }
+    summary.warnings(LENGTH_EXPLAINS).iter().for_each(|warning| widgets::warning(ui, warning));
     if summary.predictions.is_empty() {
         return;
     }
@@ -289,7 +260,6 @@ fn table(
     contrast: &Contrast,
     tests: &TestTable,
     view: &mut ContrastView,
-    height: f32,
 ) -> Option<Action> {
     section(ui, "Differing features", "Those with the largest |z| first");
     if contrast.differing.is_empty() {
@@ -298,19 +268,12 @@ fn table(
     }
     let mut action = None;
     let selected = view.row.or(contrast.differing.first().copied());
-    let rows = Rows { id: "differing features", columns: &COLUMNS, widest: WORDS, height };
+    let rows = Rows { id: "differing features", columns: &COLUMNS, widest: NAMES };
     rows.show(ui, contrast.differing.len(), None, |cells| {
         let Some(n) = contrast.differing.get(cells.index()).copied() else { return };
         let row = &tests.rows[n];
-        cells.set_selected(selected == Some(n));
-        let (_, first) = cells.col(|ui| {
-            if widgets::feature_button(ui, run, row.feature, None).clicked() {
-                action = Some(Action::Go(Location::Feature(row.feature)));
-            }
-        });
-        let said = format!("feature {}", row.feature);
-        first.widget_info(|| WidgetInfo::selected(Role::Row, true, selected == Some(n), &said));
-        cells.col(|ui| drop(ui.add(Label::new(name(ui, run, tests, n)).truncate())));
+        let name = |ui: &Ui| name(ui, run, tests, n);
+        action = feature_cells(cells, run, row.feature, selected == Some(n), name).or(action.take());
         cells.col(|ui| {
             let column = tests.columns.get(row.column).map_or("", String::as_str);
             ui.add(Label::new(column).truncate());

@@ -4,6 +4,8 @@
 mod action;
 mod app;
 mod card;
+mod cloud;
+mod columns;
 mod compare;
 mod contrast;
 mod contrast_examples;

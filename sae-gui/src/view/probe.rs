@@ -2,46 +2,36 @@
 //! the decision, what they promote and where they fire; and which preferences are probably mislabeled.
 
 use super::card::Expanded;
-use super::rows::{ROW, Rows};
+use super::columns::{self, Column};
+use super::rows::{ColumnHead, FEATURE, NAME, NAMES, Rows, feature_cells};
 use super::sample_cache::SampleCache;
 use super::theme::{self, note, section};
 use super::widgets;
 use super::{Action, feature};
 use crate::state::excerpt::display_text;
 use crate::state::format;
-use crate::state::location::Location;
 use crate::state::open_run::{OpenRun, SampleList};
 use crate::state::probe::{self, Prediction};
-use egui::{
-    Align2, ComboBox, FontId, Grid, Label, Rect, RichText, Role, ScrollArea, Sense, Stroke, Ui, WidgetInfo, pos2, vec2,
-};
+use egui::{Align2, FontId, Grid, Label, Rect, RichText, Role, ScrollArea, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
 use sae_workbench::ProbeReport;
 use sae_workbench::probe::WeightedFeature;
 
-/// Width from which on the feature stands beside the tables.
-const WIDE: f32 = 980.0;
-/// Height of the table of features where it has the whole width.
-const TABLE: f32 = 320.0;
-/// Space between a table and the rim of its column.
-const MARGIN: f32 = 14.0;
 /// Promoted tokens in a row.
 const TOKENS: usize = 6;
 
 /// The columns of the table of features: title, width, meaning.
-const FEATURES: [(&str, f32, &str); 5] = [
-    ("Feature", 58.0, "Its number; click to show it"),
-    ("Label or words", 110.0, "Its label, else words that it fires on"),
+const FEATURES: [ColumnHead; 5] = [
+    FEATURE,
+    NAME,
     ("Weight", 62.0, "What log(1 + its largest activation) is multiplied by. Green raises the score, red lowers it"),
     ("Share", 52.0, "Its part of all that is added up over all samples"),
     ("Promotes", 190.0, "The tokens whose logits it raises most"),
 ];
-/// The column with words.
-const WORDS: usize = 1;
 
 /// The columns of the table of suspects.
-const SUSPECTS: [(&str, f32, &str); 3] = [
-    ("Preferred", 110.0, "The answer that the label prefers; click to show its sample"),
-    ("Over", 110.0, "The other answer; click to show its sample"),
+const SUSPECTS: [ColumnHead; 3] = [
+    ("Preferred answer", 110.0, "The answer that the label prefers; click to show its sample"),
+    ("Other answer", 110.0, "The other answer; click to show its sample"),
     ("Margin", 62.0, "The score of the preferred answer less that of the other, by a fit that has seen neither"),
 ];
 
@@ -83,7 +73,7 @@ pub fn show(
         nothing(ui, run);
         return None;
     };
-    choose(ui, run, &name);
+    widgets::choose(ui, "Probe", "Probe of the autoencoder", &mut run.probes);
     if !run.probes.names.contains(&name) {
         note(ui, &format!("The run has no probe \"{name}\" of this autoencoder. Choose another one."));
         return None;
@@ -104,52 +94,28 @@ pub fn show(
         Some(Ok(report)) => report,
     };
     let selected = view.feature(run);
-    if ui.available_width() < WIDE {
-        let shown = ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-            ui.set_max_width(ui.available_width() - MARGIN);
-            let action = found(ui, run, report, view, selected);
-            feature::beside(ui, run, cache, selected, &mut view.expanded, opacity).or(action)
-        });
-        return shown.inner;
-    }
-    ui.columns(2, |sides| {
-        let shown = ScrollArea::vertical().id_salt("probe").auto_shrink(false).show(&mut sides[0], |ui| {
-            ui.set_max_width(ui.available_width() - MARGIN);
-            found(ui, run, report, view, selected)
-        });
-        let feature = ScrollArea::vertical().id_salt("feature").auto_shrink(false).show(&mut sides[1], |ui| {
-            ui.set_max_width(ui.available_width() - MARGIN);
-            feature::beside(ui, run, cache, selected, &mut view.expanded, opacity)
-        });
-        feature.inner.or(shown.inner)
+    columns::show(ui, "probe", |ui, column| match column {
+        Column::First => found(ui, run, report, view, selected),
+        Column::Second => feature::beside(ui, run, cache, selected, &mut view.expanded, opacity),
     })
 }
 
 /// The page of an autoencoder without probes.
 fn nothing(ui: &mut Ui, run: &OpenRun) {
     ui.heading("No probes yet");
-    let (root, sae) = (run.info.root.display(), run.info.sae_name());
+    ui.label("A probe learns to predict labels of samples from features, and says how well it predicts others.");
+    let Some(sae) = &run.info.sae else {
+        return widgets::reason(
+            ui,
+            run.no_features.as_deref().unwrap_or("The run has no autoencoder, so it has no probes."),
+        );
+    };
     let text = format!(
-        "A probe learns from labels which features say so, and how far its scores can be trusted.\n\
-         hint: `sae probe --run {root} --sae {sae} --name NAME --kind binary --label FIELD` learns from a column of the data set \
-         with yes and no. It appears here once it is made."
+        "hint: `sae probe --run {} --sae {sae} --name NAME --kind binary --label FIELD` learns from a column of the data set with \
+         yes and no. It appears here once it is made.",
+        run.info.root.display()
     );
     widgets::reason(ui, &text);
-}
-
-/// The name of the probe, to choose another one.
-fn choose(ui: &mut Ui, run: &mut OpenRun, name: &str) {
-    ui.horizontal_wrapped(|ui| {
-        ui.heading("Probe");
-        let combo = ComboBox::from_id_salt("probe").selected_text(name).show_ui(ui, |ui| {
-            for other in &run.probes.names {
-                if ui.selectable_label(other == name, other).clicked() {
-                    run.probes.chosen = Some(other.clone());
-                }
-            }
-        });
-        combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Probe of the autoencoder"));
-    });
 }
 
 /// What was learned: the quality, the audit, the features.
@@ -160,11 +126,9 @@ fn found(
     view: &mut ProbeView,
     selected: Option<u32>,
 ) -> Option<Action> {
-    ui.add(Label::new(RichText::new(probe::headline(report)).size(15.0).strong()).wrap());
+    widgets::headline(ui, &probe::headline(report));
     probe::design(report).iter().for_each(|line| note(ui, line));
-    if let Some(warning) = probe::warning(report) {
-        ui.add(Label::new(RichText::new(warning).color(ui.visuals().warn_fg_color)).wrap());
-    }
+    probe::warnings(report).iter().for_each(|warning| widgets::warning(ui, warning));
     quality(ui, report);
     categories(ui, report);
     let mut action = audit(ui, report);
@@ -173,19 +137,11 @@ fn found(
         note(ui, "No feature has a weight: the labels cannot be predicted from features.");
         return action;
     }
-    let rows = Rows { id: "weighted features", columns: &FEATURES, widest: WORDS, height: TABLE };
+    let rows = Rows { id: "weighted features", columns: &FEATURES, widest: NAMES };
     rows.show(ui, report.weighted.len(), None, |cells| {
         let Some(weighted) = report.weighted.get(cells.index()) else { return };
-        let is_selected = selected == Some(weighted.feature);
-        cells.set_selected(is_selected);
-        let (_, first) = cells.col(|ui| {
-            if widgets::feature_button(ui, run, weighted.feature, None).clicked() {
-                action = Some(Action::Go(Location::Feature(weighted.feature)));
-            }
-        });
-        let said = format!("feature {}", weighted.feature);
-        first.widget_info(|| WidgetInfo::selected(Role::Row, true, is_selected, &said));
-        cells.col(|ui| drop(ui.add(Label::new(words(ui, run, weighted)).truncate())));
+        let (feature, name) = (weighted.feature, |ui: &Ui| words(ui, run, weighted));
+        action = feature_cells(cells, run, feature, selected == Some(feature), name).or(action.take());
         cells.col(|ui| {
             let color = theme::promoted(ui, weighted.weight > 0.0);
             ui.label(RichText::new(format!("{:+.3}", weighted.weight)).monospace().color(color));
@@ -293,16 +249,23 @@ fn audit(ui: &mut Ui, report: &ProbeReport) -> Option<Action> {
     if lines.is_empty() {
         return None;
     }
-    section(ui, "Audit of the preferences", "What the margins of pairs say about their labels");
+    let hint = "How many labels are probably flipped, and the pairs whose labels are least plausible. The margin of a pair is the score \
+                of the preferred answer less that of the other";
+    section(ui, "Audit of the preferences", hint);
     lines.iter().for_each(|line| widgets::hint(ui, line));
+    if report.audit.is_none() {
+        return None;
+    }
     if report.suspects.is_empty() {
+        note(ui, "No label contradicts the probe, so no pair is listed.");
         return None;
     }
     let mut action = None;
-    let samples = probe::suspect_samples(&report.suspects);
-    let list = || SampleList { title: format!("least plausible labels of {}", report.name), samples: samples.clone() };
-    let height = report.suspects.len() as f32 * (ROW + 2.0);
-    let rows = Rows { id: "suspects", columns: &SUSPECTS, widest: 0, height: height.min(TABLE) };
+    let list = || SampleList {
+        title: format!("least plausible labels of {}", report.name),
+        samples: probe::suspect_samples(&report.suspects),
+    };
+    let rows = Rows { id: "suspects", columns: &SUSPECTS, widest: 0 };
     rows.show(ui, report.suspects.len(), None, |cells| {
         let Some(suspect) = report.suspects.get(cells.index()) else { return };
         for (key, sample) in [&suspect.preferred, &suspect.other].into_iter().zip(suspect.samples) {

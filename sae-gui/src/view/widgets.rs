@@ -4,9 +4,11 @@ use super::theme;
 use crate::state::excerpt::display_text;
 use crate::state::format;
 use crate::state::list::FeatureName;
+use crate::state::named::Named;
 use crate::state::open_run::OpenRun;
-use egui::{Button, FontId, Label, Response, RichText, Role, Sense, StrokeKind, Ui, WidgetInfo, vec2};
-use egui_extras::TableRow;
+use egui::{
+    Button, ComboBox, FontId, Label, Response, RichText, Role, Sense, StrokeKind, TextEdit, Ui, WidgetInfo, vec2,
+};
 
 /// Promoted tokens in a look at a feature.
 const PEEK_TOKENS: usize = 6;
@@ -43,22 +45,6 @@ pub fn feature_button(ui: &mut Ui, run: &OpenRun, feature: u32, number: Option<S
         run.hover.set(feature);
     }
     response.on_hover_ui(|ui| peek(ui, run, feature))
-}
-
-/// The first two cells of a row of a table: the number of a feature, and what it is called. Returns the feature if its number was clicked.
-pub fn feature_cells(cells: &mut TableRow<'_, '_>, run: &OpenRun, feature: u32, selected: Option<u32>) -> Option<u32> {
-    let is_selected = selected == Some(feature);
-    cells.set_selected(is_selected);
-    let mut clicked = None;
-    let (_, first) = cells.col(|ui| {
-        if feature_button(ui, run, feature, None).clicked() {
-            clicked = Some(feature);
-        }
-    });
-    let said = format!("feature {feature}");
-    first.widget_info(|| WidgetInfo::selected(Role::Row, true, is_selected, &said));
-    cells.col(|ui| drop(ui.add(Label::new(feature_name(ui, run, feature)).truncate())));
-    clicked
 }
 
 /// What lists call a feature: a label, or typical words in a muted italic.
@@ -115,6 +101,55 @@ pub fn peek(ui: &mut Ui, run: &OpenRun, feature: u32) {
     let numbers = format!("density {density}, maximum {max}, cross-modal weight (paper) {weight}");
     ui.label(theme::small(ui, &numbers));
     ui.label(theme::small(ui, "Click to show the feature."));
+}
+
+/// A heading, and which one of several things it is about, to choose another one. `what` they are.
+pub fn choose<T>(ui: &mut Ui, title: &str, what: &str, named: &mut Named<T>) {
+    ui.horizontal_wrapped(|ui| {
+        ui.heading(title);
+        let name = named.name().unwrap_or_default().to_owned();
+        let combo = ComboBox::from_id_salt(title).selected_text(&name).show_ui(ui, |ui| {
+            for other in &named.names {
+                if ui.selectable_label(*other == name, other).clicked() {
+                    named.chosen = Some(other.clone());
+                }
+            }
+        });
+        combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, what));
+    });
+}
+
+/// What was found, in a sentence.
+pub fn headline(ui: &mut Ui, text: &str) {
+    ui.add(Label::new(RichText::new(text).size(15.0).strong()).wrap());
+}
+
+/// What has to be known before the rest is believed.
+pub fn warning(ui: &mut Ui, text: &str) {
+    ui.add(Label::new(RichText::new(text).color(ui.visuals().warn_fg_color)).wrap());
+}
+
+/// A field whose text counts once it is entered, with Enter or by leaving the field. `typed` is what is being typed.
+pub fn entered(ui: &mut Ui, field: Field, value: &mut String, typed: &mut Option<String>) -> Response {
+    let mut text = typed.take().unwrap_or_else(|| value.clone());
+    let response = ui.add(TextEdit::singleline(&mut text).hint_text(field.hint).desired_width(field.width));
+    response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, field.name));
+    if response.lost_focus() {
+        *value = text;
+    } else if response.has_focus() {
+        *typed = Some(text);
+    }
+    response
+}
+
+/// A field of a text.
+pub struct Field {
+    /// What the text is.
+    pub name: &'static str,
+    /// An example, where the field is empty.
+    pub hint: &'static str,
+    /// Its width.
+    pub width: f32,
 }
 
 /// A command line in a fixed-width font, with a button that copies it.
