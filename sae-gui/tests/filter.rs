@@ -137,6 +137,14 @@ fn no_field_is_too_narrow_for_its_hint() {
         ("Number whose quantiles each keep their share", "number, such as answer_tokens"),
         ("Number whose mean is limited", "number, such as probe_harm"),
     ];
+    let conditions = [
+        ("Field of the units", "field, such as episode"),
+        ("Field with what was judged", "judged field, such as harm"),
+    ];
+    let mut app = app;
+    app.state_mut().session_mut().run_mut().unwrap().export.budget.column = "random".into();
+    settle(&mut app);
+    let hints = hints.into_iter().chain(conditions);
     for (field, hint) in hints {
         let font = egui::TextStyle::Body.resolve(&app.ctx.global_style());
         let width = app.ctx.fonts_mut(|fonts| fonts.layout_no_wrap(hint.into(), font, egui::Color32::WHITE).size().x);
@@ -157,9 +165,9 @@ fn a_budget_keeps_the_best_selection_within_it_and_the_command_writes_the_same()
     let mut app = open_budget(&run, "random<=8");
     assert!(command_line(&app).contains("--keep 12 --budget 'random<=8' --out"), "{}", command_line(&app));
     app.get_by_label_contains("12 of 24 samples: mean cosine_paper ");
-    app.get_by_label("As many without the budget: mean cosine_paper 17.50, mean random 12.50.");
-    app.get_by_label_contains("No selection of this size within the budget has a higher mean cosine_paper than ");
-    app.get_by_label_contains("Price: the mean cosine_paper would rise by ");
+    app.get_by_label("As many samples without the budget: mean cosine_paper 17.50, mean random 12.50.");
+    app.get_by_label_contains("The best possible selection within the budget has a mean cosine_paper of at most ");
+    app.get_by_label_contains("would raise the mean cosine_paper by about ");
     app.get_by_label_contains("12 of 24 samples are kept: the highest mean cosine_paper within the budget random<=8");
     let filter = app.state().session().run().unwrap().scores().unwrap();
     let kept: Vec<u32> = (0..24).filter(|sample| filter.is_kept(*sample)).collect();
@@ -210,12 +218,109 @@ fn a_budget_is_typed_moved_and_removed() {
 }
 
 #[test]
+fn a_number_is_chosen_in_the_menu_by_keyboard() {
+    let (_dir, run) = fixture::run(16);
+    let mut app = open_filter(&run);
+    let column = |app: &Harness<'static, App>| app.state().session().run().unwrap().export.budget.column.clone();
+    let open_menu = |app: &mut Harness<'static, App>| {
+        app.get_by_role_and_label(Role::Button, "Choose").scroll_to_me();
+        app.run_steps(3);
+        app.get_by_role_and_label(Role::Button, "Choose").focus();
+        app.run_steps(2);
+        key(app, Modifiers::NONE, Key::Enter);
+        app.run_steps(3);
+    };
+    // What is typed narrows the list, and Enter chooses the first one.
+    open_menu(&mut app);
+    app.get_by_label("Search numbers").type_text("ANSWER");
+    app.run_steps(3);
+    assert!(app.query_by_role_and_label(Role::Button, "random").is_none());
+    key(&mut app, Modifiers::NONE, Key::Enter);
+    settle(&mut app);
+    assert_eq!(column(&app), "answer_tokens");
+    // An entry that has the focus is chosen as well.
+    open_menu(&mut app);
+    app.get_by_role_and_label(Role::Button, "random").focus();
+    app.run_steps(2);
+    key(&mut app, Modifiers::NONE, Key::Enter);
+    settle(&mut app);
+    assert_eq!(column(&app), "random");
+    open_menu(&mut app);
+    app.get_by_label("Search numbers").type_text("nowhere");
+    app.run_steps(3);
+    app.get_by_label_contains("No score or count of tokens has this in its name.");
+    key(&mut app, Modifiers::NONE, Key::Escape);
+    app.run_steps(3);
+    assert_eq!(column(&app), "random", "Escape chooses nothing");
+}
+
+#[test]
+fn a_number_with_quantiles_counts_once_it_is_entered() {
+    let (_dir, run) = fixture::run(16);
+    let mut app = open_budget(&run, "random<=8");
+    let field = "Number whose quantiles each keep their share";
+    app.get_by_label(field).scroll_to_me();
+    app.run_steps(3);
+    app.get_by_label(field).focus();
+    app.run_steps(2);
+    app.get_by_label(field).type_text("answer_tokens");
+    app.run_steps(3);
+    let question = |app: &Harness<'static, App>| app.state().session().run().unwrap().budget_question().unwrap();
+    assert_eq!(question(&app).source.within, None, "nothing is asked while it is typed");
+    assert_eq!(app.get_by_label(field).value().as_deref(), Some("answer_tokens"));
+    key(&mut app, Modifiers::NONE, Key::Enter);
+    settle(&mut app);
+    assert_eq!(question(&app).source.within.as_deref(), Some("answer_tokens"));
+    assert!(command_line(&app).contains("--within answer_tokens --budget 'random<=8'"), "{}", command_line(&app));
+}
+
+#[test]
+fn units_and_promises_are_those_of_the_command() {
+    let (_dir, run) = fixture::run(16);
+    let mut app = open_budget(&run, "random<=8");
+    let set = |app: &mut Harness<'static, App>, unit: &str, judged: &str| {
+        let export = &mut app.state_mut().session_mut().run_mut().unwrap().export;
+        (export.unit, export.judged) = (unit.into(), judged.into());
+        settle(app);
+    };
+    set(&mut app, "shape", "");
+    assert!(
+        command_line(&app).contains("--keep 50% --budget 'random<=8' --unit shape --out"),
+        "{}",
+        command_line(&app)
+    );
+    // The rows have no such field.
+    app.get_by_label("No selection keeps the budget.");
+    // Scores and token counts may have been judged as well as fields.
+    set(&mut app, "", "random");
+    assert!(command_line(&app).contains("--budget 'random<=8' --promise 95% --judged random --out"));
+    app.get_by_label_contains("cannot be promised with 95%");
+    set(&mut app, "", "");
+    assert!(app.query_by_label("No selection keeps the budget.").is_none());
+}
+
+#[test]
+fn what_no_budget_allows_is_not_written() {
+    let (_dir, run) = fixture::run(16);
+    let writes = |app: &Harness<'static, App>| {
+        !app.get_by_role_and_label(Role::Button, "Write 12 samples").accesskit_node().is_disabled()
+    };
+    let app = open_budget(&run, "random<=8");
+    assert!(writes(&app));
+    for impossible in ["random<=1", "nothing<=8"] {
+        let app = open_budget(&run, impossible);
+        app.get_by_label("No selection keeps the budget.");
+        assert!(!writes(&app), "{impossible}");
+    }
+}
+
+#[test]
 fn budgets_that_cannot_be_kept_or_do_not_exist_say_so() {
     let (_dir, run) = fixture::run(16);
     let app = open_budget(&run, "nothing<=8");
     app.get_by_label_contains("Samples have no number nothing");
     let app = open_budget(&run, "random>=3");
-    app.get_by_label("Price: 0, the budget costs nothing here.");
+    app.get_by_label("The budget costs nothing here: its price is 0.");
     let mut app = open_budget(&run, "random<=8");
     app.state_mut().session_mut().run_mut().unwrap().export.dedup = Some(0.9);
     app.run_steps(3);

@@ -73,6 +73,12 @@ impl BudgetInput {
         Ok(Some(Self { limits, units, promise, trained }))
     }
 
+    /// The only limit, the units and the promise; nothing if there are several limits or none.
+    pub fn single(self) -> Option<(Budget, Option<Groups>, Option<Promise>)> {
+        let [limit] = <[Budget; 1]>::try_from(self.limits).ok()?;
+        Some((limit, self.units, self.promise))
+    }
+
     /// The budgets of a selection.
     pub fn budgets(&self) -> Budgets<'_> {
         Budgets { limits: &self.limits, units: self.units.as_ref(), promise: self.promise.as_ref() }

@@ -11,7 +11,7 @@ use crate::sae::{LoadedSae, SaeChoice, choose};
 use crate::score::step_name;
 use crate::{Error, Result};
 use filters::score_names::PMI_TOKEN_MIN;
-use filters::select::budget::{BudgetReport, FrontierPoint, MovableBudget};
+use filters::select::budget::{BudgetReport, FrontierPoint, MovableInput};
 use filters::select::objective::TargetDistribution;
 use filters::select::{Decision, Division, Groups, Keep, Quantiles, Rule, Rules, Ties};
 use filters::{Threshold, column, decisions, keep, select};
@@ -117,15 +117,13 @@ impl Input {
         self.within.as_ref().map_or(&self.groups, |within| &within.cells)
     }
 
-    /// The only budget of the request, to try other limits. `None` if there is no budget, or there are several.
-    ///
-    /// # Errors
-    /// Scores or an amount that cannot choose within a budget.
-    pub fn movable_budget(&self) -> Result<Option<MovableBudget>> {
-        let (Basis::Rules { keep, division }, Some(budget)) = (&self.basis, &self.budget) else { return Ok(None) };
-        let [limit] = budget.budgets().limits else { return Ok(None) };
-        let selection = Rules { within: self.within.as_ref(), division, ..Rules::new(*keep, &self.groups) };
-        Ok(Some(MovableBudget::new(&self.scores, &selection, limit.clone())?))
+    /// What the only budget of the request chooses from, to try other limits and amounts. `None` if there is no budget, or there
+    /// are several.
+    pub fn movable(self) -> Option<MovableInput> {
+        let (Basis::Rules { division, .. }, Some(budget)) = (self.basis, self.budget) else { return None };
+        let (budget, units, promise) = budget.single()?;
+        let Self { scores, groups, within, .. } = self;
+        Some(MovableInput { scores, groups, division, within, budget, units, promise })
     }
 
     /// The decision about every sample; `None` if that needs a pass over the activations and `features` are not given.

@@ -14,7 +14,7 @@ use crate::dataset::{self, DIVISION, Dataset};
 use crate::error::FilterError;
 use crate::{Error, Result};
 use filters::decisions::{Decisions, write_frontier};
-use filters::select::budget::MovableBudget;
+use filters::select::budget::MovableInput;
 use filters::select::{Decision, Keep};
 use filters::write::card;
 use filters::write::{Format, Images, Job, Report, Shape, StagedFolder, Writer, check_folders};
@@ -237,17 +237,17 @@ impl FilterRequest {
         self.write(&input, &chosen, features.as_ref(), control)
     }
 
-    /// The only budget of the rules, with the scores and costs of the run in memory, to try one limit after the other. Folders and
-    /// formats do not matter.
+    /// What the only budget of the rules chooses from, with the scores and costs of the run in memory, to try one limit and one
+    /// amount after the other. Folders, formats and the amount of the rules do not matter.
     ///
     /// # Errors
     /// Rules that choose by features, or have no budget or several; scores, costs or groups that do not exist.
-    pub fn movable_budget(&self) -> Result<MovableBudget> {
+    pub fn movable_input(&self) -> Result<MovableInput> {
         if self.rules().is_none_or(|rules| rules.need_features() || rules.column.is_none()) {
             return Err(FilterError::BudgetsNeedScores.into());
         }
         let input = Input::read(&Run::open(&self.run)?, self)?;
-        input.movable_budget()?.ok_or_else(|| FilterError::NotOneBudget.into())
+        input.movable().ok_or_else(|| FilterError::NotOneBudget.into())
     }
 
     fn input(&self) -> Result<Input> {

@@ -5,6 +5,8 @@ use super::budget::BudgetSettings;
 use super::invocation::{Afterwards, Invocation};
 use super::run_info::RunInfo;
 use super::score_filter::ScoreFilter;
+use filters::select::Keep;
+use sae_workbench::PromiseRule;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +64,12 @@ pub struct ExportSettings {
     pub within: String,
     /// What the mean of another number is limited to.
     pub budget: BudgetSettings,
+    /// The field whose values are kept or dropped whole within a budget, as typed; empty for none.
+    pub unit: String,
+    /// The field with what people judged, for which the budget has to hold, as typed; empty for none.
+    pub judged: String,
+    /// The probability with which it has to hold, in percent.
+    pub confidence: f64,
     /// The columns that divide the data into groups, as typed; empty for none.
     pub group_by: String,
     /// Whether every group keeps equally many.
@@ -80,6 +88,9 @@ impl ExportSettings {
             target: String::new(),
             within: String::new(),
             budget: BudgetSettings::default(),
+            unit: String::new(),
+            judged: String::new(),
+            confidence: 95.0,
             group_by: String::new(),
             equal_groups: false,
         }
@@ -114,6 +125,25 @@ impl ExportSettings {
         out.with_file_name(name)
     }
 
+    /// The field whose values are kept or dropped whole.
+    pub fn unit(&self) -> Option<&str> {
+        Some(self.unit.trim()).filter(|unit| !unit.is_empty() && self.budget.is_set())
+    }
+
+    /// What makes the budget hold for what people judged.
+    pub fn promise(&self) -> Option<PromiseRule> {
+        let judged = Some(self.judged.trim()).filter(|judged| !judged.is_empty() && self.budget.is_set())?;
+        Some(PromiseRule { confidence: self.confidence / 100.0, judged: judged.to_owned() })
+    }
+
+    /// How much is kept. Units are not as many as samples, so that a share of them is kept.
+    pub fn keep(&self, filter: &ScoreFilter) -> Keep {
+        match self.unit() {
+            Some(_) => Keep::Share(percent(filter) / 100.0),
+            None => Keep::Count(filter.target()),
+        }
+    }
+
     /// Why the settings cannot be used, if so.
     pub fn problem(&self, filter: &ScoreFilter) -> Option<&'static str> {
         if self.out.trim().is_empty() {
@@ -127,6 +157,9 @@ impl ExportSettings {
                 return Some(
                     "A budget cannot be combined with near-duplicates or features: only scores choose within it.",
                 );
+            }
+            if self.unit().is_some() && (filter.grouping().is_some() || !self.within.trim().is_empty()) {
+                return Some("Units cannot be combined with groups or quantiles.");
             }
             let rule = self.budget.rule();
             if rule.is_none() || (!filter.choices().is_empty() && filter.budget() != rule.as_ref()) {
@@ -153,7 +186,11 @@ impl ExportSettings {
         let mut arguments = ["filter", "--run", &run].map(String::from).to_vec();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| word.to_string()));
         if filter.choices().is_empty() {
-            add(&["--sae", info.sae_name(), "--by", filter.name(), "--keep", &filter.target().to_string()]);
+            let keep = match self.unit() {
+                Some(_) => format!("{}%", percent(filter)),
+                None => filter.target().to_string(),
+            };
+            add(&["--sae", info.sae_name(), "--by", filter.name(), "--keep", &keep]);
             if let Some(grouping) = filter.grouping() {
                 add(&["--by-group", &grouping.fields]);
                 add(if grouping.equal { &["--equal-groups"] } else { &[] });
@@ -163,6 +200,12 @@ impl ExportSettings {
             }
             if let Some(rule) = self.budget.rule() {
                 add(&["--budget", &rule.to_string()]);
+                if let Some(unit) = self.unit() {
+                    add(&["--unit", unit]);
+                }
+                if let Some(promise) = self.promise() {
+                    add(&["--promise", &format!("{}%", self.confidence), "--judged", &promise.judged]);
+                }
             }
             if let Some(similarity) = self.dedup {
                 add(&["--dedup", &similarity.to_string()]);
@@ -186,6 +229,11 @@ impl ExportSettings {
         add(&["--format", self.format]);
         Invocation { title: format!("Writing {out}"), arguments, afterwards: Afterwards::Nothing }
     }
+}
+
+/// The share that is kept, in percent with one decimal, as the command line has it.
+fn percent(filter: &ScoreFilter) -> f64 {
+    (1000.0 * filter.share()).round() / 10.0
 }
 
 /// The table for `sae filter --decisions`: whether each sample is kept.
@@ -232,6 +280,12 @@ mod tests {
         limited.budget.set_limit(0.25, [0.0, 1.0]);
         assert!(line(&limited, &filter()).contains("--keep 12 --budget 'harm<=0.25' --out"));
         assert_eq!(limited.problem(&filter()), None);
+        let promised = ExportSettings { unit: " episode ".into(), judged: "harm".into(), ..limited.clone() };
+        let expected = "--keep 60% --budget 'harm<=0.25' --unit episode --promise 95% --judged harm --out";
+        assert!(line(&promised, &filter()).contains(expected), "{}", line(&promised, &filter()));
+        assert_eq!((promised.keep(&filter()), limited.keep(&filter())), (Keep::Share(0.6), Keep::Count(12)));
+        let divided = ExportSettings { within: "answer_tokens".into(), ..promised };
+        assert!(divided.problem(&filter()).is_some_and(|problem| problem.starts_with("Units cannot")));
         let both = ExportSettings { dedup: Some(0.9), ..limited.clone() };
         assert!(both.problem(&filter()).is_some_and(|problem| problem.contains("only scores choose within it")));
         let reopened = |settings: ExportSettings| settings.reopened(Path::new("it's kept"), Path::new("kept-2"));

@@ -1,7 +1,7 @@
 //! The run that is open: what is known of it, what is shown of it, what is edited. Decides nothing about commands.
 
 use super::annotations::Annotations;
-use super::budget::{BudgetAnswer, BudgetChoice, BudgetQuestion, BudgetSettings};
+use super::budget::{BudgetAnswer, BudgetQuestion, BudgetSettings, BudgetSource};
 use super::contrast::AnyContrast;
 use super::details::{Details, ExampleGroup};
 use super::export_settings::ExportSettings;
@@ -308,25 +308,38 @@ impl OpenRun {
         (!is_answered).then_some(question)
     }
 
-    fn budget_question(&self) -> Option<BudgetQuestion> {
+    /// Why no selection within the budget can be written, if there is a budget.
+    pub fn budget_problem(&self) -> Option<&'static str> {
+        if !self.export.budget.is_set() {
+            return None;
+        }
+        if self.pending_budget().is_some() {
+            return Some("The selection within the budget is being computed.");
+        }
+        let is_known = self.budget.as_ref().is_some_and(|answer| matches!(answer.selection, Some(Ok(_))));
+        (!is_known).then_some("No selection keeps the budget.")
+    }
+
+    /// What the worker of budgets is to be asked, if there is a budget.
+    pub fn budget_question(&self) -> Option<BudgetQuestion> {
         let (filter, settings) = (self.scores()?, &self.export);
         let within = settings.within.trim();
-        let choice = BudgetChoice {
-            by: filter.name().to_owned(),
-            keep: filter.target(),
+        let source = BudgetSource {
             by_group: filter.grouping().map(|grouping| grouping.fields.clone()),
             equal_groups: filter.grouping().is_some_and(|grouping| grouping.equal),
             within: (!within.is_empty()).then(|| within.to_owned()),
-            column: settings.budget.column.trim().to_owned(),
-            side: settings.budget.side(),
+            unit: settings.unit().map(str::to_owned),
+            promise: settings.promise(),
+            ..BudgetSource::new(filter.name(), settings.budget.column.trim(), settings.budget.side())
         };
-        settings.budget.is_set().then_some(BudgetQuestion { choice, limit: settings.budget.limit })
+        let (keep, limit) = (settings.keep(filter), settings.budget.limit);
+        settings.budget.is_set().then_some(BudgetQuestion { source, keep, limit })
     }
 
     /// Takes an answer: the samples that the budget keeps and, where no limit is set yet, one half-way to the safest.
     pub fn set_budget(&mut self, answer: BudgetAnswer) {
         let question = self.budget_question();
-        if let Some(question) = question.filter(|question| question.choice == answer.question.choice) {
+        if let Some(question) = question.filter(|question| question.has_frontier_of(&answer.question)) {
             if let (None, Some(range)) = (question.limit, answer.range()) {
                 self.export.budget.set_limit(0.5 * (range[0] + range[1]), range);
             }

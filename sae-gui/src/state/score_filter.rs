@@ -322,15 +322,23 @@ impl ScoreFilter {
         self.target as f64 / self.total().max(1) as f64
     }
 
-    /// The lowest score that is kept, ignoring choices by hand. With groups, the lowest of any group.
+    /// The score from which on samples are kept, ignoring choices by hand. With groups, the lowest of any group. Nothing within a
+    /// budget, which drops samples with higher scores than some that it keeps.
     pub fn threshold(&self) -> Option<f64> {
+        if self.budgeted.is_some() { None } else { self.lowest() }
+    }
+
+    /// The lowest score that is kept, ignoring choices by hand.
+    fn lowest(&self) -> Option<f64> {
         let by_score = |sample: &&u32| self.kept[**sample as usize] && !self.choices.contains_key(*sample);
         self.ranked.iter().rev().find(by_score).map(|sample| self.score(*sample))
     }
 
     /// The lowest score that is kept in the group of a sample, ignoring choices by hand; without groups, of all samples.
     pub fn threshold_for(&self, sample: u32) -> Option<f64> {
-        let Some(grouping) = &self.grouping else { return self.threshold() };
+        let Some(grouping) = self.grouping.as_ref().filter(|_| self.budgeted.is_none()) else {
+            return self.threshold();
+        };
         let group = |sample: u32| grouping.groups.of.get(sample as usize);
         let by_score = |other: &&u32| {
             group(**other) == group(sample) && self.kept[**other as usize] && !self.choices.contains_key(*other)
@@ -342,7 +350,7 @@ impl ScoreFilter {
     pub fn summary(&self) -> String {
         let name = self.name();
         let (kept, total) = (count(self.kept() as u64), count(self.total() as u64));
-        let rule = match (self.budget(), &self.grouping, self.threshold().map(real)) {
+        let rule = match (self.budget(), &self.grouping, self.lowest().map(real)) {
             (_, _, None) => String::new(),
             (Some(budget), _, Some(lowest)) => {
                 format!(": the highest mean {name} within the budget {budget}; the lowest {name} is {lowest}")

@@ -1,7 +1,9 @@
 //! The page of scores: their histogram with the threshold, how two of them agree, what is kept and what is dropped side by side,
 //! and the export of the kept samples.
 
+use super::filter_budget::BudgetView;
 use super::filter_cards;
+use super::filter_export::ExportView;
 use super::sample_cache::SampleCache;
 use super::sample_scores::describe;
 use super::theme::{self, note, section};
@@ -30,10 +32,10 @@ pub struct FilterView {
     plot: Option<(String, TextureHandle)>,
     /// The estimate of how much to keep, for a score; nothing inside if there is none.
     estimate: Option<(String, Option<KeepEstimate>)>,
-    /// What is being typed as the number of the budget.
-    budget_column: Option<String>,
-    /// Why the samples cannot be divided into groups.
-    pub group_problem: Option<String>,
+    /// What the part with the budget remembers.
+    budget: BudgetView,
+    /// What the part with the export remembers.
+    pub export: ExportView,
 }
 
 impl FilterView {
@@ -78,12 +80,12 @@ pub fn show(
                 histogram(ui, filter);
                 amount(ui, filter, view);
             }
-            filter_budget::show(ui, run, &mut view.budget_column);
-            let OpenRun { filter, export, info, .. } = run;
-            let Some(Ok(filter)) = filter else { return };
-            agreement(ui, filter, view);
+            filter_budget::show(ui, run, &mut view.budget);
+            if let Some(Ok(filter)) = &mut run.filter {
+                agreement(ui, filter, view);
+            }
             section(ui, "Export", "Write the kept samples as a new data set");
-            action = filter_export::show(ui, filter, export, info, view.group_problem.as_deref(), job);
+            action = filter_export::show(ui, run, &mut view.export, job);
         });
     });
     let margin = egui::Frame::NONE.inner_margin(egui::Margin { left: 12, ..egui::Margin::ZERO });
@@ -147,14 +149,17 @@ fn histogram(ui: &mut Ui, filter: &mut ScoreFilter) {
     response.widget_info(|| WidgetInfo::labeled(Role::Figure, true, "Histogram of scores"));
     let [low, high] = filter.bounds();
     let share = |score: f64| ((score - low) / (high - low)).clamp(0.0, 1.0) as f32;
-    let edge = filter.threshold().map_or(1.0, share);
+    // Samples within a budget are not those above a threshold.
+    let edge = filter.budget().is_none().then(|| filter.threshold().map_or(1.0, share));
     let (kept, dropped) = (theme::class(ui, "cross"), theme::muted(ui).gamma_multiply(0.5));
     let [bars, kept_bars] =
         [filter.bars(), filter.kept_bars()].map(|bars| bars.iter().copied().map(f64::from).collect::<Vec<f64>>());
     plot::bars(ui, inner, &bars, |_| dropped);
     plot::bars_up_to(ui, inner, &kept_bars, bars.iter().copied().fold(0.0, f64::max), |_| kept);
-    let x = inner.left() + edge * inner.width();
-    ui.painter().vline(x, inner.y_range(), Stroke::new(2.0, ui.visuals().strong_text_color()));
+    if let Some(edge) = edge {
+        let x = inner.left() + edge * inner.width();
+        ui.painter().vline(x, inner.y_range(), Stroke::new(2.0, ui.visuals().strong_text_color()));
+    }
     plot::horizontal_axis(ui, inner, [&format::real(low), &format::real(high)], filter.name());
     if let Some(pointer) = response.interact_pointer_pos() {
         filter.keep_above(low + f64::from((pointer.x - inner.left()) / inner.width()) * (high - low));
@@ -164,7 +169,8 @@ fn histogram(ui: &mut Ui, filter: &mut ScoreFilter) {
         let count = format::counted(filter.bars()[bar] as usize, "sample");
         format!("{count} from {}", filter.bar_edges(bar).map(format::real).join(" to "))
     });
-    response.on_hover_text_at_pointer(format!("{}\nDrag to move the threshold", text.unwrap_or_default()));
+    let drag = if edge.is_some() { "Drag to move the threshold" } else { "Drag to keep more or fewer samples" };
+    response.on_hover_text_at_pointer(format!("{}\n{drag}", text.unwrap_or_default()));
 }
 
 /// How much is kept, and the estimate of how much to keep.
@@ -188,7 +194,7 @@ fn amount(ui: &mut Ui, filter: &mut ScoreFilter, view: &mut FilterView) {
             }
             view.estimate = Some((name.clone(), estimate));
         }
-        if !filter.choices().is_empty() && ui.button("Forget choices by hand").clicked() {
+        if !filter.choices().is_empty() && ui.button("Clear choices by hand").clicked() {
             let samples: Vec<u32> = filter.choices().keys().copied().collect();
             filter.choose(samples, None);
         }

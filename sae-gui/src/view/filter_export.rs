@@ -1,24 +1,29 @@
 //! The part of the Filter page that writes the kept samples as a new data set: options, the command line, its progress.
 
+use super::Action;
 use super::theme::{self, note};
-use super::{Action, widgets};
+use super::widgets::{self, Field};
 use crate::state::export_settings::{ExportRule, ExportSettings, FORMATS};
 use crate::state::format;
 use crate::state::job::{Job, JobState};
-use crate::state::run_info::RunInfo;
+use crate::state::open_run::OpenRun;
 use crate::state::score_filter::ScoreFilter;
 use egui::{Button, ComboBox, Key, Label, ProgressBar, RichText, Role, Slider, TextEdit, Ui, WidgetInfo};
 
+/// What the part remembers between two frames.
+#[derive(Default)]
+pub struct ExportView {
+    /// Why the samples cannot be divided into groups.
+    pub group_problem: Option<String>,
+    /// What is being typed as the number with quantiles.
+    within: Option<String>,
+}
+
 /// Draws the options and the button.
-pub fn show(
-    ui: &mut Ui,
-    filter: &mut ScoreFilter,
-    settings: &mut ExportSettings,
-    info: &RunInfo,
-    group_problem: Option<&str>,
-    job: Option<&Job>,
-) -> Option<Action> {
-    let mut action = groups(ui, filter, settings, group_problem);
+pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut ExportView, job: Option<&Job>) -> Option<Action> {
+    let OpenRun { filter: Some(Ok(filter)), export: settings, info, .. } = run else { return None };
+    let mut action = groups(ui, filter, settings, view.group_problem.as_deref());
+    within(ui, settings, &mut view.within);
     choice(ui, settings);
     ui.horizontal(|ui| {
         ui.label("Folder");
@@ -39,16 +44,17 @@ pub fn show(
             .on_hover_text("Into a folder beside it, so that nothing is lost");
     });
     let invocation = settings.invocation(info, filter);
-    let problem = settings.problem(filter);
-    let ready = filter.kept() > 0 && !job.is_some_and(Job::is_running) && problem.is_none();
-    let title = format!("Write {}", format::counted(filter.kept(), "sample"));
+    let (problem, decides_later, kept) = (settings.problem(filter), settings.decides_later(), filter.kept());
+    let problem = problem.or_else(|| run.budget_problem());
+    let ready = kept > 0 && !job.is_some_and(Job::is_running) && problem.is_none();
+    let title = format!("Write {}", format::counted(kept, "sample"));
     if ui.add_enabled(ready, Button::new(RichText::new(title).strong())).clicked() {
         action = Some(Action::Export(invocation.clone()));
     }
     if let Some(problem) = problem {
         ui.label(RichText::new(problem).color(ui.visuals().warn_fg_color));
     }
-    if settings.decides_later() {
+    if decides_later {
         note(
             ui,
             "Near-duplicates, features and quantiles are decided while the data set is written; the lists here do not show them.",
@@ -94,7 +100,6 @@ fn groups(
     if let Some(problem) = problem {
         ui.add(Label::new(RichText::new(problem).color(ui.visuals().warn_fg_color)).wrap());
     }
-    within(ui, settings);
     action
 }
 
@@ -129,15 +134,16 @@ fn choice(ui: &mut Ui, settings: &mut ExportSettings) {
 }
 
 /// The number whose quantiles each keep the same share.
-fn within(ui: &mut Ui, settings: &mut ExportSettings) {
+fn within(ui: &mut Ui, settings: &mut ExportSettings, typed: &mut Option<String>) {
     // A row of its own: the rest of another one would be too narrow for the field.
     ui.horizontal(|ui| {
         ui.label("Within quantiles of");
-        let hint = "number, such as answer_tokens";
-        let field = TextEdit::singleline(&mut settings.within).hint_text(hint).desired_width(f32::INFINITY);
-        let response = ui.add(field);
-        response.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Number whose quantiles each keep their share"));
-        response.on_hover_text(
+        let field = Field {
+            name: "Number whose quantiles each keep their share",
+            hint: "number, such as answer_tokens",
+            width: f32::INFINITY,
+        };
+        widgets::entered(ui, field, &mut settings.within, typed).on_hover_text(
             "Keep the same share inside each of 20 quantiles of a number, so that a score cannot choose by it: a field of the \
              rows, a score, or answer_tokens",
         );

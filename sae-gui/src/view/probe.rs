@@ -253,9 +253,7 @@ fn audit(ui: &mut Ui, report: &ProbeReport) -> Option<Action> {
                 of the preferred answer less that of the other";
     section(ui, "Audit of the preferences", hint);
     lines.iter().for_each(|line| widgets::hint(ui, line));
-    if report.audit.is_none() {
-        return None;
-    }
+    report.audit?;
     if report.suspects.is_empty() {
         note(ui, "No label contradicts the probe, so no pair is listed.");
         return None;

@@ -489,7 +489,7 @@ impl App {
 
     /// Divides the samples into groups by columns of the data set; empty for no groups.
     pub(super) fn set_groups(&mut self, fields: String) {
-        self.pages.filter.group_problem = None;
+        self.pages.filter.export.group_problem = None;
         if !fields.is_empty() {
             return self.loader.request_groups(fields);
         }
@@ -504,7 +504,7 @@ impl App {
         let Some(Ok(filter)) = run.filter.as_mut() else { return };
         match groups {
             Ok(groups) => filter.set_grouping(Some(Grouping { fields, equal, groups })),
-            Err(problem) => self.pages.filter.group_problem = Some(problem),
+            Err(problem) => self.pages.filter.export.group_problem = Some(problem),
         }
     }
 

@@ -15,7 +15,7 @@ mod solve;
 #[cfg(test)]
 mod tests;
 
-pub use movable::MovableBudget;
+pub use movable::{MovableBudget, MovableInput};
 pub use promise::{Promise, PromiseReport};
 pub use rule::{BudgetRule, Limit, Side};
 

@@ -284,3 +284,36 @@ fn a_promise_that_nothing_supports_is_refused() {
     let said = choose(&scores(&[1.0, 2.0, 3.0, 4.0]), &Rules::new(Keep::Count(2), &groups), &budgets).unwrap_err();
     assert!(said.to_string().contains("one budget"));
 }
+
+#[test]
+fn a_movable_budget_keeps_units_whole_and_keeps_promises() {
+    let costs: Vec<f64> = (0..40).map(|n| f64::from(n % 10)).collect();
+    let values: Vec<f64> = (0..40).map(f64::from).collect();
+    let groups = Groups::one(40);
+    let units = Groups { names: (0..20).map(|n| n.to_string()).collect(), of: (0..40).map(|n| n / 2).collect() };
+    let input = MovableInput {
+        scores: scores(&values),
+        groups: groups.clone(),
+        division: Division::Proportional,
+        within: None,
+        budget: budget("c<=3", &costs),
+        units: Some(units.clone()),
+        promise: None,
+    };
+    let keep = Keep::Share(0.5);
+    let (report, kept) = input.keep(keep).unwrap().at(3.0).unwrap();
+    assert_eq!((report.kept, kept.iter().filter(|kept| **kept).count()), (10, 20), "ten units of two samples");
+    assert!(kept.chunks(2).all(|unit| unit[0] == unit[1]));
+    let limits = [budget("c<=3", &costs)];
+    let budgets = Budgets { limits: &limits, units: Some(&units), promise: None };
+    assert_eq!(report, choose(&scores(&values), &Rules::new(keep, &groups), &budgets).unwrap().report);
+    // Every sample is judged: the cost is 1 where the number is 9, and 0 elsewhere.
+    let judged: Vec<Option<f64>> = costs.iter().map(|cost| Some(f64::from(u8::from(*cost > 8.0)))).collect();
+    let promise = Some(Promise { judged: judged.clone(), confidence: 0.9 });
+    let promised = MovableInput { units: None, promise, budget: budget("c<=0.5", &costs), ..input };
+    let (report, kept) = promised.keep(keep).unwrap().at(0.5).unwrap();
+    let found = report.promise.unwrap();
+    assert!(found.bound <= 0.5 && found.judged_kept == 20 && report.bound.is_none(), "{found:?}");
+    assert_eq!(kept.iter().filter(|kept| **kept).count(), 20);
+    assert!(promised.keep(keep).unwrap().at(0.01).is_err(), "20 samples cannot promise so little");
+}

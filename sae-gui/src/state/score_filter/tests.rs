@@ -126,6 +126,7 @@ fn a_selection_within_a_budget_is_kept_until_something_else_is_asked_for() {
     filter.set_budgeted(Some((rule.clone(), kept.clone())));
     assert_eq!((filter.budget(), filter.kept()), (Some(&rule), 3));
     assert!(filter.is_kept(1) && !filter.is_kept(8));
+    assert_eq!((filter.threshold(), filter.threshold_for(1)), (None, None), "higher scores are dropped");
     let summary = "3 of 10 samples are kept: the highest mean pmi within the budget harm<=0.1; the lowest pmi is 1.00.";
     assert_eq!(filter.summary(), summary);
     filter.choose([8], Some(true));
