@@ -64,6 +64,8 @@ pub enum Stage {
     Describe,
     /// A model and an autoencoder look at images; counted in rows of the data.
     Patches,
+    /// A model writes answers; counted in rows of the data.
+    Generate,
     /// Features are labeled.
     Label,
     /// Features are written.
@@ -99,6 +101,7 @@ impl Stage {
             Self::Rows => "rows",
             Self::Describe => "read",
             Self::Patches => "patches",
+            Self::Generate => "generate",
             Self::Label => "label",
             Self::Export => "export",
         }
@@ -124,6 +127,13 @@ pub enum Detail<'a> {
         positions_per_s: f64,
         /// Rows that could not be used.
         skipped: u64,
+    },
+    /// A generation: what was written since this call began.
+    Generate {
+        /// Tokens, versions that did not stay included.
+        tokens: u64,
+        /// Tokens per second.
+        tokens_per_s: f64,
     },
     /// A training: the measurements of a step, for the first autoencoder.
     Train {

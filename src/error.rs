@@ -1,23 +1,25 @@
-//! The error type of this crate: what an operation could not do, with the data that a program needs to report it. A [`Hint`]
+//! The error type of this crate: what an operation could not do, with the data that a program needs to report it. A [`Hint`](sae_core::error::Hint)
 //! says what can be done about it in terms of requests; programs turn it into words and flags.
 
 mod contrast;
 mod filter;
+mod generate;
+mod hints;
 mod models;
 mod probe;
 mod state;
 
 pub use contrast::ContrastError;
 pub use filter::FilterError;
+use filter::nothing_kept;
+pub use generate::GenerateError;
 pub use models::ModelsError;
 pub use probe::ProbeError;
 
 use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};
-use filters::score_names::PMI_BLANK;
 use filters::select::Keep;
 use filters::write::Format;
-use sae_core::error::{Hint, Operation, Setting};
 use sae_core::store::run::{PIECES_VERSION, SCHEMA_VERSION};
 use std::path::PathBuf;
 
@@ -391,6 +393,9 @@ pub enum Error {
     /// A contrast that the samples cannot answer.
     #[error(transparent)]
     Contrast(#[from] ContrastError),
+    /// A model that does not write.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
     /// Models that cannot be trained on or compared together.
     #[error(transparent)]
     Models(#[from] ModelsError),
@@ -523,67 +528,6 @@ pub enum Error {
     NoSwappedCaptions,
 }
 
-impl Error {
-    /// What can be done about it, if that is known.
-    pub fn hint(&self) -> Option<Hint> {
-        Some(match self {
-            Self::Core(error) => return error.hint(),
-            Self::Harvest(error) => return error.hint(),
-            Self::Filters(error) => return error.hint(),
-            Self::Contrast(error) => return error.hint(),
-            Self::Filter(error) => return Some(error.hint()),
-            Self::Probe(error) => return error.hint(),
-            Self::Unfinished { .. } | Self::AlreadyBegun { .. } | Self::Interrupted { .. } => {
-                Hint::Resume(Operation::Train)
-            }
-            Self::NothingToResume { .. } => Hint::Unset(Setting::Resume),
-            Self::InterruptedBetween { .. } | Self::LabelsSaved { .. } => {
-                "run the same command again; it continues where it stopped".into()
-            }
-            Self::Missing { kind: Kind::Autoencoder } => Hint::Run(Operation::Train),
-            Self::Missing { kind: Kind::ScoreTable } | Self::NoThreshold => Hint::Run(Operation::Score),
-            Self::NoIndex { .. } | Self::NoWeights { .. } => Hint::Run(Operation::Index),
-            Self::Ambiguous { .. } => Hint::Set(Setting::Sae, Vec::new()),
-            Self::TrainedElsewhere { .. } | Self::OtherSettings { .. } => Hint::Change(Setting::SaeName),
-            Self::SaeExists { folder, .. } => {
-                Hint::AnyOf(vec![Hint::Change(Setting::SaeName), format!("remove {}", folder.display()).into()])
-            }
-            Self::OtherDemo { .. } => Hint::Change(Setting::Run),
-            Self::FolderNotEmpty { .. } | Self::FileExists { .. } => Hint::Change(Setting::Output),
-            Self::NotDownloaded { .. } => Hint::Unset(Setting::Plan),
-            Self::NoPositions => Hint::AnyOf(vec![Hint::Raise(Setting::MaxNorm), Hint::set(Setting::Exclude, "none")]),
-            Self::Lens { .. } => Hint::Set(Setting::NoPromotedTokens, Vec::new()),
-            Self::CompanionHook { role, .. } | Self::CompanionModel { role, .. } => match role {
-                Role::Calibration => Hint::Change(Setting::Calibration),
-                Role::Rejected => Hint::Change(Setting::Rejected),
-                Role::BlankImages => "capture the samples with blank images again, or remove the folder".into(),
-                Role::Target => Hint::Change(Setting::MatchRun),
-            },
-            Self::NoFeedback { .. } => Hint::set(Setting::Melt, "response,refinement,feedback:column"),
-            Self::OtherSamples { .. } => Hint::set(Setting::Answers, "rejected"),
-            Self::NoFit { .. } => format!("score {} samples with text and image or more", filters::pmi::LEAST).into(),
-            Self::NoBlankImages { .. } => {
-                "capture these shards with blank images as well, or remove that folder from the others".into()
-            }
-            Self::DataMoved { root } => format!("put it back: {}", root.display()).into(),
-            Self::MeltedRows => Hint::Set(Setting::Format, vec!["jsonl".into(), "parquet".into()]),
-            Self::QuotasWithoutGroups => Hint::Set(Setting::GroupBy, Vec::new()),
-            Self::NoEstimate { .. } => {
-                Hint::AnyOf(vec![Hint::set(Setting::Score, PMI_BLANK), Hint::Change(Setting::Keep)])
-            }
-            Self::EqualScores { .. } => Hint::AnyOf(vec![Hint::Change(Setting::Score), "choose by features".into()]),
-            Self::OtherTrial { folder } => {
-                format!("remove the folder, which was made with other settings: {}", folder.display()).into()
-            }
-            Self::NoResidualStream { .. } => Hint::Set(Setting::Layer, Vec::new()),
-            Self::NoAssets { .. } => {
-                Hint::AnyOf(vec!["run from the repository".into(), Hint::Set(Setting::Assets, Vec::new())])
-            }
-            _ => return None,
-        })
-    }
-}
-
 /// The state of an unfinished training, in words.
 pub(crate) fn unfinished(step: Option<u64>) -> String {
     step.map_or("unfinished".into(), |step| format!("unfinished, step {}", count(step)))
@@ -591,10 +535,4 @@ pub(crate) fn unfinished(step: Option<u64>) -> String {
 
 fn joined(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-fn nothing_kept(by: &Option<String>, keep: &Option<Keep>, without_score: usize, samples: usize) -> String {
-    let Some(by) = by else { return format!(": the decisions keep none of {samples}") };
-    let keep = keep.map_or(String::new(), |keep| format!(": {keep}"));
-    format!("{keep} by {by} ({without_score} of {samples} have no score)")
 }

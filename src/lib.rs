@@ -47,6 +47,7 @@
 //! | find what differs between groups, along an order, or with a target | [`ContrastRequest`] |
 //! | compare models | [`EvalModelsRequest`] (bits per byte of text), [`OwnershipRequest`] (by a crosscoder), [`SeriesRequest`] (by an autoencoder of one) |
 //! | learn from labels | [`ProbeRequest`] |
+//! | have a model write, with a guard | [`GenerateRequest`] |
 //! | choose data | [`FilterRequest`], [`PatchesRequest`] |
 //! | read and convert files | [`InfoRequest`], [`ConvertRequest`] |
 //! | find features by captions | [`caption_search::CaptionSearch`] |
@@ -82,6 +83,7 @@ pub mod explain;
 pub mod export;
 mod feedback;
 pub mod filter;
+pub mod generate;
 pub mod harvest;
 pub mod import;
 pub mod index;
@@ -97,6 +99,7 @@ pub mod roles;
 pub mod sae;
 pub mod sample_activations;
 pub mod score;
+pub mod steering;
 mod summaries;
 pub mod train;
 mod unknown;
@@ -113,6 +116,7 @@ pub use filter::{
     BudgetRules, FilterBy, FilterReport, FilterRequest, PromiseRule, QuantileReport, SelectionRule, SelectionRules,
     ShownFeatures,
 };
+pub use generate::{GenerateReport, GenerateRequest};
 pub use harvest::{HarvestReport, HarvestRequest};
 pub use index::{IndexReport, IndexRequest};
 pub use info::{InfoReport, InfoRequest};

@@ -27,7 +27,7 @@ pub enum Answers {
     /// All answers; of two alternatives the preferred one.
     #[default]
     All,
-    /// All answers but the last, in whose place the model would begin to answer.
+    /// All answers but the last, in whose place the model would begin to answer. The rows need none.
     None,
     /// The preferred one of two alternatives.
     Chosen,
@@ -353,7 +353,9 @@ impl Checkpoint {
                 (Text::Verbatim(text), text.to_owned())
             }
         };
-        if text.trim().is_empty() {
+        // An image alone can be answered.
+        let is_asked = answers == Answers::None && !record.images.is_empty();
+        if text.trim().is_empty() && !is_asked {
             return Err("the text is empty".into());
         }
         let media = self.media(record)?;
@@ -483,6 +485,9 @@ pub(crate) fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_,
         let hint = Hint::set(Setting::Pieces, "tree");
         return Err(RowError::from("the row is a tree of replies").with_hint(hint));
     }
+    if record.unanswered && answers != Answers::None {
+        return Err("the row has no answer".into());
+    }
     let turns = &record.turns;
     let answered = |answer: &str| {
         let mut turns = turns.clone();
@@ -497,7 +502,10 @@ pub(crate) fn conversation(record: &Record, answers: Answers) -> Result<(Cow<'_,
         Answers::All | Answers::None if record.action.is_some() => (Cow::Borrowed(&turns[..]), true),
         Answers::All => (pair.map_or(Cow::Borrowed(&turns[..]), |pair| answered(&pair.chosen).into()), false),
         Answers::None if pair.is_some() => (Cow::Borrowed(&turns[..]), true),
-        Answers::None => (Cow::Borrowed(&turns[..turns.len().saturating_sub(1)]), true),
+        Answers::None => {
+            let is_answered = turns.last().is_some_and(|turn| turn.role == Role::Assistant);
+            (Cow::Borrowed(&turns[..turns.len() - usize::from(is_answered)]), true)
+        }
     };
     let is_silent = |turn: &Turn| turn.role == Role::Assistant && turn.text().trim().is_empty();
     match turns.iter().position(is_silent) {
@@ -532,6 +540,7 @@ mod tests {
         Record {
             turns: vec![question],
             pair,
+            unanswered: false,
             about_answers: Default::default(),
             unattributed: false,
             tree: Default::default(),
@@ -554,6 +563,10 @@ mod tests {
         assert_eq!(last(Answers::Rejected), ("no".into(), false));
         assert_eq!(last(Answers::None), ("q".into(), true));
         assert!(conversation(&record(None), Answers::Chosen).unwrap_err().cause.contains("no chosen"));
+        let unanswered = Record { unanswered: true, ..record(None) };
+        let (turns, generate) = conversation(&unanswered, Answers::None).unwrap();
+        assert_eq!((turns.len(), generate), (1, true));
+        assert!(conversation(&unanswered, Answers::All).unwrap_err().cause.contains("no answer"));
         let silent = record(Some(AnswerPair { chosen: " ".into(), rejected: "no".into() }));
         assert!(conversation(&silent, Answers::All).unwrap_err().cause.contains("empty"));
     }

@@ -67,6 +67,7 @@ mod tests {
         let row = Record {
             turns: vec![Turn::from_text(sae_core::store::sample::Role::User, "q")],
             pair: Some(AnswerPair { chosen: "yes".into(), rejected: "no".into() }),
+            unanswered: false,
             about_answers: Default::default(),
             unattributed: false,
             tree: Default::default(),

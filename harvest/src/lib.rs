@@ -10,7 +10,7 @@
 //!
 //! [`harvest()`] does all of this according to a [`Plan`]. [`OnlineActivations`] serves hidden states without storing
 //! them. A [`SpliceRunner`] replaces the hidden states behind one block and continues the forward pass from there; a
-//! [`Playground`] does the same with a single prompt, and a [`ModelPair`] with states that depend on those of another model. A [`LogitLens`] finds the tokens that a direction promotes.
+//! [`Playground`] does the same with a single prompt, [`generation`] writes many texts at a time, and a [`ModelPair`] with states that depend on those of another model. A [`LogitLens`] finds the tokens that a direction promotes.
 //! [`Checkpoint`] opens the files of a Hugging Face folder and turns rows into samples; [`model`] computes; [`data`]
 //! reads. Inputs and outputs equal those of `transformers` 5.23 with Pillow 13 as the image backend: token ids exactly,
 //! pixel values exactly, hidden states to 1e-4.
@@ -60,6 +60,7 @@ mod devices;
 mod error;
 mod fields;
 mod fingerprint;
+pub mod generation;
 pub mod hub;
 mod identity;
 mod import;

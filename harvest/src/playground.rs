@@ -2,11 +2,11 @@
 //! continues the prompt, optionally with other hidden states in their place. Does not know what the other states are,
 //! reads no data set, and writes nothing.
 
-use crate::ComputeDtype;
-use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating};
+use crate::checkpoint::{Answers, Prepared, Templating};
 use crate::data::{ImageFile, Record, Row, Turn, TurnPart};
-use crate::model::{Compute, Input, KvCache, Model, check_layers};
-use crate::{Error, Result};
+use crate::generation::Generator;
+use crate::model::log_sum_exp;
+use crate::{ComputeDtype, Error, Result};
 use sae_core::device::DeviceChoice;
 use sae_core::store::sample::Role;
 use serde_json::Value;
@@ -14,9 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// A loaded model, ready for prompts.
 pub struct Playground {
-    checkpoint: Checkpoint,
-    model: Model,
-    layer: usize,
+    generator: Generator,
     template: Templating,
 }
 
@@ -50,10 +48,7 @@ impl Playground {
         dtype: ComputeDtype,
         template: Templating,
     ) -> Result<Self> {
-        let checkpoint = Checkpoint::open(folder)?;
-        check_layers(checkpoint.config(), &[layer])?;
-        let model = checkpoint.load(None, &Compute::on(&device.open()?, dtype.into()))?;
-        Ok(Self { checkpoint, model, layer, template })
+        Ok(Self { generator: Generator::open(folder, Some(layer), device, dtype)?, template })
     }
 
     /// Turns a prompt into a sample. The images come first, then the text, then the beginning of the model's answer.
@@ -68,6 +63,7 @@ impl Playground {
         let record = Record {
             turns,
             pair: None,
+            unanswered: false,
             about_answers: Default::default(),
             unattributed: false,
             tree: Default::default(),
@@ -78,7 +74,7 @@ impl Playground {
             meta: Value::Null,
         };
         let row = Row { number: 0, source: String::new(), key: String::new(), has_own_key: false, record: Ok(record) };
-        self.checkpoint.prepare(row, Answers::None, self.template).map_err(|skipped| {
+        self.generator.checkpoint().prepare(row, Answers::None, self.template).map_err(|skipped| {
             let error = Error::InvalidInput(skipped.reason);
             skipped.hint.into_iter().fold(error, Error::with_hint)
         })
@@ -89,7 +85,8 @@ impl Playground {
     /// # Errors
     /// The device failed.
     pub fn hidden(&self, prepared: &Prepared) -> Result<Vec<f32>> {
-        let hidden = self.model.hidden(&[&self.checkpoint.input(prepared)], &[self.layer])?;
+        let input = self.generator.checkpoint().input(prepared);
+        let hidden = self.generator.model().hidden(&[&input], &[self.generator.layer()])?;
         Ok(hidden.rows(0, 0).to_vec())
     }
 
@@ -109,39 +106,32 @@ impl Playground {
         length: usize,
         top: usize,
     ) -> Result<Continuation> {
-        let mut input: Input = self.checkpoint.input(prepared);
+        let prompter = self.generator.checkpoint().prompter();
+        let mut draft = self.generator.draft(prepared);
         let mut continuation = Continuation::default();
-        let context = self.checkpoint.config().text.context;
-        let mut cache = KvCache::default();
+        let mut change = |_: usize, first: usize, states: &mut [f32]| change(first, states);
         for _ in 0..length.max(1) {
-            if input.ids.len() > context {
-                return Err(Error::ContextFull { context });
-            }
-            let mut hidden = self.model.hidden_after(&mut [&mut cache], &[&input], &[self.layer])?;
-            let rows = hidden.rows(0, 0).len() / hidden.width();
-            change(input.ids.len() - rows, hidden.rows_mut(0, 0))?;
-            let log_p = self.model.next_after(&mut cache, self.layer, &input, &hidden)?;
-            let mut ids: Vec<u32> = (0..log_p.len() as u32).collect();
-            let by_probability = |a: &u32, b: &u32| log_p[*b as usize].total_cmp(&log_p[*a as usize]).then(a.cmp(b));
+            let logits = self.generator.read(&mut [&mut draft], &[1], &mut change)?.remove(0);
+            let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+            let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
             let best = top.clamp(1, ids.len().max(1)).min(ids.len());
             if best < ids.len() {
-                ids.select_nth_unstable_by(best, by_probability);
+                ids.select_nth_unstable_by(best, by_logit);
                 ids.truncate(best);
             }
-            ids.sort_unstable_by(by_probability);
+            ids.sort_unstable_by(by_logit);
             let Some(first) = ids.first() else { break };
             if continuation.next.is_empty() {
-                let next = |id: &u32| NextToken {
-                    text: self.checkpoint.prompter().token_text(*id),
-                    probability: log_p[*id as usize].exp(),
-                };
+                let total = log_sum_exp(&logits);
+                let probability = |id: u32| (f64::from(logits[id as usize]) - total).exp() as f32;
+                let next = |id: &u32| NextToken { text: prompter.token_text(*id), probability: probability(*id) };
                 continuation.next = ids.iter().map(next).collect();
             }
-            continuation.text += &self.checkpoint.prompter().token_text(*first);
-            if self.checkpoint.prompter().is_special(*first) {
+            continuation.text += &prompter.token_text(*first);
+            if self.generator.is_end(*first) {
                 break;
             }
-            input.ids.push(*first);
+            draft.push(*first);
         }
         Ok(continuation)
     }

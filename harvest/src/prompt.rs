@@ -375,6 +375,11 @@ impl Prompter {
         self.special.contains(&id)
     }
 
+    /// The text that tokens stand for, without special ones. Bytes that are no whole character are replaced.
+    pub fn text(&self, ids: &[u32]) -> String {
+        self.tokenizer.decode(ids, true).unwrap_or_default()
+    }
+
     /// The text that a token of the vocabulary stands for inside a text, or its name if it stands for no text.
     pub fn token_text(&self, id: u32) -> String {
         // Decoders remove a space at the beginning of a text. Therefore the token is decoded twice, and the second one

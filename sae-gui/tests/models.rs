@@ -179,7 +179,7 @@ fn what_is_empty_says_why() {
     app.get_by_label_contains("Every model has the states of the first one");
     app.get_by_label("No features were moved.");
     let app = change("models", &|report| report["sae"] = "gone".into());
-    app.get_by_label_contains("There is no autoencoder gone in the run any more.");
+    app.get_by_label_contains("The autoencoder gone is missing from the run.");
     assert!(app.query_by_label_contains("Show gone").is_none());
 }
 

@@ -10,6 +10,7 @@ mod eval;
 mod export;
 mod failure;
 mod filter;
+mod generate;
 mod harvest;
 mod hint;
 mod import;
@@ -38,6 +39,7 @@ use demo::DemoArgs;
 use eval::EvalArgs;
 use export::ExportArgs;
 use filter::FilterArgs;
+use generate::GenerateArgs;
 use harvest::HarvestArgs;
 use import::ImportArgs;
 use index::IndexArgs;
@@ -112,6 +114,8 @@ pub enum Command {
     Probe(Box<ProbeArgs>),
     /// Write the samples that are worth keeping, and those that are not, as data sets
     Filter(FilterArgs),
+    /// Have the model answer prompts, with a probe as the guard of what it writes
+    Generate(Box<GenerateArgs>),
     /// Blacken the image patches on which the fewest features fire
     #[command(after_help = "\
 Examples:
@@ -223,6 +227,7 @@ fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
         Command::Contrast(args) => contrast::run(args, invocation),
         Command::Probe(args) => probe::run(args, invocation),
         Command::Filter(args) => filter::run(args, invocation),
+        Command::Generate(args) => generate::run(args, invocation),
         Command::Patches(args) => patches::run(args, invocation),
         Command::Bench(bench) => bench::run(bench, invocation),
         Command::Info(args) => info::run(args, invocation),

@@ -79,6 +79,9 @@ impl Progress for Terminal {
             Detail::Harvest { positions, positions_per_s, skipped } => {
                 bar.set_message(format!("{} tokens, {positions_per_s:.0}/s, {skipped} skipped", count(positions)));
             }
+            Detail::Generate { tokens, tokens_per_s } => {
+                bar.set_message(format!("{} tokens, {tokens_per_s:.1}/s", count(tokens)));
+            }
             Detail::Train { step, tokens_per_s } => bar.set_message(format!(
                 "loss {:.3} L0 {:.1} FVU {:.4} dead {:.1} % {tokens_per_s:.0} tokens/s",
                 step.loss,

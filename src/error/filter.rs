@@ -1,5 +1,6 @@
 //! Why a filter cannot choose.
 
+use filters::select::Keep;
 use sae_core::error::{Hint, Setting};
 use std::path::PathBuf;
 
@@ -91,4 +92,11 @@ impl FilterError {
             ]),
         }
     }
+}
+
+/// Why nothing is kept, in words.
+pub(super) fn nothing_kept(by: &Option<String>, keep: &Option<Keep>, without_score: usize, samples: usize) -> String {
+    let Some(by) = by else { return format!(": the decisions keep none of {samples}") };
+    let keep = keep.map_or(String::new(), |keep| format!(": {keep}"));
+    format!("{keep} by {by} ({without_score} of {samples} have no score)")
 }

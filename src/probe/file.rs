@@ -104,10 +104,23 @@ pub(crate) fn label_field(run: &Run, sae: &str, name: &str) -> Result<Option<Str
     Ok(label.map(String::from))
 }
 
+/// A probe of an autoencoder: what scores samples, the label that it was fitted to, and the hash of its file.
+///
+/// # Errors
+/// There is no such probe, its file is damaged, or it belongs to another autoencoder.
+pub(crate) fn open(sae: &LoadedSae, name: &str) -> Result<(SavedProbe, Option<String>, String)> {
+    check_name(name)?;
+    let path = path(&sae.run, &sae.name, name);
+    let Read { fitted, label, .. } = read(&path, sae)?;
+    Ok((fitted, label, file::hash(&path)?))
+}
+
 /// What is read of a file.
 #[derive(Deserialize)]
 struct Read {
     name: String,
+    #[serde(default)]
+    label: Option<String>,
     /// The run that it was fitted to.
     #[serde(with = "sae_core::path_text")]
     run: PathBuf,

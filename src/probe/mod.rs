@@ -11,7 +11,7 @@ mod report;
 pub use crate::error::ProbeError;
 pub use conflicts::Conflicts;
 pub use file::SavedProbe;
-pub(crate) use file::{apply, check, label_field};
+pub(crate) use file::{apply, check, label_field, open};
 pub use report::{CategoryReport, ProbeReport, Quality, QualityMeasure, Suspect, WeightedFeature};
 
 use crate::companion::Companion;
@@ -326,6 +326,11 @@ impl Features {
         let (means, number) = if sample < own { (&self.means[0], sample) } else { (&self.means[1], sample - own) };
         means.mean(number as u32)
     }
+}
+
+/// The number that a label gives each sample: 1 and 0 for yes and no, a level, a number, a rate.
+pub(crate) fn label_values(kind: Kind, label: &str, samples: &[Sample]) -> Result<Vec<Option<f64>>> {
+    Ok(Labels::read(kind, label, samples)?.values)
 }
 
 /// Collects what probes read: `log(1 + max)` of every feature over the positions that count.

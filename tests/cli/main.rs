@@ -16,6 +16,7 @@ mod examples;
 mod exchange;
 mod feedback;
 mod filtered;
+mod generate;
 mod help;
 mod hub;
 mod label;

@@ -365,6 +365,7 @@ mod tests {
             let record = Record {
                 turns: vec![Turn { role: Role::User, parts: vec![TurnPart::Image(0)] }, answer],
                 pair: None,
+                unanswered: false,
                 about_answers: Default::default(),
                 unattributed: false,
                 tree: Default::default(),
@@ -448,6 +449,7 @@ mod tests {
         let record = |n: usize| Record {
             turns: vec![Turn { role: Role::User, parts: vec![TurnPart::Image(0)] }],
             pair: Some(AnswerPair { chosen: format!("good {n} here"), rejected: format!("bad {n} there") }),
+            unanswered: false,
             about_answers: Default::default(),
             unattributed: false,
             tree: Default::default(),

@@ -54,6 +54,8 @@ pub struct Record {
     pub turns: Vec<Turn>,
     /// Two answers to the conversation, in preference data.
     pub pair: Option<AnswerPair>,
+    /// Whether the row has a question and no answer to it. The model can answer it; there is nothing else to read.
+    pub unanswered: bool,
     /// What numbered columns say about the chosen and about the rejected answer. They stay in [`Record::meta`] as well.
     pub about_answers: [Map<String, Value>; 2],
     /// The column `text`, for prompts that are used without a template.

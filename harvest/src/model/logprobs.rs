@@ -137,23 +137,65 @@ impl Model {
     /// # Errors
     /// As for [`Model::next`], or the blocks behind the layer lack positions that precede those of `state`.
     pub fn next_after(&self, cache: &mut KvCache, layer: usize, input: &Input, state: &Hidden) -> Result<Vec<f32>> {
+        let mut logits = self.logits_after(&mut [cache], layer, &[input], state, &[1])?.remove(0);
+        log_softmax_of(&mut logits);
+        Ok(logits)
+    }
+
+    /// The logits after the `last` positions of each sample, at least one, if `states` are what [`Model::hidden_after`] returned
+    /// for these samples with these caches, and for this layer alone. The keys and values of the blocks behind `layer` are added
+    /// to the caches.
+    ///
+    /// # Shapes
+    /// The result is `[samples][last, vocab_size]`.
+    ///
+    /// # Errors
+    /// As for [`Model::next_after`]; or there are fewer states of a sample than `last` says.
+    ///
+    /// # Panics
+    /// If `caches`, `inputs` and `last` differ in length.
+    pub fn logits_after(
+        &self,
+        caches: &mut [&mut KvCache],
+        layer: usize,
+        inputs: &[&Input],
+        states: &Hidden,
+        last: &[usize],
+    ) -> Result<Vec<Vec<f32>>> {
+        assert!(caches.len() == inputs.len() && last.len() == inputs.len(), "a cache and a number for each sample");
         self.check_loaded(&[layer])?;
-        let last = input.ids.len().checked_sub(1).ok_or(Error::NotPredicted { position: 0, length: 0 })?;
-        let start = match state.lengths[..] {
-            [rows] if (1..=input.ids.len()).contains(&rows) && state.layers.len() == 1 => input.ids.len() - rows,
-            _ => return Err(Error::SampleLengths { expected: vec![input.ids.len()], found: state.lengths.clone() }),
-        };
-        let behind = layer + 1..self.decoder.depth();
-        if !behind.is_empty() && cache.kept(behind) < start {
-            return Err(Error::NotContinued { kept: start, length: input.ids.len() });
+        let lengths: Vec<usize> = inputs.iter().map(|input| input.ids.len()).collect();
+        let fits =
+            |n: usize| (1..=lengths[n]).contains(&states.lengths[n]) && (1..=states.lengths[n]).contains(&last[n]);
+        if states.lengths.len() != inputs.len() || states.layers.len() != 1 || !(0..inputs.len()).all(fits) {
+            return Err(Error::SampleLengths { expected: lengths, found: states.lengths.clone() });
         }
-        let sequence = self.sequence(&[input], vec![start])?;
-        let x = Matrix::new(state.layers[0].clone(), state.width, self.decoder.compute());
-        let mut caches = [cache];
+        let starts: Vec<usize> = lengths.iter().zip(&states.lengths).map(|(length, rows)| length - rows).collect();
+        let behind = layer + 1..self.decoder.depth();
+        for (n, cache) in caches.iter().enumerate() {
+            if !behind.is_empty() && cache.kept(behind.clone()) < starts[n] {
+                return Err(Error::NotContinued { kept: starts[n], length: lengths[n] });
+            }
+        }
+        let sequence = self.sequence(inputs, starts)?;
+        let x = Matrix::new(states.layers[0].clone(), states.width, self.decoder.compute());
         let keeps = matches!(self.decoder.compute(), Compute::Host { .. });
-        let end = self.decoder.resume(x, &sequence, layer, if keeps { &mut caches } else { &mut [] });
-        let end = end.gather(&[(last - start) as u32]);
-        Matrix::Device(self.log_probabilities(end)).into_values()
+        let end = self.decoder.resume(x, &sequence, layer, if keeps { caches } else { &mut [] });
+        let mut rows = Vec::with_capacity(last.iter().sum());
+        let mut after = 0;
+        for (count, last) in states.lengths.iter().zip(last) {
+            after += count;
+            rows.extend((after - last) as u32..after as u32);
+        }
+        let logits = self.decoder.logits(end.gather(&rows)).into_values()?;
+        let vocabulary = logits.len() / rows.len().max(1);
+        let mut at = 0;
+        let samples = last.iter().map(|last| {
+            let start = at;
+            at += last * vocabulary;
+            logits[start..at].to_vec()
+        });
+        Ok(samples.collect())
     }
 
     /// Negative log-likelihood in nats of the tokens at `positions` of each sample (1 or more), given all tokens before
@@ -175,6 +217,25 @@ impl Model {
     fn log_probabilities(&self, x: Matrix) -> Tensor<2> {
         log_softmax(self.decoder.logits(x).into_tensor().cast(DType::F32), 1)
     }
+}
+
+/// Turns logits into log-probabilities. The sum is in `f64`.
+///
+/// # Shapes
+/// `[vocab_size]`.
+fn log_softmax_of(logits: &mut [f32]) {
+    let total = log_sum_exp(logits);
+    logits.iter_mut().for_each(|logit| *logit = (f64::from(*logit) - total) as f32);
+}
+
+/// The logarithm of the sum of the exponentials of logits: what is subtracted from a logit gives the log-probability.
+///
+/// # Shapes
+/// `[vocab_size]`.
+pub fn log_sum_exp(logits: &[f32]) -> f64 {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|logit| f64::from(logit - most).exp()).sum();
+    f64::from(most) + sum.ln()
 }
 
 /// How tokens are predicted from outputs of last blocks, each with the model that it belongs to; the first is the reference of the

@@ -27,7 +27,7 @@ pub use compute::Compute;
 pub use config::{ModelConfig, TextConfig, VisionConfig};
 pub use head::Head;
 pub use input::{Image, Input, Moment, check_input};
-pub use logprobs::Prediction;
+pub use logprobs::{Prediction, log_sum_exp};
 pub use weights::{Size, Weights};
 
 use crate::kernel::attention::Heads;

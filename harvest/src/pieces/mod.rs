@@ -11,6 +11,7 @@ mod sentences;
 
 pub(crate) use cut::most_positions;
 pub(crate) use run::hidden;
+pub(crate) use sentences::first_end as first_sentence;
 
 use crate::checkpoint::{Answers, Checkpoint, Prepared, conversation};
 use crate::data::{Record, Row, RowError, Turn, TurnPart};

@@ -35,6 +35,11 @@ pub(super) fn ends(text: &str) -> Vec<usize> {
     ends
 }
 
+/// The end of the first sentence in bytes, if another one follows it.
+pub(crate) fn first_end(text: &str) -> Option<usize> {
+    ends(text).first().copied().filter(|end| *end < text.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ fn record(turns: Vec<Turn>, pair: Option<AnswerPair>, tree: Tree) -> Record {
     Record {
         turns,
         pair,
+        unanswered: false,
         about_answers: Default::default(),
         verbatim: None,
         action: None,

@@ -14,6 +14,7 @@ mod continuation;
 mod corruption;
 mod data;
 mod files;
+mod generation;
 mod geometry;
 mod golden;
 mod harvest;

@@ -134,6 +134,7 @@ fn bytes_of_tokens_add_up_to_the_text() {
             let record = Record {
                 turns: vec![Turn { role: Role::User, parts: vec![TurnPart::Text(text.into())] }],
                 pair: None,
+                unanswered: false,
                 about_answers: Default::default(),
                 unattributed: false,
                 tree: Default::default(),

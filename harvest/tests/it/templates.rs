@@ -278,6 +278,7 @@ fn prepare(checkpoint: &Checkpoint, text: &str) -> Result<Prepared, Skipped> {
     let record = Record {
         turns,
         pair: None,
+        unanswered: false,
         about_answers: Default::default(),
         unattributed: false,
         tree: Default::default(),

@@ -4,7 +4,7 @@
 use super::mailbox::{Mailbox, Worker};
 use super::{guarded, sample_images};
 use crate::state::activations::SampleActivations;
-use crate::state::playground::{Answer, Continuation, Prompt, PromptActivations, Steer, parse_multiples};
+use crate::state::playground::{Answer, Continuation, Prompt, PromptActivations, parse_multiples};
 use crate::state::sample::TokenView;
 use harvest::{ComputeDtype, Playground, Prepared, Templating};
 use sae_core::Run;
@@ -15,6 +15,7 @@ use sae_core::device::DeviceChoice;
 use sae_core::path_text;
 use sae_core::store::sample::Token;
 use sae_core::store::{STEP, StoreRecord};
+use sae_workbench::steering::Steering;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -185,11 +186,11 @@ impl LoadedModel<'_> {
 
     /// How the model continues the prompt with the features set to this multiple of their strengths.
     fn steered(&self, prepared: &Prepared, prompt: &Prompt, multiple: f32) -> Result<Continuation, String> {
-        let scaled = |own: &Steer| Steer { strength: multiple * own.strength, ..*own };
-        let steers: Vec<Steer> = prompt.steers.iter().map(scaled).collect();
+        let targets = prompt.steers.iter().map(|steer| (steer.feature, multiple * steer.strength)).collect();
+        let steering = Steering { targets, strength: 1.0, ..Steering::default() };
         let edit = |first: usize, hidden: &mut [f32]| {
             let active = self.encoder.encode(hidden)?;
-            steer(self.weights, &active, &steers, &prepared.tokens, first, hidden);
+            steer(self.weights, &active, &steering, &prepared.tokens, first, hidden);
             Ok(())
         };
         self.playground.generate(prepared, &edit, GENERATED, LISTED).map(continuation).map_err(message)
@@ -200,22 +201,13 @@ fn message(error: harvest::Error) -> String {
     error.message()
 }
 
-/// Sets features at every position with content, generated ones included: adds the change of the reconstruction to the hidden
-/// states of the positions from `first` on, `[positions, d_in]`. `prompt` has the tokens before the generated ones.
-fn steer(weights: &Weights, active: &Sparse, steers: &[Steer], prompt: &[Token], first: usize, hidden: &mut [f32]) {
-    let d = weights.d_in;
-    let (mut before, mut after) = (vec![0.0; d], vec![0.0; d]);
-    for (row, x) in hidden.chunks_exact_mut(d).enumerate() {
-        if prompt.get(first + row).is_some_and(|token| token.special) {
-            continue;
+/// Steers the states at every position with content, generated ones included: those of the positions from `first` on, `[positions, d_in]`. `prompt` has the tokens before the generated ones.
+fn steer(weights: &Weights, active: &Sparse, steering: &Steering, prompt: &[Token], first: usize, hidden: &mut [f32]) {
+    for (row, x) in hidden.chunks_exact_mut(weights.d_in).enumerate() {
+        if prompt.get(first + row).is_none_or(|token| !token.special) {
+            let (features, values) = active.row(row);
+            steering.apply(weights, features, values, x);
         }
-        let (features, values) = active.row(row);
-        weights.decode(x, features, values, &mut before);
-        let kept = features.iter().zip(values).filter(|(k, _)| !steers.iter().any(|steer| steer.feature == **k));
-        let (features, values): (Vec<u32>, Vec<f32>) =
-            kept.map(|(k, z)| (*k, *z)).chain(steers.iter().map(|steer| (steer.feature, steer.strength))).unzip();
-        weights.decode(x, &features, &values, &mut after);
-        x.iter_mut().zip(after.iter().zip(&before)).for_each(|(x, (after, before))| *x += after - before);
     }
 }
 
@@ -256,25 +248,6 @@ mod tests {
     }
 
     #[test]
-    fn steering_a_feature_changes_the_hidden_states_along_its_direction_only() {
-        let weights = two_features();
-        let active = Sparse::from_dense(&[3.0, 0.5, 0.0, 2.0], 2);
-        // What the autoencoder does not reconstruct stays as it is.
-        let mut hidden = [3.5, 0.25, 0.0, 2.0];
-        steer(&weights, &active, &[Steer { feature: 0, strength: 1.0 }], &[], 0, &mut hidden);
-        assert_eq!(hidden, [1.5, 0.25, 1.0, 2.0]);
-        steer(
-            &weights,
-            &Sparse::from_dense(&[1.0, 0.25, 1.0, 2.0], 2),
-            &[Steer { feature: 1, strength: 0.0 }],
-            &[],
-            0,
-            &mut hidden,
-        );
-        assert_eq!(hidden, [1.5, 0.0, 1.0, 0.0]);
-    }
-
-    #[test]
     fn generated_tokens_are_steered_although_the_prompt_begins_with_a_special_token() {
         let weights = two_features();
         let token = |special| Token {
@@ -287,10 +260,11 @@ mod tests {
             image: None,
             rect: None,
         };
-        let (prompt, steers) = ([token(true), token(false)], [Steer { feature: 0, strength: 1.0 }]);
+        let prompt = [token(true), token(false)];
+        let steering = Steering { targets: vec![(0, 1.0)], strength: 1.0, ..Steering::default() };
         let steered = |first: usize, states: &[f32]| {
             let mut hidden = states.to_vec();
-            steer(&weights, &Sparse::from_dense(states, 2), &steers, &prompt, first, &mut hidden);
+            steer(&weights, &Sparse::from_dense(states, 2), &steering, &prompt, first, &mut hidden);
             hidden
         };
         let states = [3.0, 0.0, 0.0, 2.0, 4.0, 0.5];

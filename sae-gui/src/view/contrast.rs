@@ -166,7 +166,7 @@ fn other_sae(ui: &mut Ui, run: &OpenRun, sae: &str) -> Option<Action> {
     note(ui, &format!("This contrast is about features of {sae}; {shown}."));
     if !run.info.saes.iter().any(|known| known.name == sae) {
         let text = format!(
-            "There is no autoencoder {sae} in the run any more. Put its folder back into saes, or make the contrast again with \
+            "The autoencoder {sae} is missing from the run. Put its folder back into saes, or make the contrast again with \
              another one."
         );
         note(ui, &text);

@@ -90,10 +90,10 @@ pub(super) fn record(mut columns: Columns, melted: Option<String>) -> Result<Rec
     };
     row.place_images(&mut turns)?;
     row.fields.retain(|name, value| !(is_known(name) && fields::is_absent(value)));
-    let Schema { images, video, fields, numbers, unattributed, .. } = row;
+    let Schema { images, video, fields, numbers, unattributed, unanswered, .. } = row;
     let about_answers = numbers.map(|numbers| numbered::properties(&fields, numbers)).unwrap_or_default();
     let (tree, meta) = (Tree::default(), Value::Object(fields));
-    Ok(Record { turns, pair, about_answers, verbatim, action, images, video, unattributed, tree, meta })
+    Ok(Record { turns, pair, unanswered, about_answers, verbatim, action, images, video, unattributed, tree, meta })
 }
 
 /// Whether a column is dropped from the metadata if it is null or empty.
@@ -152,6 +152,8 @@ struct Schema {
     numbers: Option<[i64; 2]>,
     /// Whether the row has a text or a caption, and no conversation that says whose it is.
     unattributed: bool,
+    /// Whether the row has a question and no column with an answer.
+    unanswered: bool,
 }
 
 /// A conversation, and in preference data the two answers to it.
@@ -160,7 +162,7 @@ type ConversationAndPair = (Vec<Turn>, Option<AnswerPair>);
 impl Schema {
     fn new(fields: Fields, images: Vec<ImageFile>, video: Option<Video>) -> Self {
         let has_images = !images.is_empty();
-        Self { fields, images, has_images, video, shown: 0, numbers: None, unattributed: false }
+        Self { fields, images, has_images, video, shown: 0, numbers: None, unattributed: false, unanswered: false }
     }
 
     fn conversation_and_pair(&mut self) -> Result<Option<ConversationAndPair>, RowError> {
@@ -179,7 +181,9 @@ impl Schema {
             let mut turns = self.with_system(question)?;
             let pair = self.pair(&turns)?;
             if pair.is_none() {
-                turns.push(self.answer(&ANSWERS, &turns)?.ok_or("the row has no answer")?);
+                let answer = self.answer(&ANSWERS, &turns)?;
+                self.unanswered = answer.is_none();
+                turns.extend(answer);
             }
             return Ok(Some((turns, pair)));
         }

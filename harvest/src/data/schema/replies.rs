@@ -195,6 +195,7 @@ pub(super) fn record(
     };
     Ok(Record {
         turns: root.turns.clone(),
+        unanswered: false,
         pair: None,
         about_answers: Default::default(),
         verbatim: None,

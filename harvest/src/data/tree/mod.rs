@@ -269,6 +269,7 @@ fn gather(rows: &mut [Row], places: &[Place], tree: &[Visit]) -> Row {
     let Row { number, source, key, has_own_key, .. } = &rows[root];
     let (turns, meta) = nodes.first().map(|node| (node.turns.clone(), node.meta.clone())).unwrap_or_default();
     let record = Record {
+        unanswered: false,
         turns,
         pair: None,
         about_answers: Default::default(),

@@ -1,0 +1,186 @@
+//! Texts that a model writes token by token, several at a time, each with kept keys and values. A caller sees the hidden states
+//! behind one block on the way, may change them, chooses each token, and may take tokens back. Knows neither what the states are
+//! looked at for nor which tokens are good, reads no data set, and writes nothing.
+
+mod boundary;
+mod prompts;
+mod sampling;
+
+pub use boundary::Boundary;
+pub use prompts::Prompts;
+pub use sampling::Sampling;
+
+use crate::checkpoint::{Checkpoint, Prepared};
+use crate::model::{Compute, Input, KvCache, Model, check_layers};
+use crate::{ComputeDtype, Error, Result};
+use sae_core::device::DeviceChoice;
+use std::path::Path;
+
+/// A loaded model that writes texts.
+///
+/// ```no_run
+/// use harvest::generation::{Generator, Sampling};
+/// use harvest::{ComputeDtype, Prepared};
+/// use sae_core::device::DeviceChoice;
+///
+/// # fn prompts() -> Vec<Prepared> { Vec::new() }
+/// let generator = Generator::open("checkpoints/llava".as_ref(), Some(16), DeviceChoice::Auto, ComputeDtype::F32)?;
+/// let mut draft = generator.draft(&prompts()[0]);
+/// while draft.answer().len() < 40 {
+///     let logits = generator.read(&mut [&mut draft], &[1], &mut |_, _, _| Ok(()))?.remove(0);
+///     match Sampling::GREEDY.choose(&logits, draft.ids(), 0.0) {
+///         Some(id) if !generator.is_end(id) => draft.push(id),
+///         _ => break,
+///     }
+/// }
+/// println!("{}", generator.text(draft.answer()));
+/// # Ok::<(), harvest::Error>(())
+/// ```
+pub struct Generator {
+    checkpoint: Checkpoint,
+    model: Model,
+    layer: usize,
+}
+
+/// Looks at hidden states behind the block, and may change them: the number of the draft, the position of its first state, and
+/// the states, `[positions, d_in]`.
+pub type Change<'a> = dyn FnMut(usize, usize, &mut [f32]) -> Result<()> + 'a;
+
+/// A text under way: the tokens of the prompt and of the answer so far, and what the model has kept of those that it has read.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    input: Input,
+    prompt: usize,
+    read: usize,
+    cache: KvCache,
+}
+
+impl Draft {
+    /// An empty answer to what the model reads first.
+    pub fn new(input: Input) -> Self {
+        Self { prompt: input.ids.len(), input, read: 0, cache: KvCache::default() }
+    }
+
+    /// All tokens.
+    pub fn ids(&self) -> &[u32] {
+        &self.input.ids
+    }
+
+    /// The tokens of the answer.
+    pub fn answer(&self) -> &[u32] {
+        &self.input.ids[self.prompt..]
+    }
+
+    /// The number of tokens of the prompt.
+    pub fn prompt(&self) -> usize {
+        self.prompt
+    }
+
+    /// How many of the first tokens the model has read.
+    pub fn read(&self) -> usize {
+        self.read
+    }
+
+    /// Adds a token, which the model has not read yet.
+    pub fn push(&mut self, id: u32) {
+        self.input.ids.push(id);
+    }
+
+    /// Takes back all tokens of the answer from position `positions` on.
+    ///
+    /// # Panics
+    /// If the position lies within the prompt.
+    pub fn truncate(&mut self, positions: usize) {
+        assert!(positions >= self.prompt, "the prompt stays");
+        self.input.ids.truncate(positions);
+        self.forget(positions);
+    }
+
+    /// Makes the model read the tokens from position `positions` on once more.
+    pub fn forget(&mut self, positions: usize) {
+        self.cache.truncate(positions);
+        self.read = self.read.min(positions);
+    }
+}
+
+impl Generator {
+    /// Loads the whole model in `folder`. Hidden states are seen behind block `layer`, by default the last one.
+    ///
+    /// # Errors
+    /// The checkpoint cannot be read, or has no such block.
+    pub fn open(folder: &Path, layer: Option<usize>, device: DeviceChoice, dtype: ComputeDtype) -> Result<Self> {
+        let checkpoint = Checkpoint::open(folder)?;
+        let layer = layer.unwrap_or(checkpoint.config().text.layers.len() - 1);
+        check_layers(checkpoint.config(), &[layer])?;
+        let model = checkpoint.load(None, &Compute::on(&device.open()?, dtype.into()))?;
+        Ok(Self { checkpoint, model, layer })
+    }
+
+    /// The checkpoint.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The model.
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The block behind which hidden states are seen.
+    pub fn layer(&self) -> usize {
+        self.layer
+    }
+
+    /// An empty answer to a prompt ([`Answers::None`](crate::Answers::None)).
+    pub fn draft(&self, prompt: &Prepared) -> Draft {
+        Draft::new(self.checkpoint.input(prompt))
+    }
+
+    /// Whether a token ends an answer: one that stands for no text, as the end of a turn.
+    pub fn is_end(&self, id: u32) -> bool {
+        self.checkpoint.prompter().is_special(id)
+    }
+
+    /// The text of an answer's tokens, without special ones.
+    pub fn text(&self, ids: &[u32]) -> String {
+        self.checkpoint.prompter().text(ids)
+    }
+
+    /// The number of tokens that a text may have, with its prompt.
+    pub fn context(&self) -> usize {
+        self.checkpoint.config().text.context
+    }
+
+    /// Reads the tokens that each draft has not read, and returns the logits after the `last` positions of each.
+    ///
+    /// `change` is called once for each draft, with the states of the positions that were computed. These are those that had not
+    /// been read; on a device that keeps nothing, all. A change should therefore depend on nothing but the state and its position.
+    /// On a CPU, the other drafts do not change a bit of the result.
+    ///
+    /// # Shapes
+    /// `last`: `[drafts]`, each from 1 to the number of positions that have not been read. The result is
+    /// `[drafts][last, vocab_size]`.
+    ///
+    /// # Errors
+    /// The device failed, a draft has no token that has not been read or is longer than the model's context, or `change` returned
+    /// an error.
+    ///
+    /// # Panics
+    /// If `last` has another length than `drafts`.
+    pub fn read(&self, drafts: &mut [&mut Draft], last: &[usize], change: &mut Change) -> Result<Vec<Vec<f32>>> {
+        let context = self.context();
+        if drafts.iter().any(|draft| draft.ids().len() > context) {
+            return Err(Error::ContextFull { context });
+        }
+        let (mut caches, inputs): (Vec<&mut KvCache>, Vec<&Input>) =
+            drafts.iter_mut().map(|draft| (&mut draft.cache, &draft.input)).unzip();
+        let mut hidden = self.model.hidden_after(&mut caches, &inputs, &[self.layer])?;
+        for (n, input) in inputs.iter().enumerate() {
+            let rows = hidden.rows(0, n).len() / hidden.width();
+            change(n, input.ids.len() - rows, hidden.rows_mut(0, n))?;
+        }
+        let logits = self.model.logits_after(&mut caches, self.layer, &inputs, &hidden, last)?;
+        drafts.iter_mut().for_each(|draft| draft.read = draft.input.ids.len());
+        Ok(logits)
+    }
+}

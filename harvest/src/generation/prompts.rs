@@ -1,0 +1,44 @@
+//! The prompts of a data set: its rows as samples without their last answers, one by one. Runs no model.
+
+use crate::checkpoint::{Answers, Checkpoint, Prepared};
+use crate::data::Rows;
+use crate::{Plan, Result};
+use sae_core::store::SkipList;
+
+/// The prompts of a data set, in order. Rows that cannot be used are counted and listed.
+pub struct Prompts {
+    rows: std::iter::Take<Rows>,
+    plan: Plan,
+    skipped: SkipList,
+}
+
+impl Prompts {
+    /// Opens the data set of a plan. Its layers, answers and settings for storing are ignored.
+    ///
+    /// # Errors
+    /// The data set cannot be read, or the plan divides rows into pieces.
+    pub fn open(plan: &Plan) -> Result<Self> {
+        plan.check_whole("generation")?;
+        let rows = plan.stream(&plan.source()?)?.take(plan.row_limit());
+        Ok(Self { rows, plan: plan.clone(), skipped: SkipList::default() })
+    }
+
+    /// The next prompt.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn next(&mut self, checkpoint: &Checkpoint) -> Result<Option<Prepared>> {
+        for row in self.rows.by_ref() {
+            match checkpoint.prepare(row?, Answers::None, self.plan.template) {
+                Ok(prompt) => return Ok(Some(prompt)),
+                Err(skipped) => self.skipped.push(skipped),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The rows that could not be used so far.
+    pub fn skipped(&self) -> &SkipList {
+        &self.skipped
+    }
+}

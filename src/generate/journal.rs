@@ -1,0 +1,127 @@
+//! The answers that are finished, a line each, so that an interrupted generation goes on where it stopped. The folder's
+//! `generate.json` says with which settings they were written.
+
+use super::report::{GenerateReport, Written};
+use crate::error::GenerateError;
+use crate::{Error, Result};
+use sae_core::file;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// Bytes that the settings have at most.
+const MOST_BYTES: u64 = 1 << 24;
+/// Bytes that a journal has at most.
+const MOST_JOURNAL: u64 = 8 << 30;
+
+/// What `generate.json` has.
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    schema_version: u32,
+    settings: Value,
+    /// The report, once all answers are written.
+    report: Option<GenerateReport>,
+}
+
+/// The finished answers of a folder, and the file that they are added to.
+pub(super) struct Journal {
+    folder: PathBuf,
+    settings: Value,
+    lines: File,
+    pub answers: Vec<Written>,
+}
+
+/// What a folder has.
+pub(super) enum Opened {
+    /// Answers may be added.
+    Unfinished(Box<Journal>),
+    /// All answers are there.
+    Finished(Box<GenerateReport>),
+}
+
+impl Journal {
+    /// Opens a folder, which is made if it does not exist.
+    ///
+    /// # Errors
+    /// It has something else, or answers that were written with other settings; or it cannot be read or written.
+    pub fn open(folder: &Path, settings: Value) -> Result<Opened> {
+        let state = folder.join("generate.json");
+        let known = match check(folder, &settings)? {
+            Some(State { report: Some(report), .. }) => return Ok(Opened::Finished(Box::new(report))),
+            known => known,
+        };
+        std::fs::create_dir_all(folder).map_err(sae_core::Error::io("make the folder", folder))?;
+        if known.is_none() {
+            file::write_json(&state, &State { schema_version: 1, settings: settings.clone(), report: None })?;
+        }
+        let path = folder.join("journal.jsonl");
+        let failed = |e| Error::from(sae_core::Error::io("open", &path)(e));
+        let mut lines =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let (answers, whole) = read(&mut lines, &path)?;
+        // The last line of a process that was killed may not be whole.
+        lines.set_len(whole).and_then(|()| lines.seek(SeekFrom::End(0))).map_err(failed)?;
+        Ok(Opened::Unfinished(Box::new(Self { folder: folder.to_path_buf(), settings, lines, answers })))
+    }
+
+    /// Adds an answer.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn add(&mut self, answer: Written) -> Result<()> {
+        let path = self.folder.join("journal.jsonl");
+        let mut line = serde_json::to_vec(&answer).map_err(sae_core::Error::format(&path))?;
+        line.push(b'\n');
+        self.lines.write_all(&line).map_err(sae_core::Error::io("write", &path))?;
+        self.answers.push(answer);
+        Ok(())
+    }
+
+    /// Ends the generation: the journal gives way to the report.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn finish(self, report: &GenerateReport) -> Result<()> {
+        let state = State { schema_version: 1, settings: self.settings, report: Some(report.clone()) };
+        file::write_json(&self.folder.join("generate.json"), &state)?;
+        let journal = self.folder.join("journal.jsonl");
+        std::fs::remove_file(&journal).map_err(sae_core::Error::io("remove", &journal))?;
+        Ok(())
+    }
+}
+
+/// What an earlier call left in the folder; `None` if there is nothing.
+fn check(folder: &Path, settings: &Value) -> Result<Option<State>> {
+    let path = folder.join("generate.json");
+    if !path.exists() {
+        let empty = folder.read_dir().map_or(true, |mut entries| entries.next().is_none());
+        return if empty { Ok(None) } else { Err(Error::FolderNotEmpty { path: folder.to_path_buf() }) };
+    }
+    let state: State = file::read_json(&path, MOST_BYTES)?;
+    let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
+    let (old, new) = (fields(&state.settings), fields(settings));
+    let names = old.keys().chain(new.keys().filter(|name| !old.contains_key(*name)));
+    let differing: Vec<String> = names.filter(|name| old.get(*name) != new.get(*name)).cloned().collect();
+    if differing.is_empty() {
+        return Ok(Some(state));
+    }
+    Err(GenerateError::OtherSettings { folder: folder.to_path_buf(), differing }.into())
+}
+
+/// The whole lines of a journal, and where they end.
+fn read(lines: &mut File, path: &Path) -> Result<(Vec<Written>, u64)> {
+    let failed = |e| Error::from(sae_core::Error::io("read", path)(e));
+    let size = lines.metadata().map_err(failed)?.len();
+    if size > MOST_JOURNAL {
+        let cause = format!("the journal has {size} bytes, more than {MOST_JOURNAL}");
+        return Err(sae_core::Error::format(path)(cause).into());
+    }
+    let mut text = Vec::new();
+    lines.read_to_end(&mut text).map_err(failed)?;
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let answers = text[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let answers = answers.map(|line| serde_json::from_slice(line).map_err(|e| sae_core::Error::format(path)(e).into()));
+    Ok((answers.collect::<Result<_>>()?, whole as u64))
+}
