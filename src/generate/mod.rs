@@ -141,6 +141,7 @@ struct Opening {
     guard: Option<Guard>,
     steering: Option<Steering>,
     settings: Value,
+    prompts: Prompts,
 }
 
 impl GenerateRequest {
@@ -177,12 +178,12 @@ impl GenerateRequest {
     /// # Errors
     /// As [`GenerateRequest::plan`]; a model that is not the one of the autoencoder; a full disk; a request to stop.
     pub fn run(&self, control: &mut Control) -> Result<GenerateReport> {
-        let opening = self.open(Some(control))?;
+        let mut opening = self.open(Some(control))?;
         let mut journal = match Journal::open(&self.out, opening.settings.clone())? {
             Opened::Finished(report) => return Ok(*report),
             Opened::Unfinished(journal) => *journal,
         };
-        let report = self.write(&opening, &mut journal, control)?;
+        let report = self.write(&mut opening, &mut journal, control)?;
         journal.finish(&report)?;
         Ok(report)
     }
@@ -242,11 +243,14 @@ impl GenerateRequest {
         let guard = sae.as_ref().zip(self.guard.as_deref());
         let guard = guard.map(|(sae, name)| Guard::open(sae, name, self.at)).transpose()?;
         let steering = sae.as_ref().filter(|_| !self.steer.is_empty()).map(|sae| self.steering(sae)).transpose()?;
+        let prompts = Prompts::open(&plan)?;
         let mut settings = json!({
             "model": checkpoint.fingerprint()?,
-            "data": sae_core::path_text::encode(&plan.data),
+            "data": prompts.fingerprint()?,
             "limit": plan.limit,
             "map": plan.mapping,
+            "melt": plan.melt,
+            "fetch_images": plan.fetch_images,
             "template": plan.template,
             "dtype": plan.dtype,
             "device": plan.device.to_string().split(':').next(),
@@ -278,7 +282,7 @@ impl GenerateRequest {
                     json!({ "boundary": boundary, "longest": longest, "correction": correction, "tries": tries });
             }
         }
-        Ok(Opening { plan, rows, sae, guard, steering, settings })
+        Ok(Opening { plan, rows, sae, guard, steering, settings, prompts })
     }
 
     /// The activations that features are set to.
@@ -292,17 +296,17 @@ impl GenerateRequest {
         Ok(Steering { targets, strength: 1.0, ..Steering::default() })
     }
 
-    fn write(&self, opening: &Opening, journal: &mut Journal, control: &mut Control) -> Result<GenerateReport> {
-        let layer = opening.sae.as_ref().map(|sae| sae.store.manifest().layer);
-        let plan = &opening.plan;
+    fn write(&self, opening: &mut Opening, journal: &mut Journal, control: &mut Control) -> Result<GenerateReport> {
+        let Opening { plan, rows, sae, guard, steering, prompts, .. } = opening;
+        let layer = sae.as_ref().map(|sae| sae.store.manifest().layer);
         let generator = Generator::open(&plan.model, layer, plan.device, plan.dtype)?;
-        let weights = opening.sae.as_ref().map(|sae| &sae.saved.weights);
-        let encoder = opening.sae.as_ref().zip(weights).map(|(sae, weights)| Encoder::new(weights, &sae.device));
-        let sees = opening.guard.is_some() || opening.steering.is_some();
+        let weights = sae.as_ref().map(|sae| &sae.saved.weights);
+        let encoder = sae.as_ref().zip(weights).map(|(sae, weights)| Encoder::new(weights, &sae.device));
+        let sees = guard.is_some() || steering.is_some();
         let mut rules = Rules {
             generator: &generator,
             sae: weights.zip(encoder.as_ref()).filter(|_| sees),
-            guard: opening.guard.as_ref(),
+            guard: guard.as_ref(),
             sampling: self.sampling,
             seed: self.seed,
             tokens: self.tokens,
@@ -313,7 +317,7 @@ impl GenerateRequest {
             steers: None,
             refusal: None,
             refuse_at: f64::INFINITY,
-            always: opening.steering.as_ref(),
+            always: steering.as_ref(),
         };
         match &self.guarding {
             Guarding::Off => {}
@@ -322,7 +326,7 @@ impl GenerateRequest {
             }
             Guarding::Stream { boundary, longest, correction, tries } => {
                 (rules.boundary, rules.longest, rules.redraws) = (Some(boundary), *longest, *tries);
-                rules.steers = match (correction, &opening.sae, &self.guard) {
+                rules.steers = match (correction, &*sae, &self.guard) {
                     (Correction::Steer(strength), ..) => Some(Away { strength: *strength, vector: None }),
                     (Correction::Difference(strength), Some(sae), Some(name)) => {
                         let vector = guard::away_from_harm(sae, name, control)?;
@@ -332,10 +336,9 @@ impl GenerateRequest {
                 };
             }
         }
-        let mut prompts = Prompts::open(plan)?;
         let finished: BTreeSet<u32> = journal.answers.iter().map(|answer| answer.sample).collect();
         let (mut next, mut drafts, mut writers) = (0u32, Vec::<Draft>::new(), Vec::<Writer>::new());
-        let mut staged = control.stage(Stage::Generate, opening.rows)?;
+        let mut staged = control.stage(Stage::Generate, *rows)?;
         let _attended = staged.cancel().attend();
         let (begun, mut tokens, mut is_last) = (Instant::now(), 0u64, false);
         loop {

@@ -156,6 +156,12 @@ fn answers_do_not_depend_on_batches_threads_or_interruptions() {
     // Once more changes nothing.
     let again = made.generate("killed", &[]);
     assert_eq!(again["samples"], 20);
+    // Not so with other prompts.
+    let mut rows = fs::read_to_string(made.at("data.jsonl")).unwrap();
+    rows += "{\"question\": \"One more?\"}\n";
+    fs::write(made.at("data.jsonl"), rows).unwrap();
+    let args = made.args("killed", &[]);
+    assert!(fails(1, &args.iter().map(String::as_str).collect::<Vec<_>>()).contains("other settings (data)"));
 }
 
 #[test]

@@ -2,14 +2,17 @@
 
 use crate::checkpoint::{Answers, Checkpoint, Prepared};
 use crate::data::Rows;
+use crate::fingerprint::fingerprint;
 use crate::{Plan, Result};
 use sae_core::store::SkipList;
+use std::path::PathBuf;
 
 /// The prompts of a data set, in order. Rows that cannot be used are counted and listed.
 pub struct Prompts {
     rows: std::iter::Take<Rows>,
     plan: Plan,
     skipped: SkipList,
+    files: Vec<PathBuf>,
 }
 
 impl Prompts {
@@ -19,8 +22,17 @@ impl Prompts {
     /// The data set cannot be read, or the plan divides rows into pieces.
     pub fn open(plan: &Plan) -> Result<Self> {
         plan.check_whole("generation")?;
-        let rows = plan.stream(&plan.source()?)?.take(plan.row_limit());
-        Ok(Self { rows, plan: plan.clone(), skipped: SkipList::default() })
+        let source = plan.source()?;
+        let rows = plan.stream(&source)?.take(plan.row_limit());
+        Ok(Self { rows, plan: plan.clone(), skipped: SkipList::default(), files: source.files })
+    }
+
+    /// A hash of the files with the rows: of large files the size and both ends.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn fingerprint(&self) -> Result<String> {
+        fingerprint(self.files.iter().map(PathBuf::as_path))
     }
 
     /// The next prompt.
