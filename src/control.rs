@@ -58,6 +58,8 @@ pub enum Stage {
     Contrast,
     /// Probes are fitted.
     Probe,
+    /// Pairs of answers are chosen; counted in topologies.
+    Pairs,
     /// Rows of the data set are copied.
     Rows,
     /// Rows of a data set are read, to describe them.
@@ -98,6 +100,7 @@ impl Stage {
             Self::Words => "words",
             Self::Contrast => "contrast",
             Self::Probe => "probe",
+            Self::Pairs => "pairs",
             Self::Rows => "rows",
             Self::Describe => "read",
             Self::Patches => "patches",

@@ -6,6 +6,7 @@ mod filter;
 mod generate;
 mod hints;
 mod models;
+mod pairs;
 mod probe;
 mod state;
 
@@ -14,6 +15,7 @@ pub use filter::FilterError;
 use filter::nothing_kept;
 pub use generate::GenerateError;
 pub use models::ModelsError;
+pub use pairs::PairsError;
 pub use probe::ProbeError;
 
 use crate::numbers::{count, counted};
@@ -390,6 +392,9 @@ pub enum Error {
     /// Labels that a probe cannot be fitted to.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// Answers of which no pairs can be chosen.
+    #[error(transparent)]
+    Pairs(#[from] PairsError),
     /// A contrast that the samples cannot answer.
     #[error(transparent)]
     Contrast(#[from] ContrastError),

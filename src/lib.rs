@@ -47,6 +47,7 @@
 //! | find what differs between groups, along an order, or with a target | [`ContrastRequest`] |
 //! | compare models | [`EvalModelsRequest`] (bits per byte of text), [`OwnershipRequest`] (by a crosscoder), [`SeriesRequest`] (by an autoencoder of one) |
 //! | learn from labels | [`ProbeRequest`] |
+//! | choose what to label | [`PairsRequest`] |
 //! | have a model write, with a guard | [`GenerateRequest`] |
 //! | choose data | [`FilterRequest`], [`PatchesRequest`] |
 //! | read and convert files | [`InfoRequest`], [`ConvertRequest`] |
@@ -93,6 +94,7 @@ pub mod merge;
 mod model;
 pub mod models;
 pub mod numbers;
+pub mod pairs;
 pub mod patches;
 pub mod probe;
 pub mod roles;
@@ -123,6 +125,7 @@ pub use info::{InfoReport, InfoRequest};
 pub use label::{LabelReport, LabelRequest};
 pub use merge::{MergeReport, MergeRequest};
 pub use models::{ModelsChoice, OwnershipReport, OwnershipRequest, SeriesReport, SeriesRequest};
+pub use pairs::{PairsReport, PairsRequest};
 pub use patches::{PatchesReport, PatchesRequest};
 pub use probe::{ProbeReport, ProbeRequest};
 pub use sae::{FeatureChoice, LoadedSae, SaeChoice};

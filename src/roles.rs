@@ -10,6 +10,8 @@ pub enum Kind {
     Autoencoder,
     /// A score table.
     ScoreTable,
+    /// A probe.
+    Probe,
 }
 
 impl fmt::Display for Kind {
@@ -17,6 +19,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Autoencoder => "autoencoder",
             Self::ScoreTable => "score table",
+            Self::Probe => "probe",
         })
     }
 }

@@ -34,6 +34,7 @@ pub mod feedback;
 pub mod hidden;
 pub mod keep;
 pub mod length;
+pub mod pairs;
 pub mod patches;
 pub mod pmi;
 pub mod pooling;

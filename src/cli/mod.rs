@@ -20,6 +20,7 @@ mod label;
 mod man;
 mod merge;
 mod models;
+mod pairs;
 mod patches;
 mod probe;
 mod score;
@@ -47,6 +48,7 @@ use info::InfoArgs;
 use label::LabelArgs;
 use man::ManArgs;
 use merge::MergeArgs;
+use pairs::PairsArgs;
 use patches::PatchesArgs;
 use probe::ProbeArgs;
 use sae_workbench::Control;
@@ -112,6 +114,8 @@ pub enum Command {
     Contrast(Box<ContrastArgs>),
     /// Learn from labels which features say that a sample has a property, and score all samples by it
     Probe(Box<ProbeArgs>),
+    /// Choose the pairs of answers that people should compare next, in a run of trees
+    Pairs(PairsArgs),
     /// Write the samples that are worth keeping, and those that are not, as data sets
     Filter(FilterArgs),
     /// Have the model answer prompts, with a probe as the guard of what it writes
@@ -226,6 +230,7 @@ fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
         Command::Contrast(args) if args.compares_models() => models::run(args, invocation),
         Command::Contrast(args) => contrast::run(args, invocation),
         Command::Probe(args) => probe::run(args, invocation),
+        Command::Pairs(args) => pairs::run(args, invocation),
         Command::Filter(args) => filter::run(args, invocation),
         Command::Generate(args) => generate::run(args, invocation),
         Command::Patches(args) => patches::run(args, invocation),

@@ -15,6 +15,7 @@ impl Error {
             Self::Contrast(error) => return error.hint(),
             Self::Filter(error) => return Some(error.hint()),
             Self::Probe(error) => return error.hint(),
+            Self::Pairs(error) => return error.hint(),
             Self::Generate(error) => return error.hint(),
             Self::Unfinished { .. } | Self::AlreadyBegun { .. } | Self::Interrupted { .. } => {
                 Hint::Resume(Operation::Train)

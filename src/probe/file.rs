@@ -2,9 +2,10 @@
 //! and applied to another run. JSON holds 64-bit numbers exactly, and a probe has few weights.
 
 use super::{ProbeError, ProbeReport, strengths};
-use crate::Result;
+use crate::roles::Kind as RunKind;
 use crate::control::{Control, Stage};
 use crate::sae::LoadedSae;
+use crate::{Error, Result};
 use filters::probe::{Isotonic, Kind, Probe, Rows};
 use filters::score_names::PROBE;
 use sae_core::analysis::between::PositionChoice;
@@ -111,6 +112,13 @@ pub(crate) fn label_field(run: &Run, sae: &str, name: &str) -> Result<Option<Str
 pub(crate) fn open(sae: &LoadedSae, name: &str) -> Result<(SavedProbe, Option<String>, String)> {
     check_name(name)?;
     let path = path(&sae.run, &sae.name, name);
+    if !path.exists() {
+        let (kind, available) = (RunKind::Probe, ProbeReport::names(&sae.run, &sae.name));
+        if available.is_empty() {
+            return Err(Error::Missing { kind });
+        }
+        return Err(Error::Unknown { kind, asked: name.into(), available });
+    }
     let Read { fitted, label, .. } = read(&path, sae)?;
     Ok((fitted, label, file::hash(&path)?))
 }

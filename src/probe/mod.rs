@@ -334,7 +334,7 @@ pub(crate) fn label_values(kind: Kind, label: &str, samples: &[Sample]) -> Resul
 }
 
 /// Collects what probes read: `log(1 + max)` of every feature over the positions that count.
-fn strengths(samples: usize, d_sae: usize) -> FeatureSetCollector {
+pub(crate) fn strengths(samples: usize, d_sae: usize) -> FeatureSetCollector {
     FeatureSetCollector::new(samples, d_sae, 0.0, Measure::Strength)
 }
 

@@ -23,6 +23,7 @@ mod label;
 mod melt;
 mod models;
 mod one_build;
+mod pairs;
 mod patches;
 mod pieces;
 mod probe;

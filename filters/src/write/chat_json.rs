@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 /// The placeholder of an image in a text.
 const PLACEHOLDER: &str = "<image>";
 
-/// `{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "..."}]}`.
-pub(super) fn parts(turns: &[Turn]) -> Value {
+/// Turns as messages with parts: `{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "..."}]}`.
+pub fn messages(turns: &[Turn]) -> Value {
     let part = |part: &TurnPart| match part {
         TurnPart::Image(_) => json!({ "type": "image" }),
         TurnPart::Video => json!({ "type": "video" }),
@@ -40,11 +40,11 @@ pub(super) fn row_of_parts(row: &Row, images: Option<Vec<String>>) -> Map<String
         fields.insert(name.into(), images.into());
     }
     match &row.pair {
-        None => drop(fields.insert("messages".into(), parts(&row.turns))),
+        None => drop(fields.insert("messages".into(), messages(&row.turns))),
         Some(AnswerPair { chosen, rejected }) => {
-            fields.insert("prompt".into(), parts(&row.turns));
-            fields.insert("chosen".into(), parts(&[answer(chosen)]));
-            fields.insert("rejected".into(), parts(&[answer(rejected)]));
+            fields.insert("prompt".into(), messages(&row.turns));
+            fields.insert("chosen".into(), messages(&[answer(chosen)]));
+            fields.insert("rejected".into(), messages(&[answer(rejected)]));
         }
     }
     fields.extend(row.columns.clone());

@@ -16,6 +16,7 @@ mod stage;
 mod table;
 mod verbatim;
 
+pub use chat_json::messages;
 pub use columns::ColumnKinds;
 pub use image::{Image, Images, below};
 pub use names::{Names, SAMPLE_ID};

@@ -1,0 +1,73 @@
+//! The rows of pairs, for those who compare: one JSON object a line.
+
+use super::Compared;
+use super::trees::Trees;
+use crate::Result;
+use filters::write::{SAMPLE_ID, messages};
+use sae_core::file;
+use sae_core::random::SplitMix64;
+use sae_core::store::conversation::{Turn, TurnPart};
+use sae_core::store::sample::Sample;
+use serde_json::{Map, Value, json};
+use std::io::Write;
+use std::path::Path;
+
+/// Comparisons that are labeled together.
+const BATCH: usize = 16;
+
+/// Writes the pairs of a topology in the order in which they were chosen. Which answer comes first is drawn, so that neither place
+/// means anything.
+pub(super) fn write(path: &Path, trees: &Trees, samples: &[Sample], compared: &Compared, seed: u64) -> Result<()> {
+    Ok(file::write(path, |out| {
+        for number in 0..compared.pairs.len() {
+            let line = Value::Object(row(trees, samples, compared, number, seed));
+            writeln!(out, "{line}").map_err(sae_core::Error::io("write", path))?;
+        }
+        Ok(())
+    })?)
+}
+
+fn row(trees: &Trees, samples: &[Sample], compared: &Compared, number: usize, seed: u64) -> Map<String, Value> {
+    let (mut pair, step) = (compared.pairs[number], compared.steps[number]);
+    if SplitMix64::nth(seed, number as u64 + 1) & 1 == 1 {
+        pair.reverse();
+    }
+    let divided = trees.divide(pair);
+    let turns = |pieces: &[u32]| pieces.iter().map(|piece| turn(trees, samples, *piece)).collect::<Vec<Turn>>();
+    let images: Vec<&str> = divided.pieces().flat_map(|piece| own_images(trees, samples, piece)).collect();
+    let mut row = Map::new();
+    let mut put = |name: String, value: Value| drop(row.insert(name, value));
+    if !images.is_empty() {
+        let is_video = divided.pieces().any(|piece| trees.piece(piece).shows_video);
+        put(if is_video { "video" } else { "images" }.into(), json!(images));
+    }
+    put("prompt".into(), messages(&turns(&divided.common)));
+    for (n, own) in (1..).zip(&divided.own) {
+        put(format!("answer_{n}"), messages(&turns(own)));
+    }
+    for (n, answer) in (1..).zip(pair) {
+        let sample = &samples[trees.answers[answer] as usize];
+        put(format!("{SAMPLE_ID}_{n}"), sample.id.clone().into());
+        put(format!("key_{n}"), sample.key.clone().into());
+    }
+    put("lca_depth".into(), divided.depth().into());
+    put("uncertainty_before".into(), step.uncertainty_before.into());
+    put("gain".into(), step.gain.into());
+    put("batch".into(), (number / BATCH).into());
+    row
+}
+
+/// The images that a piece shows and the one that it continues does not.
+fn own_images<'a>(trees: &Trees, samples: &'a [Sample], piece: u32) -> impl Iterator<Item = &'a str> {
+    let before = trees.parent(piece).map_or(0, |parent| samples[parent as usize].images.len());
+    samples[piece as usize].images.iter().skip(before).map(|image| image.path.as_str())
+}
+
+/// The turn of a piece, with its images before its text.
+fn turn(trees: &Trees, samples: &[Sample], piece: u32) -> Turn {
+    let known = trees.piece(piece);
+    let shown = if known.shows_video { 1 } else { own_images(trees, samples, piece).count() };
+    let media = (0..shown).map(|n| if known.shows_video { TurnPart::Video } else { TurnPart::Image(n) });
+    let text = TurnPart::Text(samples[piece as usize].text.clone());
+    Turn { role: known.role, parts: media.chain([text]).collect() }
+}

@@ -1,0 +1,231 @@
+//! `sae pairs` on small trees: the pairs of every topology, their files and prices, the same bytes on any number of threads, and
+//! what cannot be compared.
+
+use crate::pieces::{harvest, preferences, write};
+use crate::tool::{fails, files, json, sae};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Words of answers, each with what it is worth.
+const WORDS: [(&str, i64); 6] =
+    [("red square", 3), ("blue circle", -3), ("green field", 1), ("old house", -1), ("small dog", 2), ("tall tree", 0)];
+
+/// `count` trees: a question, two answers, a further question below each, and three answers to each of those.
+fn trees(path: &Path, count: usize) {
+    let mut rows = Vec::new();
+    for tree in 0..count {
+        let mut put = |id: String, parent: Option<String>, text: String, reward: Option<i64>| {
+            rows.push(
+                json!({"id": id, "parent_id": parent, "text": text, "reward": reward, "set": format!("set {tree}")}),
+            );
+        };
+        let root = format!("t{tree}");
+        put(root.clone(), None, format!("Question {tree}?"), None);
+        for side in 0..2 {
+            let (word, worth) = WORDS[(tree + side * 3) % 6];
+            let (answer, question) = (format!("{root}-{side}"), format!("{root}-{side}-q"));
+            put(answer.clone(), Some(root.clone()), format!("A {word}."), None);
+            put(question.clone(), Some(answer), format!("And {tree} else?"), None);
+            for last in 0..3 {
+                let (other, more) = WORDS[(tree * 5 + side + last * 2) % 6];
+                let text = format!("The {other}, then {last} {word}.");
+                put(format!("{root}-{side}-{last}"), Some(question.clone()), text, Some(worth + more));
+            }
+        }
+    }
+    write(path, rows.into_iter());
+}
+
+/// A run with an autoencoder.
+fn run(dir: &Path, data: &Path, name: &str, pieces: &[&str]) -> String {
+    let (_, run) = harvest(dir, data, name, pieces);
+    let of = run.to_str().unwrap().to_owned();
+    let train = ["--hook", "layers.1", "--name", "base", "--features", "128", "--k", "8", "--batch", "128"];
+    json(&[&["train", "--run", &of, "--steps", "100", "--lr", "3e-3"], &train[..]].concat());
+    of
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn texts(messages: &Value) -> Vec<(&str, &str)> {
+    let messages = messages.as_array().unwrap().iter();
+    messages.map(|turn| (turn["role"].as_str().unwrap(), turn["content"][0]["text"].as_str().unwrap())).collect()
+}
+
+#[test]
+fn every_topology_has_its_pairs_and_its_price() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("trees.jsonl");
+    trees(&data, 8);
+    let run = run(dir.path(), &data, "run", &["--pieces", "tree"]);
+    let out = dir.path().join("out");
+    let ask = ["pairs", "--run", &run, "--n", "40", "--seed", "3", "--reveal", "reward"];
+    let plan = json(&[&ask[..], &["--out", out.to_str().unwrap(), "--dry-run"]].concat());
+    assert_eq!((&plan["answers"], &plan["trees"], &plan["tree_pairs"]), (&json!(48), &json!(8), &json!(120)));
+    assert!(!out.exists());
+    let report = json(&[&ask[..], &["--out", out.to_str().unwrap()]].concat());
+    assert_eq!(report, serde_json::from_slice::<Value>(&fs::read(out.join("pairs.json")).unwrap()).unwrap());
+    let found = report["topologies"].as_array().unwrap();
+    let exist: Vec<_> = found.iter().map(|topology| topology["exist"].as_u64().unwrap()).collect();
+    // 48 answers in trees of 6: 28 pairs of trees, 15 pairs in each, of which 2 times 3 are siblings.
+    assert_eq!(exist, [28 * 36, 120, 48, 120, 120]);
+    let number = |value: &Value| value.as_f64().unwrap();
+    for topology in found {
+        let name = topology["topology"].as_str().unwrap();
+        let rows = lines(&out.join(format!("{name}.jsonl")));
+        assert_eq!((rows.len(), &topology["pairs"]), (40, &json!(40)), "{name}");
+        let distinct: BTreeSet<[&str; 2]> = rows
+            .iter()
+            .map(|row| {
+                let mut keys = ["key_1", "key_2"].map(|key| row[key].as_str().unwrap());
+                keys.sort_unstable();
+                keys
+            })
+            .collect();
+        assert_eq!(distinct.len(), 40, "{name}");
+        // Gains add up, and the uncertainty never rises.
+        let mut uncertainty = number(&report["uncertainty"]);
+        for row in &rows {
+            assert!((number(&row["uncertainty_before"]) - uncertainty).abs() < 1e-9, "{name}");
+            assert!(number(&row["gain"]) >= 0.0);
+            uncertainty -= number(&row["gain"]);
+        }
+        assert!((number(&topology["uncertainty"]) - uncertainty).abs() < 1e-9);
+        assert!(uncertainty < number(&report["uncertainty"]));
+        let curve = topology["curve"].as_array().unwrap();
+        let at: Vec<_> = curve.iter().map(|point| point["comparisons"].as_u64().unwrap()).collect();
+        assert_eq!(at, [1, 2, 4, 8, 16, 32, 40]);
+        let revealed = topology["revealed"].as_array().unwrap();
+        assert!(revealed.len() == 1 && revealed[0]["labels"] == 40 && revealed[0]["accuracy"].is_f64(), "{topology}");
+        let depths: BTreeSet<Option<u64>> = rows.iter().map(|row| row["lca_depth"].as_u64()).collect();
+        let expected: &[Option<u64>] = match name {
+            "chain" => &[None],
+            "siblings" => &[Some(2)],
+            _ => &[Some(0), Some(2)],
+        };
+        assert_eq!(depths.into_iter().collect::<Vec<_>>(), expected, "{name}");
+        assert_eq!((&rows[0]["batch"], &rows[39]["batch"]), (&json!(0), &json!(2)));
+    }
+    // A greedy choice is not worse than a draw from the same pairs.
+    let after = |n: usize| number(&found[n]["uncertainty"]);
+    assert!(after(4) < after(1) && after(4) < after(2), "{report}");
+    assert_eq!(
+        report["best"]["comparisons"],
+        found
+            .iter()
+            .min_by(|a, b| {
+                number(&a["at_equal_price"]["comparisons"]).total_cmp(&number(&b["at_equal_price"]["comparisons"]))
+            })
+            .unwrap()["topology"]
+    );
+
+    // Siblings share the conversation up to the last question; answers of different trees share nothing.
+    let siblings = &lines(&out.join("siblings.jsonl"))[0];
+    let prompt = texts(&siblings["prompt"]);
+    assert_eq!(prompt.iter().map(|(role, _)| *role).collect::<Vec<_>>(), ["user", "assistant", "user"]);
+    assert!(prompt[0].1.starts_with("Question") && prompt[2].1.starts_with("And"), "{siblings}");
+    let [first, second] = ["answer_1", "answer_2"].map(|answer| texts(&siblings[answer]));
+    assert!(first.len() == 1 && first[0].0 == "assistant" && first != second, "{siblings}");
+    assert_ne!(siblings["sample_id_1"], siblings["sample_id_2"]);
+    let chain = &lines(&out.join("chain.jsonl"))[0];
+    assert!(texts(&chain["prompt"]).is_empty() && texts(&chain["answer_1"]).len() == 4, "{chain}");
+
+    // The same bytes on one thread, and other pairs with another seed.
+    let [again, other] = ["again", "other"].map(|name| dir.path().join(name));
+    let same = sae().args(ask).args(["--out", again.to_str().unwrap()]).env("RAYON_NUM_THREADS", "1").output().unwrap();
+    assert!(same.status.success() && files(&again) == files(&out));
+    let text = String::from_utf8(same.stdout).unwrap();
+    assert!(text.contains("48 answers of 8 trees") && text.contains("held-out accuracy"), "{text}");
+    json(&[
+        "pairs",
+        "--run",
+        &run,
+        "--n",
+        "40",
+        "--seed",
+        "4",
+        "--topology",
+        "chain",
+        "--out",
+        other.to_str().unwrap(),
+    ]);
+    assert_ne!(fs::read(other.join("chain.jsonl")).unwrap(), fs::read(out.join("chain.jsonl")).unwrap());
+
+    // Of fewer pairs than were asked for, all are chosen, and the report says so.
+    let all = dir.path().join("all");
+    let all = ["pairs", "--run", &run, "--n", "500", "--topology", "siblings,mixed", "--out", all.to_str().unwrap()];
+    let output = sae().args(all).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("siblings: all 48 pairs") && text.contains("mixed: all 120 pairs"), "{text}");
+}
+
+#[test]
+fn a_probe_of_pairs_says_what_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("trees.jsonl");
+    trees(&data, 24);
+    let run = run(dir.path(), &data, "run", &["--pieces", "tree"]);
+    let probe = |name: &str, kind: &str| {
+        let labels = ["--label", "reward", "--pair", "set", "--part", "answer", "--name", name, "--kind", kind];
+        json(&[&["probe", "--run", &run], &labels[..]].concat())
+    };
+    let fitted = probe("better", "pair");
+    probe("number", "linear");
+    let [out, other] = ["out", "other"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());
+    let ask = ["pairs", "--run", &run, "--n", "30", "--topology", "random"];
+    let said = fails(1, &[&ask[..], &["--probe", "number", "--out", &out]].concat());
+    assert!(said.contains("expected a probe of the kind pair, and number is linear"), "{said}");
+    let said = fails(1, &[&ask[..], &["--probe", "best", "--out", &out]].concat());
+    assert!(said.contains("the run has no probe best; it has: better, number"), "{said}");
+    let report = json(&[&ask[..], &["--probe", "better", "--out", &out]].concat());
+    assert_eq!((&report["features"], &report["part"]), (&fitted["features"], &json!("answer")));
+    assert!(report["features"].as_u64().unwrap() > 0, "{report}");
+    // Without a probe, other features are used.
+    let few = report["features"].to_string();
+    let without = json(&[&ask[..], &["--features-most", &few, "--out", &other]].concat());
+    assert_eq!((&without["features"], &without["topologies"][0]["pairs"]), (&report["features"], &json!(30)));
+    assert!(fails(2, &[&ask[..], &["--probe", "better", "--part", "all", "--out", &out]].concat()).contains("--part"));
+}
+
+#[test]
+fn what_cannot_be_compared_is_said_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let out = out.to_str().unwrap();
+    let pairs = preferences(dir.path(), 12);
+    let ask = |run: &str, more: &[&str]| fails(1, &[&["pairs", "--run", run, "--out", out], more].concat());
+
+    let whole = run(dir.path(), &pairs, "whole", &["--answers", "chosen"]);
+    let said = ask(&whole, &[]);
+    assert!(said.contains("not pieces of trees") && said.contains("hint: use --pieces tree"), "{said}");
+
+    let single = run(dir.path(), &pairs, "single", &["--pieces", "sentences"]);
+    let said = ask(&single, &[]);
+    assert!(said.contains("12 answers in 12 trees, never two in one"), "{said}");
+
+    let data = dir.path().join("trees.jsonl");
+    trees(&data, 1);
+    let one = run(dir.path(), &data, "one", &["--pieces", "tree"]);
+    assert!(ask(&one, &[]).contains("all 6 answers belong to one tree"));
+
+    trees(&data, 4);
+    let good = run(dir.path(), &data, "good", &["--pieces", "tree"]);
+    assert!(ask(&good, &["--probe", "none"]).contains("the run has no probe"));
+    assert!(ask(&good, &["--scale", "0"]).contains("invalid scale 0: expected a number from 0.000001"));
+    assert!(ask(&good, &["--scale", "NaN"]).contains("invalid scale NaN"));
+    assert!(ask(&good, &["--reveal", "worth"]).contains("no row has a field worth"));
+    assert!(ask(&good, &["--reveal", "set"]).contains("set has values that are not numbers"));
+    let wrong = |more: &[&str]| fails(2, &[&["pairs", "--run", &good, "--out", out], more].concat());
+    assert!(wrong(&["--topology", "ring"]).contains("unknown topology \"ring\": expected chain"));
+    assert!(wrong(&["--n", "0"]).contains("1..=100000"));
+    assert!(wrong(&["--features-most", "513"]).contains("1..=512"));
+    assert!(!Path::new(out).exists());
+    fs::create_dir(out).unwrap();
+    fs::write(Path::new(out).join("kept"), "").unwrap();
+    assert!(ask(&good, &[]).contains("the folder is not empty"));
+}
