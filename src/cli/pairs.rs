@@ -28,7 +28,7 @@ Topologies:
 Examples:
   sae harvest --model llava-1.5-7b-hf --data trees.jsonl --pieces tree --layers 16 --run run
   sae pairs --run run --sae base --n 500 --out to-label
-  sae pairs --run run --sae base --topology active --probe help --out next     go on from what the probe help has learned")]
+  sae pairs --run run --sae base --topology active --probe help --out next     start from what the probe help has learned")]
 pub struct PairsArgs {
     #[command(flatten)]
     pub sae: SaeArgs,

@@ -1,5 +1,6 @@
 //! Why no pairs of answers can be chosen.
 
+use crate::numbers::counted;
 use filters::probe::Kind;
 use sae_core::error::{Hint, Setting};
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ pub enum PairsError {
         run: PathBuf,
     },
     /// No answers that could be compared within a tree.
-    #[error("expected a tree with two answers or more, and found {answers} in {trees} trees, never two in one")]
+    #[error("expected a tree with two answers or more, and found {} in {}, never two in one", counted(*answers as u64, "answer"), counted(*trees as u64, "tree"))]
     NoPairs {
         /// Answers in all.
         answers: usize,
