@@ -23,12 +23,12 @@ Topologies:
   random     any two answers of a tree
   siblings   two answers that differ in their last piece alone
   mixed      siblings and random pairs in turns
-  active     the pairs of a tree that reduce the uncertainty most, one after the other; label them in batches of 16
+  active     the pairs of a tree that lower the uncertainty most; label them in batches of 16
 
 Examples:
   sae harvest --model llava-1.5-7b-hf --data trees.jsonl --pieces tree --layers 16 --run run
   sae pairs --run run --sae base --n 500 --out to-label
-  sae pairs --run run --sae base --topology active --probe help --out next     start from what the probe help has learned")]
+  sae pairs --run run --sae base --topology active --probe help --out next     start from a probe")]
 pub struct PairsArgs {
     #[command(flatten)]
     pub sae: SaeArgs,
@@ -92,12 +92,12 @@ fn describe(report: &PairsReport, out: &Path) -> String {
     }
     let equal = &report.equal_price;
     text += &format!(
-        "uncertainty after all pairs, and after as many as {}, {} and {} pay for:\n",
+        "uncertainty after all pairs, and at equal prices ({}, {} to read, {} to generate):\n",
         counted(equal.comparisons, "comparison"),
-        counted(equal.tokens_read, "token read"),
-        counted(equal.tokens_generated, "token generated"),
+        counted(equal.tokens_read, "token"),
+        counted(equal.tokens_generated, "token"),
     );
-    let heads = ["topology", "pairs", "uncertainty", "per comparison", "per token read", "per token generated"];
+    let heads = ["topology", "pairs", "uncertainty", "by comparisons", "by tokens read", "by tokens generated"];
     let mut rows = vec![heads.map(String::from).to_vec()];
     rows.extend(report.topologies.iter().map(|topology| row(report, topology)));
     text += &table(&rows);
