@@ -2,7 +2,7 @@
 //! what cannot be compared.
 
 use crate::pieces::{harvest, preferences, write};
-use crate::tool::{fails, files, json, sae};
+use crate::tool::{data_set, fails, files, json, sae};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,13 +12,15 @@ use std::path::Path;
 const WORDS: [(&str, i64); 6] =
     [("red square", 3), ("blue circle", -3), ("green field", 1), ("old house", -1), ("small dog", 2), ("tall tree", 0)];
 
-/// `count` trees: a question, two answers, a further question below each, and three answers to each of those.
-fn trees(path: &Path, count: usize) {
+/// `count` trees: a question, about an image if there is one, two answers, a further question below each, and three answers to each of those.
+fn trees(path: &Path, count: usize, image: Option<&str>) {
+    data_set(path.parent().unwrap(), 1);
     let mut rows = Vec::new();
     for tree in 0..count {
         let mut put = |id: String, parent: Option<String>, text: String, reward: Option<i64>| {
+            let image = image.filter(|_| parent.is_none());
             rows.push(
-                json!({"id": id, "parent_id": parent, "text": text, "reward": reward, "set": format!("set {tree}")}),
+                json!({"id": id, "parent_id": parent, "text": text, "reward": reward, "set": format!("set {tree}"), "image": image}),
             );
         };
         let root = format!("t{tree}");
@@ -54,14 +56,21 @@ fn lines(path: &Path) -> Vec<Value> {
 
 fn texts(messages: &Value) -> Vec<(&str, &str)> {
     let messages = messages.as_array().unwrap().iter();
-    messages.map(|turn| (turn["role"].as_str().unwrap(), turn["content"][0]["text"].as_str().unwrap())).collect()
+    messages
+        .map(|turn| {
+            (
+                turn["role"].as_str().unwrap(),
+                turn["content"].as_array().unwrap().last().unwrap()["text"].as_str().unwrap(),
+            )
+        })
+        .collect()
 }
 
 #[test]
 fn every_topology_has_its_pairs_and_its_price() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("trees.jsonl");
-    trees(&data, 8);
+    trees(&data, 8, Some("images/wide.png"));
     let run = run(dir.path(), &data, "run", &["--pieces", "tree"]);
     let out = dir.path().join("out");
     let ask = ["pairs", "--run", &run, "--n", "40", "--seed", "3", "--reveal", "reward"];
@@ -131,9 +140,14 @@ fn every_topology_has_its_pairs_and_its_price() {
     assert!(prompt[0].1.starts_with("Question") && prompt[2].1.starts_with("And"), "{siblings}");
     let [first, second] = ["answer_1", "answer_2"].map(|answer| texts(&siblings[answer]));
     assert!(first.len() == 1 && first[0].0 == "assistant" && first != second, "{siblings}");
+    assert_eq!(
+        (&siblings["images"], &siblings["prompt"][0]["content"][0]),
+        (&json!(["images/wide.png"]), &json!({"type": "image"}))
+    );
     assert_ne!(siblings["sample_id_1"], siblings["sample_id_2"]);
     let chain = &lines(&out.join("chain.jsonl"))[0];
     assert!(texts(&chain["prompt"]).is_empty() && texts(&chain["answer_1"]).len() == 4, "{chain}");
+    assert_eq!(chain["images"], json!(["images/wide.png", "images/wide.png"]));
 
     // The same bytes on one thread, and other pairs with another seed.
     let [again, other] = ["again", "other"].map(|name| dir.path().join(name));
@@ -168,7 +182,7 @@ fn every_topology_has_its_pairs_and_its_price() {
 fn a_probe_of_pairs_says_what_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("trees.jsonl");
-    trees(&data, 24);
+    trees(&data, 24, None);
     let run = run(dir.path(), &data, "run", &["--pieces", "tree"]);
     let probe = |name: &str, kind: &str| {
         let labels = ["--label", "reward", "--pair", "set", "--part", "answer", "--name", name, "--kind", kind];
@@ -209,11 +223,11 @@ fn what_cannot_be_compared_is_said_and_nothing_is_written() {
     assert!(said.contains("12 answers in 12 trees, never two in one"), "{said}");
 
     let data = dir.path().join("trees.jsonl");
-    trees(&data, 1);
+    trees(&data, 1, None);
     let one = run(dir.path(), &data, "one", &["--pieces", "tree"]);
     assert!(ask(&one, &[]).contains("all 6 answers belong to one tree"));
 
-    trees(&data, 4);
+    trees(&data, 4, None);
     let good = run(dir.path(), &data, "good", &["--pieces", "tree"]);
     assert!(ask(&good, &["--probe", "none"]).contains("the run has no probe"));
     assert!(ask(&good, &["--scale", "0"]).contains("invalid scale 0: expected a number from 0.000001"));
