@@ -2,8 +2,8 @@
 //! and applied to another run. JSON holds 64-bit numbers exactly, and a probe has few weights.
 
 use super::{ProbeError, ProbeReport, strengths};
-use crate::roles::Kind as RunKind;
 use crate::control::{Control, Stage};
+use crate::roles::Kind as RunKind;
 use crate::sae::LoadedSae;
 use crate::{Error, Result};
 use filters::probe::{Isotonic, Kind, Probe, Rows};

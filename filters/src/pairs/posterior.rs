@@ -36,7 +36,8 @@ pub fn differences(rows: &Rows, [a, b]: [usize; 2]) -> Vec<f64> {
 /// little if its result is known beforehand.
 pub fn certainty(rewards: &[f64], [a, b]: [usize; 2]) -> f64 {
     let p = sigmoid(rewards[a] - rewards[b]);
-    p * (1.0 - p)
+    // Rewards beyond all numbers say nothing that could be compared.
+    (p * (1.0 - p)).max(0.0)
 }
 
 /// The steps of comparing pairs in this order, given `p (1 - p)` of each.
@@ -85,7 +86,7 @@ impl Posterior {
         let spread = self.spread(difference);
         let factor = q / (1.0 + q * dot(difference, &spread).max(0.0));
         // The moment is not negative in any direction, whatever rounding says.
-        let gain = (factor * dot(&spread, &self.weigh(&spread))).clamp(0.0, self.uncertainty);
+        let gain = (factor * dot(&spread, &self.weigh(&spread))).max(0.0).min(self.uncertainty);
         for (i, s) in spread.iter().enumerate().filter(|(_, s)| **s != 0.0) {
             let s = factor * s;
             let row = &mut self.covariance[i * self.width..(i + 1) * self.width];
@@ -167,6 +168,7 @@ pub(super) mod tests {
     fn known_results_say_little_and_equal_answers_nothing() {
         assert_eq!(certainty(&[1.0, 1.0], [0, 1]), 0.25);
         assert!(certainty(&[9.0, 0.0], [0, 1]) < 0.001 && certainty(&[1e9, 0.0], [1, 0]) == 0.0);
+        assert_eq!(certainty(&[f64::INFINITY; 2], [0, 1]), 0.0);
         let mut posterior = Posterior::new(&answers(4, 3, 2), &[[0, 1]], 1.0);
         let before = posterior.clone();
         assert_eq!(posterior.compare(&[0.0; 3], 0.25).gain, 0.0);
