@@ -3,13 +3,13 @@
 use super::arguments::{FeatureArgs, SaeArgs, written};
 use super::info;
 use super::{Invocation, Outcome};
-use crate::cli::terminal::count;
+use crate::cli::terminal::{count, counted};
 use anyhow::{Result, bail};
 use clap::Args;
 use sae_core::autoencoder::formats::Format;
 use sae_workbench::export::{
     ExportFeaturesReport, ExportFeaturesRequest, ExportSaeReport, ExportSaeRequest, ExportTableReport,
-    ExportTableRequest, FeatureFormat,
+    ExportTableRequest, ExportVectorsReport, ExportVectorsRequest, FeatureFormat,
 };
 use std::path::PathBuf;
 
@@ -25,15 +25,18 @@ Features of the index with their examples (images are copied):
   sae export --run run --to saedashboard --class cross --limit 1000 --out dashboards
   sae export --run run --to neuronpedia --limit 65536 --out exports
 
+Directions of features, to be added to hidden states by other programs:
+  sae export --run run --to steering-vector --features 12,705 --out vectors.safetensors
+
 Which features fire in which sample, for SQL and data frames:
   sae export --run run --to samples-features --out fires.parquet")]
 pub struct ExportArgs {
     #[command(flatten)]
     pub sae: SaeArgs,
-    /// What to write: the autoencoder (sae-lens or sparsify), its features (saedashboard, neuronpedia or html), or a Parquet table of the features that fire in each sample (samples-features)
+    /// What to write: the autoencoder (sae-lens or sparsify), its features (saedashboard, neuronpedia or html), their directions (steering-vector), or a Parquet table of the features that fire in each sample (samples-features)
     #[arg(long, value_parser = target)]
     pub to: Target,
-    /// New folder; for samples-features, a new file
+    /// New folder; for steering-vector and samples-features, a new file
     #[arg(long)]
     pub out: PathBuf,
     #[command(flatten)]
@@ -47,22 +50,28 @@ pub enum Target {
     Autoencoder(Format),
     /// Features with their examples.
     Features(FeatureFormat),
+    /// Directions of features.
+    SteeringVector,
     /// A table with a row for each feature that fires in a sample.
     SamplesFeatures,
 }
 
+/// The name of [`Target::SteeringVector`].
+const STEERING_VECTOR: &str = "steering-vector";
 /// The name of [`Target::SamplesFeatures`].
 const SAMPLES_FEATURES: &str = "samples-features";
 
 fn target(name: &str) -> Result<Target, String> {
-    if name == SAMPLES_FEATURES {
-        return Ok(Target::SamplesFeatures);
+    match name {
+        STEERING_VECTOR => return Ok(Target::SteeringVector),
+        SAMPLES_FEATURES => return Ok(Target::SamplesFeatures),
+        _ => {}
     }
     if let Some(format) = FeatureFormat::ALL.into_iter().find(|format| format.name() == name) {
         return Ok(Target::Features(format));
     }
     let features = FeatureFormat::ALL.map(FeatureFormat::name).join(", ");
-    let more = |e| format!("{e}; features go to {features}, {SAMPLES_FEATURES}");
+    let more = |e| format!("{e}; features go to {features}, {STEERING_VECTOR}, {SAMPLES_FEATURES}");
     written(name).map(Target::Autoencoder).map_err(more)
 }
 
@@ -71,8 +80,21 @@ pub fn run(args: &ExportArgs, invocation: &mut Invocation) -> Result<Outcome> {
     match args.to {
         Target::Autoencoder(format) => autoencoder(format, args, invocation),
         Target::Features(format) => features(format, args, invocation),
+        Target::SteeringVector => vectors(args, invocation),
         Target::SamplesFeatures => table(args, invocation),
     }
+}
+
+fn vectors(args: &ExportArgs, invocation: &mut Invocation) -> Result<Outcome> {
+    let features = args.chosen.features.clone();
+    if features.is_empty() {
+        bail!("steering vectors need the features that they are of\nhint: --features 12,705");
+    }
+    let request = ExportVectorsRequest { sae: args.sae.choice(), features, out: args.out.clone() };
+    let describe = |report: &ExportVectorsReport| {
+        Ok(format!("{}  {}", counted(report.features.len() as u64, "vector"), report.out.display()))
+    };
+    invocation.outcome(|_| request.plan(), |_| request.run(), describe)
 }
 
 fn autoencoder(format: Format, args: &ExportArgs, invocation: &mut Invocation) -> Result<Outcome> {

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 pub enum Correct {
     /// With other random numbers
     Sample,
-    /// Steered away from the features that carried the verdict
+    /// Steered away from the features that contribute most to the severity
     Steer,
     /// Steered by the difference of mean hidden states of harmless and harmful samples of the run
     Difference,
@@ -56,7 +56,7 @@ pub struct GenerateArgs {
     /// Name of the autoencoder; may be left out if the run has one
     #[arg(long, requires = "run")]
     pub sae: Option<String>,
-    /// Name of the probe that judges what is written
+    /// Name of the probe that judges what is written; it has to predict what is not wanted
     #[arg(long, requires = "run", value_name = "PROBE")]
     pub guard: Option<String>,
     /// A text above this severity is flagged; fpr=5% chooses the severity that 5 % of the run's harmless samples exceed
@@ -203,9 +203,9 @@ fn describe(report: &GenerateReport) -> String {
         report.ends.iter().map(|(end, answers)| format!("{end} {}", count(*answers as u64))).collect();
     text += &format!("\n  why they ended: {}", ends.join(", "));
     if let Some(threshold) = report.threshold {
-        let (unit, version) = if report.rounds.is_empty() { ("text", "version") } else { ("answer", "version") };
+        let unit = if report.attempts.as_deref() == Some("sentences.parquet") { "sentence" } else { "answer" };
         text += &format!(
-            "\n  {} judged, {} flagged (severity above {threshold:.3}), {} with a later {version} accepted",
+            "\n  {} judged, {} flagged (severity above {threshold:.3}), {} with a later version accepted",
             counted(report.units, unit),
             count(report.flagged),
             count(report.corrected),

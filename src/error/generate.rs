@@ -40,6 +40,12 @@ pub enum GenerateError {
         /// The name.
         name: String,
     },
+    /// A difference of means, without known labels.
+    #[error("{name} has no labels that say which samples of the run are harmful, so there is no difference of means")]
+    NoDirection {
+        /// The name.
+        name: String,
+    },
     /// Another model than the one that the autoencoder reads.
     #[error("{} is not the model that the run was captured from, so the guard would judge what it has not learned", model.display())]
     OtherModel {

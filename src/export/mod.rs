@@ -1,11 +1,13 @@
-//! Export: writes an autoencoder of a run for another tool, its features with their examples for other viewers, or a table
-//! of which features fire in which sample.
+//! Export: writes an autoencoder of a run for another tool, its features with their examples for other viewers, their directions as
+//! steering vectors, or a table of which features fire in which sample.
 
 mod features;
 mod table;
+mod vectors;
 
 pub use features::{ExportFeaturesReport, ExportFeaturesRequest, ExportPlan, FeatureFormat, PlannedExport};
 pub use table::{ExportTablePlan, ExportTableReport, ExportTableRequest, PlannedTable};
+pub use vectors::{ExportVectorsReport, ExportVectorsRequest};
 
 use crate::Result;
 use crate::sae::SaeChoice;

@@ -6,7 +6,7 @@ use crate::control::{Control, Stage};
 use crate::error::GenerateError;
 use crate::probe::{self, SavedProbe};
 use crate::sae::LoadedSae;
-use filters::column::read_column;
+use filters::column::ScoreTable;
 use filters::probe::Kind;
 use filters::score_names::PROBE;
 use sae_core::analysis::between::PositionChoice;
@@ -120,15 +120,14 @@ impl Guard {
     }
 
     /// The features that contribute the most to the severity, in descending order, at most `most`.
-    pub fn causes(&self, peaks: &Peaks, most: usize) -> Vec<(u32, f64)> {
+    pub fn causes(&self, peaks: &Peaks, most: usize) -> Vec<u32> {
         let contribution = |(feature, peak): (&u32, &f32)| {
             let share = self.saved.probe.weight(*feature) * f64::from(peak.ln_1p());
             (share > 0.0).then_some((*feature, share))
         };
         let mut causes: Vec<(u32, f64)> = peaks.iter().filter_map(contribution).collect();
         causes.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        causes.truncate(most);
-        causes
+        causes.into_iter().take(most).map(|(feature, _)| feature).collect()
     }
 }
 
@@ -166,6 +165,7 @@ fn harmful(saved: &SavedProbe, label: Option<&str>, samples: &[Sample]) -> Optio
         Kind::Cost => |value| value < 0.0,
         Kind::Linear | Kind::Pair => return None,
     };
+    // The field may have gone with a change of the run's rows.
     let values = probe::label_values(saved.kind, label?, samples).ok()?;
     Some(values.into_iter().map(|value| value.map(is_harmful)).collect())
 }
@@ -175,7 +175,12 @@ fn severities(sae: &LoadedSae, saved: &SavedProbe, name: &str, label: Option<&st
     let samples = load_samples(&sae.run)?;
     let table = sae.run.scores(&sae.name);
     let Some(harmful) = harmful(saved, label, &samples).filter(|_| table.exists()) else { return Ok(None) };
-    let Ok(scores) = read_column(&table, &format!("{PROBE}{name}"), &samples) else { return Ok(None) };
+    let scores = ScoreTable::open(&table, &samples)?;
+    let column = format!("{PROBE}{name}");
+    if !scores.names().contains(&column) {
+        return Ok(None);
+    }
+    let scores = scores.column(&column)?;
     let mut found = Severities { harmful: Vec::new(), harmless: Vec::new() };
     for (harmful, score) in harmful.into_iter().zip(scores) {
         match (harmful, score) {
@@ -189,6 +194,23 @@ fn severities(sae: &LoadedSae, saved: &SavedProbe, name: &str, label: Option<&st
     Ok(Some(found))
 }
 
+/// A probe, and whether each sample of the run is harmful.
+fn labels(sae: &LoadedSae, name: &str) -> Result<(SavedProbe, Vec<Option<bool>>)> {
+    let (saved, label, _) = probe::open(sae, name)?;
+    let harmful = harmful(&saved, label.as_deref(), &load_samples(&sae.run)?);
+    let harmful = harmful.filter(|all| [true, false].iter().all(|of| all.contains(&Some(*of))));
+    let harmful = harmful.ok_or_else(|| GenerateError::NoDirection { name: name.into() })?;
+    Ok((saved, harmful))
+}
+
+/// Checks that labels say which samples of the run are harmful.
+///
+/// # Errors
+/// They do not.
+pub(super) fn check_labels(sae: &LoadedSae, name: &str) -> Result<()> {
+    labels(sae, name).map(drop)
+}
+
 /// The mean hidden state of the run's harmless samples minus that of the harmful ones, over the positions that the probe reads.
 ///
 /// # Shapes
@@ -197,12 +219,9 @@ fn severities(sae: &LoadedSae, saved: &SavedProbe, name: &str, label: Option<&st
 /// # Errors
 /// The labels do not say which samples are harmful; a pass that fails.
 pub(super) fn away_from_harm(sae: &LoadedSae, name: &str, control: &mut Control) -> Result<Vec<f32>> {
-    let (saved, label, _) = probe::open(sae, name)?;
-    let samples = load_samples(&sae.run)?;
-    let harmful = harmful(&saved, label.as_deref(), &samples);
-    let harmful = harmful.ok_or_else(|| GenerateError::NoRates { name: name.into() })?;
+    let (saved, harmful) = labels(sae, name)?;
     let d_in = sae.saved.weights.d_in;
-    let mut means = PartMeans::new(samples.len(), d_in);
+    let mut means = PartMeans::new(harmful.len(), d_in);
     let choice = PositionChoice::new(&sae.store, saved.part, saved.part.markers().as_ref())?;
     sae.summarize(&sae.store, Stage::Hidden, &choice, &mut [&mut means], control)?;
     let mean = |of: bool| {
@@ -215,7 +234,7 @@ pub(super) fn away_from_harm(sae: &LoadedSae, name: &str, control: &mut Control)
         (count > 0).then(|| sum.into_iter().map(|sum| sum / f64::from(count)).collect::<Vec<f64>>())
     };
     let (harmless, harmful) =
-        mean(false).zip(mean(true)).ok_or_else(|| GenerateError::NoRates { name: name.into() })?;
+        mean(false).zip(mean(true)).ok_or_else(|| GenerateError::NoDirection { name: name.into() })?;
     Ok(harmless.into_iter().zip(harmful).map(|(harmless, harmful)| (harmless - harmful) as f32).collect())
 }
 

@@ -18,7 +18,7 @@ const MOST_JOURNAL: u64 = 8 << 30;
 
 /// What `generate.json` has.
 #[derive(Debug, Serialize, Deserialize)]
-struct State {
+pub(super) struct State {
     schema_version: u32,
     settings: Value,
     /// The report, once all answers are written.
@@ -93,13 +93,17 @@ impl Journal {
 }
 
 /// What an earlier call left in the folder; `None` if there is nothing.
-fn check(folder: &Path, settings: &Value) -> Result<Option<State>> {
+pub(super) fn check(folder: &Path, settings: &Value) -> Result<Option<State>> {
     let path = folder.join("generate.json");
     if !path.exists() {
         let empty = folder.read_dir().map_or(true, |mut entries| entries.next().is_none());
         return if empty { Ok(None) } else { Err(Error::FolderNotEmpty { path: folder.to_path_buf() }) };
     }
     let state: State = file::read_json(&path, MOST_BYTES)?;
+    let has_answers = folder.join("journal.jsonl").metadata().is_ok_and(|file| file.len() > 0);
+    if state.report.is_none() && !has_answers {
+        return Ok(None);
+    }
     let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
     let (old, new) = (fields(&state.settings), fields(settings));
     let names = old.keys().chain(new.keys().filter(|name| !old.contains_key(*name)));

@@ -61,12 +61,24 @@ pub enum Guarding {
     },
 }
 
+impl Guarding {
+    /// How strongly flagged sentences are steered, if they are.
+    fn strength(&self) -> Option<f32> {
+        match self {
+            Self::Stream { correction: Correction::Steer(strength) | Correction::Difference(strength), .. } => {
+                Some(*strength)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// How a flagged sentence is written again.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum Correction {
     /// With other random numbers.
     Sample,
-    /// With the features that carried the verdict, at most five, moved towards 0: by this share of the way in the first try, twice
+    /// With the features that contribute most to the severity, at most five, moved towards 0: by this share of the way in the first try, twice
     /// as far in each further one.
     Steer(f32),
     /// With the mean hidden state of the run's harmful samples, minus that of the harmless ones, taken away: as often as this in the
@@ -193,7 +205,7 @@ impl GenerateRequest {
         let (what, tries) = match &self.guarding {
             Guarding::Off => ("", 1),
             Guarding::Rounds { rounds, .. } => ("writing in rounds", *rounds),
-            Guarding::Stream { tries, .. } => ("correcting sentences", tries + 1),
+            Guarding::Stream { tries, .. } => ("correcting sentences", tries.saturating_add(1)),
         };
         if !what.is_empty() && self.guard.is_none() {
             return Err(GenerateError::Needs { what, needs: "a guard" }.into());
@@ -204,6 +216,7 @@ impl GenerateRequest {
                 GenerateError::Needs { what: needs_sae, needs: "the run and the autoencoder that it reads" }.into()
             );
         }
+        let steered: BTreeSet<u32> = self.steer.iter().map(|(feature, _)| *feature).collect();
         let ranges = [
             (self.model.answers == Answers::All, "no choice of answers, because the model writes them"),
             (self.tokens > 0, "one token or more"),
@@ -212,6 +225,9 @@ impl GenerateRequest {
             (!matches!(self.guarding, Guarding::Stream { longest: 0, .. }), "sentences of one token or more"),
             (self.stop.iter().all(|stop| !stop.is_empty()), "stop texts that are not empty"),
             (self.steer.iter().all(|(_, multiple)| multiple.is_finite()), "strengths that are finite"),
+            (steered.len() == self.steer.len(), "each feature once"),
+            (self.guarding.strength().is_none_or(|a| a.is_finite() && a >= 0.0), "a strength of 0 or more"),
+            (!matches!(self.guarding, Guarding::Rounds { refuse_at, .. } if refuse_at.is_nan()), "a severity"),
         ];
         match ranges.into_iter().find(|(fits, _)| !fits) {
             Some((_, expected)) => Err(GenerateError::OutOfRange(format!("expected {expected}")).into()),
@@ -242,6 +258,11 @@ impl GenerateRequest {
         }
         let guard = sae.as_ref().zip(self.guard.as_deref());
         let guard = guard.map(|(sae, name)| Guard::open(sae, name, self.at)).transpose()?;
+        if let (Guarding::Stream { correction: Correction::Difference(_), .. }, Some(sae), Some(name)) =
+            (&self.guarding, &sae, &self.guard)
+        {
+            guard::check_labels(sae, name)?;
+        }
         let steering = sae.as_ref().filter(|_| !self.steer.is_empty()).map(|sae| self.steering(sae)).transpose()?;
         let prompts = Prompts::open(&plan)?;
         let mut settings = json!({
@@ -254,7 +275,7 @@ impl GenerateRequest {
             "template": plan.template,
             "dtype": plan.dtype,
             "device": plan.device.to_string().split(':').next(),
-            "sampling": self.sampling,
+            "sampling": format!("{:?}", self.sampling),
             "tokens": self.tokens,
             "stop": self.stop,
             "seed": self.seed,
@@ -265,23 +286,25 @@ impl GenerateRequest {
             settings["sae"] = json!({ "name": sae.name, "blake3": hash });
         }
         if let Some(guard) = &guard {
-            settings["guard"] = json!({ "name": self.guard, "blake3": guard.hash, "threshold": guard.threshold });
+            settings["guard"] =
+                json!({ "name": self.guard, "blake3": guard.hash, "threshold": guard.threshold.to_string() });
         }
         if let Some(steering) = &steering {
-            settings["steer"] = json!(steering.targets);
+            let texts = steering.targets.iter().map(|(feature, target)| format!("{feature}={target}"));
+            settings["steer"] = json!(texts.collect::<Vec<_>>());
         }
         match &self.guarding {
             Guarding::Off => {}
             Guarding::Rounds { rounds, refusal, refuse_at } => {
-                let refuse_at = refuse_at.is_finite().then_some(refuse_at);
+                let refuse_at = refuse_at.is_finite().then(|| refuse_at.to_string());
                 settings["rounds"] = json!({ "rounds": rounds, "refusal": refusal, "refuse_at": refuse_at });
             }
             Guarding::Stream { boundary, longest, correction, tries } => {
                 let boundary = boundary.to_string();
-                settings["stream"] =
-                    json!({ "boundary": boundary, "longest": longest, "correction": correction, "tries": tries });
+                settings["stream"] = json!({ "boundary": boundary, "longest": longest, "correction": format!("{correction:?}"), "tries": tries });
             }
         }
+        journal::check(&self.out, &settings)?;
         Ok(Opening { plan, rows, sae, guard, steering, settings, prompts })
     }
 
@@ -292,7 +315,12 @@ impl GenerateRequest {
         let path = sae.run.features(&sae.name).join("features.parquet");
         let rows = read_features(&path).map_err(|source| Error::NoIndex { source })?;
         let largest = |feature: u32| rows.get(feature as usize).map_or(0.0, |row| row.max);
-        let targets = self.steer.iter().map(|(feature, multiple)| (*feature, multiple * largest(*feature))).collect();
+        let targets: Vec<(u32, f32)> =
+            self.steer.iter().map(|(feature, multiple)| (*feature, multiple * largest(*feature))).collect();
+        if let Some((feature, _)) = targets.iter().find(|(_, target)| !target.is_finite()) {
+            let expected = format!("a smaller multiple for feature {feature}");
+            return Err(GenerateError::OutOfRange(format!("expected {expected}")).into());
+        }
         Ok(Steering { targets, strength: 1.0, ..Steering::default() })
     }
 
@@ -375,9 +403,9 @@ impl GenerateRequest {
             }
             let mut ended = Vec::new();
             for (n, logits) in logits.into_iter().enumerate() {
-                let before = drafts[n].ids().len();
+                let before = writers[n].drawn;
                 let written = writers[n].advance(&rules, &mut drafts[n], logits);
-                tokens += u64::from(drafts[n].ids().len() > before);
+                tokens += writers[n].drawn - before;
                 if let Some(written) = written {
                     journal.add(written)?;
                     ended.push(n);

@@ -60,18 +60,22 @@ pub(super) struct Attempt {
     /// The number of the try, 0 for the first.
     pub attempt: u32,
     pub text: String,
+    #[serde(with = "exact")]
     pub severity: Option<f64>,
-    /// The features that carry the verdict, with their contributions to the score.
-    pub features: Vec<(u32, f64)>,
+    /// The features that contribute most to the severity.
+    pub features: Vec<u32>,
     /// How strongly features were steered.
     pub strength: Option<f32>,
     /// Whether the guard accepts it.
     pub accepted: bool,
-    /// Negative log-likelihood of its tokens under the model as it is, without steering, in nats.
-    pub nll: f64,
+    /// Negative log-likelihood of its tokens in nats, under the model without the correction.
+    #[serde(with = "exact")]
+    pub nll: Option<f64>,
     pub ids: Vec<u32>,
     /// Why the answer ended with it, if it did.
     pub end: Option<End>,
+    /// Where a stop text cuts the answer, in bytes.
+    pub cut: Option<usize>,
 }
 
 /// An answer with all tries.
@@ -208,6 +212,20 @@ pub struct GenerateReport {
     pub attempts: Option<String>,
 }
 
+/// Numbers in a journal as texts, since the reader of JSON rounds some in the last bit.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(number: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+        number.map(|number| number.to_string()).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
+}
+
 /// Writes `answers.parquet`, a row for each answer.
 pub(super) fn write_answers(path: &Path, answers: &[Written]) -> Result<()> {
     let text = |value: fn(&Written) -> &str| StringArray::from_iter_values(answers.iter().map(value));
@@ -234,7 +252,7 @@ pub(super) fn write_attempts(path: &Path, unit: &'static str, answers: &[Written
         .flat_map(|answer| answer.attempts.iter().map(|(attempt, kept)| (answer.sample, attempt, *kept)))
         .collect();
     let numbers = |value: fn(&Attempt) -> u32| UInt32Array::from_iter_values(all.iter().map(|(_, a, _)| value(a)));
-    let features = all.iter().map(|(_, attempt, _)| Some(attempt.features.iter().map(|(feature, _)| Some(*feature))));
+    let features = all.iter().map(|(_, attempt, _)| Some(attempt.features.iter().map(|feature| Some(*feature))));
     let flags = |value: &dyn Fn(&Attempt, bool) -> bool| {
         all.iter().map(|(_, attempt, kept)| Some(value(attempt, *kept))).collect::<BooleanArray>()
     };
@@ -248,7 +266,7 @@ pub(super) fn write_attempts(path: &Path, unit: &'static str, answers: &[Written
         nullable("strength", all.iter().map(|(_, a, _)| a.strength.map(f64::from)).collect::<Float64Array>()),
         column("accepted", flags(&|attempt, _| attempt.accepted)),
         column("kept", flags(&|_, kept| kept)),
-        column("nll", Float64Array::from_iter_values(all.iter().map(|(_, attempt, _)| attempt.nll))),
+        nullable("nll", all.iter().map(|(_, attempt, _)| attempt.nll).collect::<Float64Array>()),
         column("tokens", numbers(|attempt| attempt.ids.len() as u32)),
     ]);
     Ok(write(path, &table)?)

@@ -46,7 +46,7 @@ pub(super) struct Rules<'a> {
 pub(super) struct Away {
     /// How strongly in the first try.
     pub strength: f32,
-    /// The vector that is added; without it, the features that carried the verdict are moved towards 0.
+    /// The vector that is added; without it, those that contribute most to the severity are moved towards 0.
     pub vector: Option<Vec<f32>>,
 }
 
@@ -73,6 +73,8 @@ pub(super) struct Writer {
     /// The position at which the unit begins, and the logits there.
     start: usize,
     at_start: Vec<f32>,
+    /// Bytes of the answer's text before the unit.
+    before: usize,
     /// The number of the try, and the tries before it.
     attempt: u32,
     attempts: Vec<Attempt>,
@@ -82,6 +84,8 @@ pub(super) struct Writer {
     prompt_peaks: Peaks,
     /// Where a stop text cuts the answer, in bytes.
     cut: Option<usize>,
+    /// Tokens that were drawn, those of versions that did not stay included.
+    pub drawn: u64,
 }
 
 impl Writer {
@@ -92,6 +96,7 @@ impl Writer {
             phase: Phase::Prompt,
             start: prompt.tokens.len(),
             at_start: Vec::new(),
+            before: 0,
             attempt: 0,
             attempts: Vec::new(),
             steering: None,
@@ -99,6 +104,7 @@ impl Writer {
             peaks: Peaks::new(),
             prompt_peaks: Peaks::new(),
             cut: None,
+            drawn: 0,
         }
     }
 
@@ -122,16 +128,16 @@ impl Writer {
         let d = weights.d_in;
         let end = first + states.len() / d;
         let corrected = self.steering.as_ref().filter(|_| matches!(self.phase, Phase::Write));
-        let steering = corrected.or(rules.always);
         let wants_prompt = rules.guard.is_some_and(Guard::reads_prompt) && rules.boundary.is_none();
-        // A device that keeps nothing computes all positions again, and those that were steered have to be steered again.
         let answer = self.content.len();
-        let from = match steering {
-            Some(_) if rules.always.is_some() => answer.max(first),
-            Some(_) => self.start.max(first),
-            None if wants_prompt => read,
-            None => read.max(self.start),
+        let seen = if wants_prompt { read } else { read.max(self.start) };
+        // A device that keeps nothing computes all positions again, and those that were steered have to be steered again.
+        let moved = match corrected {
+            _ if rules.always.is_some() => answer,
+            Some(_) => self.start,
+            None => end,
         };
+        let from = seen.min(moved).max(first);
         if from >= end {
             return Ok(());
         }
@@ -153,8 +159,11 @@ impl Writer {
                     *peak = peak.max(*value);
                 }
             }
-            if let Some(steering) = steering {
-                steering.apply(weights, features, values, x);
+            if let Some(always) = rules.always.filter(|_| position >= answer) {
+                always.apply(weights, features, values, x);
+            }
+            if let Some(corrected) = corrected.filter(|_| position >= self.start) {
+                corrected.apply(weights, features, values, x);
             }
         }
         Ok(())
@@ -199,31 +208,32 @@ impl Writer {
         };
         let id = next.unwrap_or_default();
         if end.is_none() {
-            let mut ids = draft.answer().to_vec();
-            ids.push(id);
-            if !rules.stop.is_empty() {
-                let text = generator.text(&ids);
+            let mut ends_unit = unit >= rules.longest;
+            if !rules.stop.is_empty() || rules.boundary.is_some() {
+                let known = generator.text(draft.answer());
+                let text = generator.text(&[draft.answer(), &[id]].concat());
                 self.cut = rules.stop.iter().filter_map(|stop| text.find(stop.as_str())).min();
                 end = self.cut.map(|_| End::Stop);
-            }
-            let ends = |boundary: &Boundary| {
-                let before = generator.text(&ids[..answer - unit]).len();
-                let text = generator.text(&ids);
-                let known = generator.text(&ids[..answer]).len();
-                let end = text.get(before..).and_then(|text| boundary.first_end(text));
+                let first_end = |boundary: &Boundary| boundary.first_end(text.get(self.before..)?);
                 // A token that is in two sentences belongs to the first.
-                end.is_some_and(|end| before + end <= known)
-            };
-            let complete = unit >= rules.longest || (unit > 0 && rules.boundary.is_some_and(ends));
-            if end.is_none() && !complete {
+                let is_known = |at: usize| self.before + at <= known.len();
+                ends_unit |= unit > 0 && rules.boundary.and_then(first_end).is_some_and(is_known);
+            }
+            if end.is_none() && !ends_unit {
                 self.nll += nll(&logits, id);
+                self.drawn += 1;
                 draft.push(id);
                 self.phase = Phase::Write;
                 return None;
             }
         }
         if unit == 0 && self.attempt == 0 {
-            return Some(self.finish(rules, draft, end.unwrap_or(End::Empty)));
+            let end = match end {
+                Some(End::Finished) | None if answer == 0 => End::Empty,
+                Some(end) => end,
+                None => End::Finished,
+            };
+            return Some(self.finish(rules, draft, end));
         }
         // A try with nothing in it, or after which the model says nothing, counts as none.
         if unit == 0 || (self.attempt > 0 && end == Some(End::NotFinite)) {
@@ -258,9 +268,10 @@ impl Writer {
             features,
             strength: self.steering.as_ref().map(|steering| steering.strength),
             accepted,
-            nll: self.nll,
+            nll: Some(self.nll),
             ids,
             end,
+            cut: self.cut,
         });
         if accepted {
             return self.close(rules, draft, self.attempts.len() - 1, next);
@@ -280,7 +291,7 @@ impl Writer {
             self.nll = 0.0;
             self.cut = None;
             self.steering = rules.steers.as_ref().map(|away| {
-                let causes = self.attempts[0].features.iter().map(|(feature, _)| (*feature, 0.0));
+                let causes = self.attempts[0].features.iter().map(|feature| (*feature, 0.0));
                 Steering {
                     targets: if away.vector.is_none() { causes.collect() } else { Vec::new() },
                     vector: away.vector.clone().unwrap_or_default(),
@@ -312,30 +323,38 @@ impl Writer {
     /// Keeps a try of the unit, which the draft has and the model has read, and begins the next unit. `next` has the logits there.
     fn close(&mut self, rules: &Rules, draft: &mut Draft, kept: usize, next: Vec<f32>) -> Option<Written> {
         let end = self.attempts[kept].end;
+        self.cut = self.attempts[kept].cut;
         self.written.keep(self.attempts.drain(..), kept);
         if end.is_some() || self.written.repeats() {
             let end = end.unwrap_or(End::Repeated);
             return Some(self.finish(rules, draft, end));
         }
         (self.start, self.attempt, self.steering, self.nll) = (draft.ids().len(), 0, None, 0.0);
+        self.before = rules.generator.text(draft.answer()).len();
         self.peaks.clear();
         self.at_start.clone_from(&next);
         self.extend(rules, draft, next)
     }
 
     fn finish(&mut self, rules: &Rules, draft: &Draft, end: End) -> Written {
-        let mut text = rules.generator.text(draft.answer());
-        text.truncate(self.cut.filter(|_| end == End::Stop).unwrap_or(text.len()));
+        let text = self.cut_text(rules, draft);
         self.written.finish(text, draft.answer().len(), end);
         self.written.clone()
     }
 
+    /// The text of the answer up to a stop text.
+    fn cut_text(&self, rules: &Rules, draft: &Draft) -> String {
+        let mut text = rules.generator.text(draft.answer());
+        // Bytes that are no whole character yet were decoded otherwise with the token that completed the stop text.
+        let cut = self.cut.map_or(text.len(), |cut| text.floor_char_boundary(cut.min(text.len())));
+        text.truncate(cut);
+        text
+    }
+
     /// The text of the unit.
     fn unit_text(&self, rules: &Rules, draft: &Draft) -> String {
-        let before = rules.generator.text(&draft.ids()[self.content.len()..self.start]).len();
-        let mut text = rules.generator.text(draft.answer());
-        text.truncate(self.cut.unwrap_or(text.len()));
-        text.get(before..).unwrap_or_default().to_owned()
+        let text = self.cut_text(rules, draft);
+        text.get(self.before..).unwrap_or_default().to_owned()
     }
 }
 

@@ -1,5 +1,5 @@
 //! The file of a probe, `probes/<sae>/<name>.json`, which has the report and everything that scores other samples: written, read,
-//! and applied to another run. JSON holds 64-bit numbers exactly, and a probe has few weights.
+//! and applied to another run. JSON is read to within the last bit of a number, and a probe has few weights.
 
 use super::{ProbeError, ProbeReport, strengths};
 use crate::control::{Control, Stage};

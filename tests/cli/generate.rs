@@ -223,6 +223,18 @@ fn a_guard_has_answers_and_sentences_written_again() {
         assert!(by_unit.len() > by_sample.len(), "answers have several sentences");
     }
 
+    // A stop text ends the version that stays, whichever it is.
+    let more =
+        ["--at=-1", "--stream", "--until", "/[:,]/", "--tries", "2", "--stop", "skin tone", "--correct", "sample"];
+    let told = made.guarded("stopped", &more);
+    assert!(told["ends"]["stop"].as_u64().unwrap() >= 1, "{told}");
+    let answers = made.answers("stopped");
+    let mut kept = vec![String::new(); answers.len()];
+    let all = versions(&made.at("stopped/sentences.parquet"), "sentence");
+    all.iter().filter(|version| version.6).for_each(|version| kept[version.0 as usize] += &version.3);
+    assert_eq!(kept, answers);
+    assert!(answers.iter().all(|answer| !answer.contains("skin tone")), "{answers:?}");
+
     // Steering with strength 0 draws other versions, but changes no state: their severity is that of a sample.
     let still = ["--at", "0.5", "--stream", "--until", "/[:,]/", "--tries", "2"];
     made.guarded("still", &[&still[..], &["--correct", "steer", "--strength", "0"]].concat());
@@ -261,6 +273,9 @@ fn what_cannot_be_generated_is_explained() {
     assert!(failed(1, &["--answers", "chosen"]).contains("the model writes them"));
     assert!(failed(1, &["--run", of, "--steer", "512=1"]).contains("there is no feature 512"));
     assert!(failed(2, &["--run", of, "--steer", "1"]).contains("12=2"));
+    assert!(failed(1, &["--run", of, "--steer", "1=2,1=0"]).contains("each feature once"));
+    let stream = [&guard[..], &["--stream", "--strength", "nan"]].concat();
+    assert!(failed(1, &stream).contains("a strength of 0 or more"));
 
     // Another model than the run's.
     let mut args = made.args("out", &guard);

@@ -1,6 +1,7 @@
-//! Features for others, through the real program: SAEDashboard's and Neuronpedia's files, pages for a browser.
+//! Features for others, through the real program: SAEDashboard's and Neuronpedia's files, pages for a browser, steering vectors.
 
 use crate::tool::{data_set, fails, json, tiny_model};
+use sae_core::tensors::Tensors;
 use serde_json::Value;
 use std::fs;
 use std::io::Read;
@@ -87,6 +88,34 @@ fn features_are_exported_with_their_examples_and_images() {
         fails(1, &["export", "--run", &run, "--to", "html", "--out", at("html").to_str().unwrap()])
             .contains("not empty")
     );
+}
+
+#[test]
+fn directions_are_exported_as_steering_vectors() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = indexed(dir.path());
+    let out = dir.path().join("vectors.safetensors");
+    let args = ["export", "--run", &run, "--to", "steering-vector", "--out", out.to_str().unwrap()];
+    let with = |features: &'static str| [&args[..], &["--features", features]].concat();
+    assert!(fails(1, &args).contains("--features 12,705"));
+    assert!(fails(1, &with("128")).contains("there is no feature 128"));
+    assert_eq!(json(&[&with("7,3")[..], &["--dry-run"]].concat())["features"], serde_json::json!([7, 3]));
+    assert!(!out.exists());
+    let told = json(&with("7,3"));
+    assert!(fails(1, &with("7,3")).contains("exists"));
+
+    let (found, sae) = (Tensors::open(&out).unwrap(), Path::new(&run).join("saes/base/sae_weights.safetensors"));
+    let w_dec = Tensors::open(&sae).unwrap().f32("W_dec", &[128, 32]).unwrap();
+    let vectors = found.f32("vectors", &[2, 32]).unwrap();
+    assert_eq!(vectors, [&w_dec[7 * 32..8 * 32], &w_dec[3 * 32..4 * 32]].concat());
+    let norms = found.f32("norms", &[2]).unwrap();
+    let length: f32 = vectors[..32].iter().map(|x| x * x).sum::<f32>().sqrt();
+    assert!((norms[0] - length).abs() < 1e-6);
+    let largest = found.f32("largest", &[2]).unwrap();
+    assert_eq!(told["largest"].as_array().unwrap().len(), 2);
+    assert!(largest.iter().all(|largest| *largest >= 0.0));
+    assert_eq!((found.text("hook"), found.text("features")), (Some("layers.1"), Some("7,3")));
+    assert_eq!(found.text("model"), Some("llava-a"));
 }
 
 #[test]

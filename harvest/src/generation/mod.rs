@@ -136,9 +136,10 @@ impl Generator {
         Draft::new(self.checkpoint.input(prompt))
     }
 
-    /// Whether a token ends an answer: one that stands for no text, as the end of a turn.
+    /// Whether a token ends an answer: one that stands for no text, as the end of a turn, or for an image.
     pub fn is_end(&self, id: u32) -> bool {
-        self.checkpoint.prompter().is_special(id)
+        let is_image = |id| self.checkpoint.config().vision.as_ref().is_some_and(|vision| vision.is_placeholder(id));
+        self.checkpoint.prompter().is_special(id) || is_image(id)
     }
 
     /// The text of an answer's tokens, without special ones.

@@ -19,10 +19,12 @@ mod saved;
 mod sparsify;
 mod summary;
 pub mod torch;
+mod vectors;
 pub mod zip;
 
 pub use saved::{ModelStream, Origin, Saved};
 pub use summary::{Range, Summary};
+pub use vectors::{direction_norms, write_directions};
 
 use crate::error::{Cause, Hint, Operation, Setting};
 use crate::{Error, Result};
