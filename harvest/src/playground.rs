@@ -93,7 +93,7 @@ impl Playground {
     /// Generates up to `length` tokens greedily, and finds the `top` most likely tokens directly after the prompt. At
     /// every step, `change` may modify the hidden states behind the block in place, `[positions, d_in]`, given the position of
     /// the first of them: first those of the prompt, then that of each generated token, whose predecessors keep the keys and
-    /// values that they had. (Where nothing can be kept, it gets all positions at every step; see [`Model::hidden_after`].) A
+    /// values that they had. (Where nothing can be kept, it gets all positions at every step; see [`Generator::read`].) A
     /// change should therefore depend on nothing but the hidden state and its position. Generation ends early at a special
     /// token, such as the end of an answer.
     ///
