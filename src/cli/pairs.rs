@@ -127,7 +127,7 @@ fn row(report: &PairsReport, topology: &TopologyReport) -> Vec<String> {
 }
 
 fn revealed(report: &PairsReport, field: &str) -> String {
-    let mut rows = vec![["topology", "labels", "held-out accuracy"].map(String::from).to_vec()];
+    let mut rows = vec![["topology", "labels", "accuracy on other pairs"].map(String::from).to_vec()];
     for topology in &report.topologies {
         let row = |revealed: &Revealed| {
             let accuracy = revealed.accuracy.map_or("-".into(), |accuracy| format!("{:.1} %", 100.0 * accuracy));

@@ -17,7 +17,7 @@ use crate::control::{Control, Stage};
 use crate::probe::{self, SavedProbe, label_values, strengths};
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
 use features::Features;
-use filters::pairs::{Posterior, Step, certainty, follow, most_informative};
+use filters::pairs::{Posterior, Step, follow, informativeness, most_informative};
 use filters::probe::{Kind, Rows};
 use filters::write::{StagedFolder, check_folders};
 use sae_core::analysis::between::{Part, PositionChoice};
@@ -154,7 +154,8 @@ impl PairsRequest {
         let mut compared = Vec::with_capacity(topologies.len());
         let mut staged = control.stage(Stage::Pairs, topologies.len() as u64)?;
         for topology in topologies {
-            let q = |pairs: &[[usize; 2]]| pairs.iter().map(|pair| certainty(&rewards, *pair)).collect::<Vec<f64>>();
+            let q =
+                |pairs: &[[usize; 2]]| pairs.iter().map(|pair| informativeness(&rewards, *pair)).collect::<Vec<f64>>();
             let (exist, pairs, steps) = if topology == Topology::Active {
                 let chosen = most_informative(&rows, &candidates, &q(&candidates), &prior, self.n);
                 let pairs = chosen.iter().map(|(candidate, _)| candidates[*candidate]).collect();

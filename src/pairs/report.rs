@@ -44,7 +44,7 @@ pub struct PairsReport {
     pub topologies: Vec<TopologyReport>,
     /// What every topology can afford: the total prices of the cheapest one.
     pub equal_price: Prices<u64>,
-    /// The topology with the lowest uncertainty at each equal price; of equal ones the first.
+    /// The topology with the lowest uncertainty at each equal price; ties are broken by position.
     pub best: Prices<Option<Topology>>,
     /// The field with the rewards that simulated labels follow.
     pub reveal: Option<String>,

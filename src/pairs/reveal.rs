@@ -1,4 +1,4 @@
-//! What labels would teach if they followed rewards that are known: simulated, fitted, and tested on answers that were not compared.
+//! What labels would teach if they followed rewards that are known: simulated, fitted, and tested on pairs that were not compared.
 
 use filters::probe::{Penalty, Problem, Rows, Solution, Targets, sigmoid};
 use sae_core::random::{SplitMix64, unit};

@@ -34,12 +34,21 @@ fn row(trees: &Trees, samples: &[Sample], compared: &Compared, number: usize, se
     }
     let divided = trees.divide(pair);
     let turns = |pieces: &[u32]| pieces.iter().map(|piece| turn(trees, samples, *piece)).collect::<Vec<Turn>>();
-    let images: Vec<&str> = divided.pieces().flat_map(|piece| own_images(trees, samples, piece)).collect();
     let mut row = Map::new();
     let mut put = |name: String, value: Value| drop(row.insert(name, value));
-    if !images.is_empty() {
-        let is_video = divided.pieces().any(|piece| trees.piece(piece).shows_video);
-        put(if is_video { "video" } else { "images" }.into(), json!(images));
+    let shows_video = |pieces: &[u32]| pieces.iter().any(|piece| trees.piece(*piece).shows_video);
+    let images =
+        |pieces: &[u32]| pieces.iter().flat_map(|piece| own_images(trees, samples, *piece)).collect::<Vec<_>>();
+    if divided.own.iter().any(|own| shows_video(own)) {
+        // Each answer has media of its own, and the frames of two videos are not one.
+        for (n, own) in (1..).zip(&divided.own).filter(|(_, own)| !images(own).is_empty()) {
+            put(format!("{}_{n}", if shows_video(own) { "video" } else { "images" }), json!(images(own)));
+        }
+    } else {
+        let all: Vec<u32> = divided.pieces().collect();
+        if !images(&all).is_empty() {
+            put(if shows_video(&all) { "video" } else { "images" }.into(), json!(images(&all)));
+        }
     }
     put("prompt".into(), messages(&turns(&divided.common)));
     for (n, own) in (1..).zip(&divided.own) {

@@ -20,7 +20,7 @@ pub(super) struct Trees {
 /// What is known of a piece.
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
-    /// Whose turn it is.
+    /// Whose turn it ends with.
     pub role: Role,
     /// Whether it shows a video.
     pub shows_video: bool,
@@ -52,9 +52,8 @@ impl Trees {
                 piece.read += u64::from(is_text && Part::All.contains(modality, role, special));
                 piece.generated += u64::from(Part::Answer.contains(modality, role, special));
                 piece.shows_video |= modality == Modality::Video;
-                // A piece begins with its own turn; it ends where others differ, which may be within the next one. A system prompt
-                // before a question belongs to the question.
-                if piece.role == Role::Template || (piece.role == Role::System && role == Role::User) {
+                // Of a node with several turns, the last one counts: a question with its answer is an answer.
+                if role != Role::Template {
                     piece.role = role;
                 }
             }

@@ -154,7 +154,7 @@ fn every_topology_has_its_pairs_and_its_price() {
     let same = sae().args(ask).args(["--out", again.to_str().unwrap()]).env("RAYON_NUM_THREADS", "1").output().unwrap();
     assert!(same.status.success() && files(&again) == files(&out));
     let text = String::from_utf8(same.stdout).unwrap();
-    assert!(text.contains("48 answers of 8 trees") && text.contains("held-out accuracy"), "{text}");
+    assert!(text.contains("48 answers of 8 trees") && text.contains("accuracy on other pairs"), "{text}");
     json(&[
         "pairs",
         "--run",
@@ -242,4 +242,27 @@ fn what_cannot_be_compared_is_said_and_nothing_is_written() {
     fs::create_dir(out).unwrap();
     fs::write(Path::new(out).join("kept"), "").unwrap();
     assert!(ask(&good, &[]).contains("the folder is not empty"));
+}
+
+#[test]
+fn a_question_and_its_answer_in_one_node_are_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("trees.jsonl");
+    data_set(dir.path(), 1);
+    let rows = (0..3).flat_map(|tree| {
+        let turn = |role: &str, text: String| json!({"role": role, "content": text});
+        let node = move |n: usize, (word, _): (&str, i64)| {
+            let turns = [turn("user", format!("And {n}?")), turn("assistant", format!("A {word}."))];
+            json!({"id": format!("t{tree}-{n}"), "parent_id": format!("t{tree}"), "messages": turns})
+        };
+        let first = [turn("user", format!("Question {tree}?")), turn("assistant", "Yes.".into())];
+        [json!({"id": format!("t{tree}"), "messages": first}), node(1, WORDS[tree]), node(2, WORDS[tree + 3])]
+    });
+    write(&data, rows);
+    let run = run(dir.path(), &data, "run", &["--pieces", "tree"]);
+    let out = dir.path().join("out");
+    let report = json(&["pairs", "--run", &run, "--topology", "siblings", "--out", out.to_str().unwrap()]);
+    assert_eq!((&report["answers"], &report["trees"]), (&json!(6), &json!(3)));
+    let pair = &lines(&out.join("siblings.jsonl"))[0];
+    assert_eq!(texts(&pair["answer_1"])[0].0, "assistant", "{pair}");
 }

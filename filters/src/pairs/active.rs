@@ -12,7 +12,7 @@ struct Merit {
 }
 
 /// Chooses `n` candidates one after the other, each the one whose comparison lowers the uncertainty most after those before it:
-/// the largest `|G^1/2 S d|^2 q / (1 + q d' S d)`, of equal ones the first. `certainties` has `q = p (1 - p)` of each candidate.
+/// the largest `|G^1/2 S d|^2 q / (1 + q d' S d)`, ties are broken by position. `informativeness` has `q = p (1 - p)` of each candidate.
 /// Returns the chosen candidates with their steps.
 ///
 /// A pick changes `S` by a multiple of `s s'`, with `s = S d` of the pick. So `d' S d` and `d' S G S d` of the other candidates
@@ -20,7 +20,7 @@ struct Merit {
 pub fn most_informative(
     rows: &Rows,
     candidates: &[[usize; 2]],
-    certainties: &[f64],
+    informativeness: &[f64],
     prior: &Posterior,
     n: usize,
 ) -> Vec<(usize, Step)> {
@@ -34,14 +34,14 @@ pub fn most_informative(
     let mut chosen = Vec::with_capacity(n.min(candidates.len()));
     while chosen.len() < n.min(candidates.len()) {
         let gain = |candidate: usize| {
-            let (q, merit) = (certainties[candidate], merits[candidate]?);
+            let (q, merit) = (informativeness[candidate], merits[candidate]?);
             Some((q * merit.weighed / (1.0 + q * merit.variance), candidate))
         };
         let best =
             (0..candidates.len()).filter_map(gain).reduce(|best, next| if next.0 > best.0 { next } else { best });
         let Some((_, best)) = best else { break };
         merits[best] = None;
-        let q = certainties[best];
+        let q = informativeness[best];
         let difference = differences(rows, candidates[best]);
         let spread = posterior.spread(&difference);
         let weighed = posterior.weigh(&spread);
@@ -65,7 +65,7 @@ pub fn most_informative(
 #[cfg(test)]
 mod tests {
     use super::super::posterior::tests::{answers, direct};
-    use super::super::{certainty, follow};
+    use super::super::{follow, informativeness};
     use super::*;
 
     #[test]
@@ -74,22 +74,22 @@ mod tests {
         let targets: Vec<[usize; 2]> = (0..6).map(|n| [n, 11 - n]).collect();
         let candidates: Vec<[usize; 2]> = (0..12).flat_map(|a| (a + 1..12).map(move |b| [a, b])).collect();
         let rewards: Vec<f64> = (0..12).map(|n| f64::from(n % 5) * 0.8).collect();
-        let certainties: Vec<f64> = candidates.iter().map(|pair| certainty(&rewards, *pair)).collect();
+        let informativeness: Vec<f64> = candidates.iter().map(|pair| informativeness(&rewards, *pair)).collect();
         let prior = Posterior::new(&rows, &targets, 1.5);
-        let chosen = most_informative(&rows, &candidates, &certainties, &prior, 20);
+        let chosen = most_informative(&rows, &candidates, &informativeness, &prior, 20);
         let (mut pairs, mut q) = (Vec::new(), Vec::new());
         for (n, (choice, step)) in chosen.iter().enumerate() {
             let left = (0..candidates.len()).filter(|other| chosen[..n].iter().all(|(before, _)| before != other));
             let after = |other: usize| {
                 let (pairs, q) =
-                    ([&pairs[..], &[candidates[other]]].concat(), [&q[..], &[certainties[other]]].concat());
+                    ([&pairs[..], &[candidates[other]]].concat(), [&q[..], &[informativeness[other]]].concat());
                 direct(&rows, &targets, 1.5, &pairs, &q)
             };
             let best = left.map(after).fold(f64::INFINITY, f64::min);
             assert!(after(*choice) <= best + 1e-9, "{n}");
             assert!((step.uncertainty_before - step.gain - best).abs() < 1e-9, "{n}");
             pairs.push(candidates[*choice]);
-            q.push(certainties[*choice]);
+            q.push(informativeness[*choice]);
         }
         assert_eq!(pairs.len(), 20);
         let steps: Vec<Step> = chosen.iter().map(|(_, step)| *step).collect();

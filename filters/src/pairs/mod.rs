@@ -14,6 +14,6 @@ mod space;
 mod topology;
 
 pub use active::most_informative;
-pub use posterior::{Posterior, Step, certainty, differences, follow};
+pub use posterior::{Posterior, Step, differences, follow, informativeness};
 pub use space::PairSpace;
 pub use topology::Topology;

@@ -34,16 +34,16 @@ pub fn differences(rows: &Rows, [a, b]: [usize; 2]) -> Vec<f64> {
 
 /// `p (1 - p)`, how much a comparison of answers with these rewards says about the weights: 1/4 if it could go either way, and
 /// little if its result is known beforehand.
-pub fn certainty(rewards: &[f64], [a, b]: [usize; 2]) -> f64 {
+pub fn informativeness(rewards: &[f64], [a, b]: [usize; 2]) -> f64 {
     let p = sigmoid(rewards[a] - rewards[b]);
     // Rewards beyond all numbers say nothing that could be compared.
     (p * (1.0 - p)).max(0.0)
 }
 
 /// The steps of comparing pairs in this order, given `p (1 - p)` of each.
-pub fn follow(rows: &Rows, pairs: &[[usize; 2]], certainties: &[f64], prior: &Posterior) -> Vec<Step> {
+pub fn follow(rows: &Rows, pairs: &[[usize; 2]], informativeness: &[f64], prior: &Posterior) -> Vec<Step> {
     let mut posterior = prior.clone();
-    pairs.iter().zip(certainties).map(|(pair, q)| posterior.compare(&differences(rows, *pair), *q)).collect()
+    pairs.iter().zip(informativeness).map(|(pair, q)| posterior.compare(&differences(rows, *pair), *q)).collect()
 }
 
 impl Posterior {
@@ -152,12 +152,12 @@ pub(super) mod tests {
         let targets: Vec<[usize; 2]> = (0..15).map(|n| [n, 39 - n]).collect();
         let pairs: Vec<[usize; 2]> = (0..60).map(|n| [n * 7 % 40, (n * 11 + 3) % 40]).collect();
         let rewards: Vec<f64> = (0..40).map(|n| f64::from(n) * 0.1).collect();
-        let certainties: Vec<f64> = pairs.iter().map(|pair| certainty(&rewards, *pair)).collect();
+        let informativeness: Vec<f64> = pairs.iter().map(|pair| informativeness(&rewards, *pair)).collect();
         let prior = Posterior::new(&rows, &targets, 2.0);
         assert!((prior.uncertainty() - direct(&rows, &targets, 2.0, &[], &[])).abs() < 1e-9);
-        let steps = follow(&rows, &pairs, &certainties, &prior);
+        let steps = follow(&rows, &pairs, &informativeness, &prior);
         for (n, step) in steps.iter().enumerate() {
-            let [before, after] = [n, n + 1].map(|n| direct(&rows, &targets, 2.0, &pairs[..n], &certainties[..n]));
+            let [before, after] = [n, n + 1].map(|n| direct(&rows, &targets, 2.0, &pairs[..n], &informativeness[..n]));
             assert!((step.uncertainty_before - before).abs() < 1e-9, "{n}");
             assert!((step.gain - (before - after)).abs() < 1e-9 && step.gain >= 0.0, "{n}");
         }
@@ -166,9 +166,9 @@ pub(super) mod tests {
 
     #[test]
     fn known_results_say_little_and_equal_answers_nothing() {
-        assert_eq!(certainty(&[1.0, 1.0], [0, 1]), 0.25);
-        assert!(certainty(&[9.0, 0.0], [0, 1]) < 0.001 && certainty(&[1e9, 0.0], [1, 0]) == 0.0);
-        assert_eq!(certainty(&[f64::INFINITY; 2], [0, 1]), 0.0);
+        assert_eq!(informativeness(&[1.0, 1.0], [0, 1]), 0.25);
+        assert!(informativeness(&[9.0, 0.0], [0, 1]) < 0.001 && informativeness(&[1e9, 0.0], [1, 0]) == 0.0);
+        assert_eq!(informativeness(&[f64::INFINITY; 2], [0, 1]), 0.0);
         let mut posterior = Posterior::new(&answers(4, 3, 2), &[[0, 1]], 1.0);
         let before = posterior.clone();
         assert_eq!(posterior.compare(&[0.0; 3], 0.25).gain, 0.0);

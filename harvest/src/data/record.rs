@@ -66,7 +66,7 @@ pub struct Record {
     pub images: Vec<ImageFile>,
     /// Describes the row's video, if the images are its frames.
     pub video: Option<Video>,
-    /// Whether the text is of nobody in particular: the row has a text or a caption, and no conversation.
+    /// Whether the row does not say who speaks: it has a text or a caption, and no conversation.
     pub unattributed: bool,
     /// The tree of which the turns are the root's, and the images those of all nodes; empty if the row is none.
     pub tree: Tree,
