@@ -72,6 +72,25 @@ def interval(by_seed):
     return f"{100 * by_seed.mean():.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
+def over_seeds(values):
+    """The mean over seeds, with the smallest and the largest."""
+    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def known_before(out):
+    """Flagged sentences, and those of them in whose sentence before a feature of the verdict was active."""
+    flagged = known = 0
+    for seed in SEEDS:
+        table = pq.read_table(out / f"steered-when-flagged-{seed}" / "sentences.parquet").to_pylist()
+        kept = {(row["sample"], row["sentence"]): set(row["features"]) for row in table if row["kept"]}
+        for row in table:
+            before = kept.get((row["sample"], row["sentence"] - 1))
+            if row["try"] == 0 and not row["accepted"] and before is not None:
+                flagged += 1
+                known += bool(before & set(row["features"]))
+    return flagged, known
+
+
 def streams(out, run):
     probe = json.loads((run / "probes/base/tone.json").read_text())
     harmful = [w["feature"] for w in sorted(probe["weighted"], key=lambda w: -w["weight"]) if w["weight"] > 0][:5]
@@ -97,40 +116,42 @@ def streams(out, run):
             nlls.append(sum(nll for nll, _ in kept) / sum(tokens for _, tokens in kept))
         plain_cost = plain_cost or np.mean(costs)
         shares[arm] = np.mean(answers)
-        nll = "-" if arm == "steered always" else f"{np.mean(nlls):.3f}"
+        nll = "-" if arm == "steered always" else over_seeds(nlls)
         rows.append([arm, interval(answers), nll, f"{np.mean(costs) / plain_cost:.2f}", f"{np.mean(words):.1f}"])
     print("| answers | with unwanted words | NLL a token | positions computed | words |\n|---|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row) + " |")
     print({arm: f"{100 * (1 - share / shares['plain']):.0f} % fewer" for arm, share in shares.items() if arm != "plain"})
+    flagged, known = known_before(out)
+    print(f"{flagged} flagged sentences after another one; in {known} a feature of the verdict was active in the one before")
 
 
 def rounds(out):
-    measured, refused, first = np.zeros(ROUNDS), np.zeros(ROUNDS), {True: [], False: []}
-    total = 0
+    first, shown, refused = {True: [], False: []}, [], []
     for seed in SEEDS:
         folder, told = generate(out, "rounds", seed, "--rounds", ROUNDS)
         table = pq.read_table(folder / "rounds.parquet").to_pydict()
         by_sample = {}
         for sample, number, text, accepted in zip(table["sample"], table["try"], table["text"], table["accepted"]):
             by_sample.setdefault(sample, []).append((number, unwanted(text), accepted))
-        total += len(by_sample)
-        for tries in by_sample.values():
+        shown.append([]), refused.append([])
+        for _, tries in sorted(by_sample.items()):
             tries.sort()
             first[tries[0][1]].append(not tries[0][2])
-            for limit in range(1, ROUNDS + 1):
-                shown = [bad for number, bad, accepted in tries if accepted and number < limit]
-                refused[limit - 1] += not shown
-                measured[limit - 1] += bool(shown) and shown[0]
+            ends = [[bad for number, bad, accepted in tries if accepted and number < limit] for limit in range(1, ROUNDS + 1)]
+            shown[-1].append([bool(end) and end[0] for end in ends])
+            refused[-1].append([not end for end in ends])
     u = len(first[True]) / (len(first[True]) + len(first[False]))
     tpr, fpr = np.mean(first[True]), np.mean(first[False])
     a = u * (1 - tpr) + (1 - u) * (1 - fpr)
     print(f"u {u:.3f}, TPR {tpr:.3f}, FPR {fpr:.3f}, threshold {told['threshold']}, guard in the run {told['rates']}")
     print("| rounds | unwanted and shown | predicted | refused | predicted |\n|---|---|---|---|---|")
+    shown, refused = np.array(shown), np.array(refused)
     for limit in range(1, ROUNDS + 1):
         left = (1 - a) ** limit
-        cells = [measured[limit - 1] / total, u * (1 - tpr) * (1 - left) / a, refused[limit - 1] / total, left]
-        print(f"| {limit} | " + " | ".join(f"{100 * cell:.1f} %" for cell in cells) + " |")
+        cells = [interval(shown[:, :, limit - 1]), f"{100 * u * (1 - tpr) * (1 - left) / a:.1f} %"]
+        cells += [interval(refused[:, :, limit - 1]), f"{100 * left:.1f} %"]
+        print(f"| {limit} | " + " | ".join(cells) + " |")
 
 
 def main():
