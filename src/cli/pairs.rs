@@ -28,7 +28,8 @@ Topologies:
 Examples:
   sae harvest --model llava-1.5-7b-hf --data trees.jsonl --pieces tree --layers 16 --run run
   sae pairs --run run --sae base --n 500 --out to-label
-  sae pairs --run run --sae base --topology active --probe help --out next     start from a probe")]
+  sae pairs --run run --sae base --topology active --probe help --out next     start from a probe
+  sae pairs --run run --sae base --compared to-label/active.jsonl --out next   go on after earlier pairs")]
 pub struct PairsArgs {
     #[command(flatten)]
     pub sae: SaeArgs,
@@ -53,6 +54,9 @@ pub struct PairsArgs {
     /// Standard deviation of the weights of scaled features before any comparison
     #[arg(long, value_name = "T", default_value_t = 1.0)]
     pub scale: f64,
+    /// Pairs that were compared before, lines of earlier output: the choice begins after them, and none is chosen again
+    #[arg(long, value_name = "FILE,..", value_delimiter = ',')]
+    pub compared: Vec<PathBuf>,
     /// A numeric field of answers with their known rewards: simulate the labels, and report how well they teach these rewards
     #[arg(long, value_name = "FIELD")]
     pub reveal: Option<String>,
@@ -72,6 +76,7 @@ pub fn run(args: &PairsArgs, invocation: &mut Invocation) -> Result<Outcome> {
         part: args.part,
         features: args.features_most as usize,
         scale: args.scale,
+        compared: args.compared.clone(),
         reveal: args.reveal.clone(),
         seed: args.seed,
     };
@@ -86,6 +91,10 @@ fn describe(report: &PairsReport, out: &Path) -> String {
         counted(report.features as u64, "feature"),
         report.uncertainty,
     );
+    if report.compared > 0 {
+        let compared = counted(report.compared as u64, "comparison");
+        text += &format!("after {compared} before: {:.4}\n", report.uncertainty_now);
+    }
     for short in report.topologies.iter().filter(|topology| topology.pairs < report.asked) {
         let (name, pairs) = (short.topology.name(), counted(short.pairs as u64, "pair"));
         text += &format!("{name}: all {pairs} that could be chosen, fewer than the {}\n", count(report.asked as u64));

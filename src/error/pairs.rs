@@ -47,6 +47,16 @@ pub enum PairsError {
         /// Answers in all.
         answers: usize,
     },
+    /// A line that names no pair of answers of the run.
+    #[error("{}, line {line}: expected the ids of two answers of this run: {cause}", path.display())]
+    Earlier {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// A number out of its range.
     #[error("invalid {what} {found}: expected {expected}")]
     Number {
@@ -66,7 +76,7 @@ impl PairsError {
             Self::NoPieces { .. } => Hint::set(Setting::Pieces, "tree"),
             Self::NoPairs { .. } | Self::OneTree { .. } => "capture trees with more answers".into(),
             Self::ProbeKind { .. } => "fit a probe to pairs".into(),
-            Self::NoFeatures { .. } | Self::Number { .. } => return None,
+            Self::Earlier { .. } | Self::NoFeatures { .. } | Self::Number { .. } => return None,
         })
     }
 }

@@ -1,6 +1,8 @@
 //! Pairs of answers for people to compare: chosen in a run of trees by several topologies, each with what its comparisons would teach
 //! about the reward of unrelated answers, and at which price.
 
+mod draw;
+mod earlier;
 mod features;
 mod report;
 mod reveal;
@@ -16,13 +18,13 @@ use crate::Result;
 use crate::control::{Control, Stage};
 use crate::probe::{self, SavedProbe, label_values, strengths};
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
+use draw::{Draw, random, sorted};
 use features::Features;
 use filters::pairs::{Posterior, Step, follow, informativeness, most_informative};
 use filters::probe::{Kind, Rows};
 use filters::write::{StagedFolder, check_folders};
 use sae_core::analysis::between::{Part, PositionChoice};
 use sae_core::file;
-use sae_core::random::SplitMix64;
 use sae_core::store::load_samples;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -35,8 +37,6 @@ pub const MOST_FEATURES: usize = 512;
 pub const MOST_PAIRS: usize = 100_000;
 /// Unrelated pairs over which the uncertainty is averaged, if there are so many.
 const TARGETS: usize = 1_000;
-/// Pairs among which the active topology chooses, if there are so many.
-const CANDIDATES: usize = 20_000;
 
 /// Which pairs of answers people should compare next, on a run of trees.
 ///
@@ -66,6 +66,9 @@ pub struct PairsRequest {
     pub features: usize,
     /// The standard deviation of the weights of scaled features before any comparison.
     pub scale: f64,
+    /// Files with pairs that were compared before, as this operation writes them: the uncertainty begins after them, and none is chosen
+    /// again.
+    pub compared: Vec<PathBuf>,
     /// A field of answers with rewards that are known, which simulated labels follow.
     pub reveal: Option<String>,
     /// Seed of all draws.
@@ -117,6 +120,7 @@ impl PairsRequest {
             part: Part::Answer,
             features: MOST_FEATURES,
             scale: 1.0,
+            compared: Vec::new(),
             reveal: None,
             seed: 0,
         }
@@ -146,28 +150,33 @@ impl PairsRequest {
         let answers: Vec<usize> = trees.answers.iter().map(|answer| *answer as usize).collect();
         let whole = Rows::from_sets(&strengths.finish()).pick(&answers);
         let Features { rows, rewards } = Features::choose(&whole, self.features, probe.as_ref())?;
-        let targets = trees.unrelated().draw(TARGETS, &mut self.random(0));
-        let prior = Posterior::new(&rows, &targets, self.scale);
-        let candidates = trees.of_one_tree().draw(CANDIDATES, &mut self.random(1));
+        let targets = trees.unrelated().draw(TARGETS, &mut random(self.seed, 0));
+        let q = |pairs: &[[usize; 2]]| pairs.iter().map(|pair| informativeness(&rewards, *pair)).collect::<Vec<f64>>();
+        let unknown = Posterior::new(&rows, &targets, self.scale);
+        let uncertainty = unknown.uncertainty();
+        let earlier = earlier::read(&self.compared, &trees, &samples)?;
+        let prior = unknown.after(&rows, &earlier, &q(&earlier));
+        let draw =
+            Draw { trees: &trees, earlier: earlier.iter().copied().map(sorted).collect(), n: self.n, seed: self.seed };
+        let candidates = draw.candidates();
 
         let topologies = self.distinct_topologies();
         let mut compared = Vec::with_capacity(topologies.len());
         let mut staged = control.stage(Stage::Pairs, topologies.len() as u64)?;
         for topology in topologies {
-            let q =
-                |pairs: &[[usize; 2]]| pairs.iter().map(|pair| informativeness(&rewards, *pair)).collect::<Vec<f64>>();
             let (exist, pairs, steps) = if topology == Topology::Active {
                 let chosen = most_informative(&rows, &candidates, &q(&candidates), &prior, self.n);
                 let pairs = chosen.iter().map(|(candidate, _)| candidates[*candidate]).collect();
                 (trees.of_one_tree().len(), pairs, chosen.into_iter().map(|(_, step)| step).collect())
             } else {
-                let (exist, pairs) = self.draw(topology, &trees);
+                let (exist, pairs) = draw.pairs(topology);
                 let steps = follow(&rows, &pairs, &q(&pairs), &prior);
                 (exist, pairs, steps)
             };
             let revealed = known.as_ref().map_or_else(Vec::new, |values| {
                 let known: Vec<Option<f64>> = answers.iter().map(|answer| values[*answer]).collect();
-                reveal::reveal(&rows, &known, &pairs, &targets, self.scale, self.seed)
+                let labeled = [&earlier[..], &pairs[..]].concat();
+                reveal::reveal(&rows, &known, &labeled, &targets, self.scale, self.seed)
             });
             compared.push(Compared { topology, exist, pairs, steps, revealed });
             staged.advance(compared.len() as u64)?;
@@ -188,7 +197,9 @@ impl PairsRequest {
             features: rows.width(),
             targets: targets.len(),
             candidates: candidates.len(),
-            uncertainty: prior.uncertainty(),
+            uncertainty,
+            compared: earlier.len(),
+            uncertainty_now: prior.uncertainty(),
             topologies,
             equal_price,
             best,
@@ -237,38 +248,8 @@ impl PairsRequest {
         Ok(probe)
     }
 
-    /// Random numbers for a purpose.
-    fn random(&self, purpose: u64) -> SplitMix64 {
-        SplitMix64::new(SplitMix64::nth(self.seed, purpose + 1))
-    }
-
     fn distinct_topologies(&self) -> Vec<Topology> {
         let mut seen = BTreeSet::new();
         self.topologies.iter().copied().filter(|topology| seen.insert(*topology)).collect()
-    }
-
-    /// How many pairs of a kind exist, and those that are drawn.
-    fn draw(&self, topology: Topology, trees: &Trees) -> (usize, Vec<[usize; 2]>) {
-        let purpose = 2 + topology as u64;
-        let space = match topology {
-            Topology::Chain => trees.unrelated(),
-            Topology::Siblings => trees.siblings(),
-            Topology::Random | Topology::Mixed | Topology::Active => trees.of_one_tree(),
-        };
-        if topology != Topology::Mixed {
-            return (space.len(), space.draw(self.n, &mut self.random(purpose)));
-        }
-        let siblings = trees.siblings().draw(self.n.div_ceil(2), &mut self.random(purpose));
-        let taken: BTreeSet<[usize; 2]> = siblings.iter().copied().collect();
-        let others = space.draw(self.n, &mut self.random(purpose + 8)).into_iter();
-        let mut others = others.filter(|pair| !taken.contains(pair));
-        let mut pairs = Vec::with_capacity(self.n.min(space.len()));
-        for pair in siblings {
-            pairs.push(pair);
-            pairs.extend(others.next());
-        }
-        pairs.extend(others);
-        pairs.truncate(self.n);
-        (space.len(), pairs)
     }
 }

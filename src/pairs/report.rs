@@ -40,6 +40,10 @@ pub struct PairsReport {
     pub candidates: usize,
     /// The uncertainty before any comparison.
     pub uncertainty: f64,
+    /// Pairs that were compared before.
+    pub compared: usize,
+    /// The uncertainty after them, with which the topologies begin.
+    pub uncertainty_now: f64,
     /// The topologies, in the order in which they were asked for.
     pub topologies: Vec<TopologyReport>,
     /// What every topology can afford: the total prices of the cheapest one.

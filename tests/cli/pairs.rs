@@ -207,6 +207,67 @@ fn a_probe_of_pairs_says_what_is_known() {
 }
 
 #[test]
+fn pairs_that_were_compared_before_count_and_are_not_chosen_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("trees.jsonl");
+    trees(&data, 6, None);
+    let run = run(dir.path(), &data, "run", &["--pieces", "tree"]);
+    let pairs = |out: &str, more: &[&str]| {
+        let folder = dir.path().join(out);
+        let ask = ["pairs", "--run", &run, "--out", folder.to_str().unwrap(), "--reveal", "reward"];
+        (json(&[&ask[..], more].concat()), folder)
+    };
+    let (first, folder) = pairs("first", &["--n", "20", "--topology", "active,siblings"]);
+    let earlier = ["active.jsonl", "siblings.jsonl"].map(|name| folder.join(name).to_str().unwrap().to_owned());
+    let (second, next) =
+        pairs("second", &["--n", "20", "--compared", &earlier[0], "--topology", "active,siblings,mixed,chain"]);
+    assert_eq!((&second["compared"], &second["uncertainty"]), (&json!(20), &first["uncertainty"]));
+    assert_eq!(second["uncertainty_now"], first["topologies"][0]["uncertainty"]);
+    assert_eq!(second["topologies"][0]["revealed"][0]["labels"], 40, "earlier pairs are labeled as well");
+    let ids = |line: &Value| {
+        let mut ids = [1, 2].map(|n| line[format!("sample_id_{n}")].as_str().unwrap().to_owned());
+        ids.sort();
+        ids
+    };
+    let before: BTreeSet<_> = lines(&folder.join("active.jsonl")).iter().map(ids).collect();
+    for name in ["active", "siblings", "mixed", "chain"] {
+        let chosen = lines(&next.join(format!("{name}.jsonl")));
+        assert_eq!(chosen.len(), 20, "{name}");
+        assert!(chosen.iter().all(|line| !before.contains(&ids(line))), "{name}");
+    }
+    let active = &lines(&next.join("active.jsonl"))[0];
+    assert_eq!(active["uncertainty_before"], second["uncertainty_now"]);
+    // What the first folder would have chosen next is what the second one begins with.
+    let (more, folder) = pairs("more", &["--n", "21", "--topology", "active"]);
+    assert_eq!(ids(&lines(&folder.join("active.jsonl"))[20]), ids(active));
+    assert!(more["uncertainty_now"] == more["uncertainty"]);
+    // Pairs of several files count once each.
+    let both = earlier.join(",");
+    let (both, _) = pairs("both", &["--n", "4", "--topology", "active", "--compared", &format!("{both},{both}")]);
+    let distinct = before.union(&lines(&dir.path().join("first/siblings.jsonl")).iter().map(ids).collect()).count();
+    assert_eq!(both["compared"], distinct);
+
+    let file = dir.path().join("odd.jsonl");
+    for (line, cause) in [
+        ("{}", "no text \"sample_id_1\""),
+        (r#"{"sample_id_1": 5, "sample_id_2": "b"}"#, "no text \"sample_id_1\""),
+        (r#"{"sample_id_1": "a", "sample_id_2": "b"}"#, "sample_id_1 is \"a\", which is no answer of the run"),
+        ("[1", "EOF while parsing"),
+    ] {
+        let good = fs::read_to_string(&earlier[0]).unwrap();
+        fs::write(&file, format!("{}\n\n{line}\n", good.lines().next().unwrap())).unwrap();
+        let out = dir.path().join("none");
+        let said =
+            fails(1, &["pairs", "--run", &run, "--out", out.to_str().unwrap(), "--compared", file.to_str().unwrap()]);
+        assert!(
+            said.contains("odd.jsonl, line 3: expected the ids of two answers of this run") && said.contains(cause),
+            "{said}"
+        );
+        assert!(!out.exists());
+    }
+}
+
+#[test]
 fn what_cannot_be_compared_is_said_and_nothing_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");

@@ -65,6 +65,14 @@ impl Posterior {
         Self { width, covariance, moment, uncertainty }
     }
 
+    /// After comparing these pairs as well.
+    pub fn after(mut self, rows: &Rows, pairs: &[[usize; 2]], informativeness: &[f64]) -> Self {
+        for (pair, q) in pairs.iter().zip(informativeness) {
+            self.compare(&differences(rows, *pair), *q);
+        }
+        self
+    }
+
     /// The mean variance of the target pairs.
     pub fn uncertainty(&self) -> f64 {
         self.uncertainty
