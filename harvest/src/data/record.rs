@@ -31,7 +31,7 @@ pub struct Tree {
 }
 
 /// A node of a tree.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TreeNode {
     /// Its id.
     pub id: String,
@@ -39,6 +39,8 @@ pub struct TreeNode {
     pub parent: Option<usize>,
     /// What it adds to the conversation. Images are counted over the whole tree.
     pub turns: Vec<Turn>,
+    /// Whether its only turn goes on with the last one of its parent, whose speaker it has, instead of being a turn of its own.
+    pub continues: bool,
     /// Whether its only turn names no speaker: it is the model's after one of the user, and the user's otherwise.
     pub unattributed: bool,
     /// The key and the source of its row, if it is not that of the tree.

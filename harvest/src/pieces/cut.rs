@@ -1,6 +1,6 @@
 //! Where the pieces of a row end in the tokens of their paths, and which tokens and images each of them has. Runs no model.
 
-use super::{Node, Pieces};
+use super::Node;
 use crate::checkpoint::{Checkpoint, MediaFiles, Prepared};
 use crate::data::{Record, RowError, Turn, TurnPart};
 use crate::identity::path_id;
@@ -117,23 +117,24 @@ pub(super) fn cut(
     media: &MediaFiles,
     nodes: Vec<Node>,
     paths: &Paths,
-    pieces: Pieces,
     row: (&str, &str),
 ) -> Result<Vec<Prepared>, RowError> {
     let ends = paths.ends();
     let images = media.refs(record);
-    // The number of each node among the pieces. Sentences that end within a token have no piece.
+    // The number of each node among the pieces. What ends within the first token of a part of a turn has no piece: its
+    // text is said by those that continue it.
     let mut numbers: Vec<Option<u32>> = Vec::with_capacity(nodes.len());
+    let mut unsaid: Vec<String> = Vec::with_capacity(nodes.len());
     let (mut prepared, mut videos): (Vec<Prepared>, _) = (Vec::new(), 0);
-    let mut unsaid = String::new();
     for (n, node) in nodes.into_iter().enumerate() {
         let start = node.parent.map_or(0, |parent| ends[parent]);
+        let text = node.parent.map(|parent| unsaid[parent].clone()).unwrap_or_default() + &node.text;
         if ends[n] == start {
-            if pieces != Pieces::Sentences || node.parent.is_none() {
+            if !node.divides_turn || node.parent.is_none() {
                 return Err(format!("the piece {} adds no token to the one that it continues", node.branch).into());
             }
-            unsaid += &node.text;
             numbers.push(node.parent.and_then(|parent| numbers[parent]));
+            unsaid.push(text);
             continue;
         }
         let own = paths.tokens(n, start, ends[n]);
@@ -161,13 +162,14 @@ pub(super) fn cut(
         let sample = Sample {
             id: path_id(&node.turns, record, on_path.iter().map(|image| &media.files[*image])),
             key,
-            text: std::mem::take(&mut unsaid) + &node.text,
+            text,
             images: on_path.iter().map(|image| images[*image].clone()).collect(),
             source,
             meta,
             piece: Some(Piece { parent: node.parent.and_then(|parent| numbers[parent]), branch: node.branch }),
         };
         numbers.push(Some(prepared.len() as u32));
+        unsaid.push(String::new());
         prepared.push(Prepared { sample, tokens: own, frames, is_video: media.is_video });
     }
     Ok(prepared)

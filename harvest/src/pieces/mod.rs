@@ -57,6 +57,8 @@ struct Node {
     generate: bool,
     /// Its own text.
     text: String,
+    /// Whether it has a part of a turn, which may end within a token.
+    divides_turn: bool,
     /// What is known about it besides the columns of the row.
     about: Map<String, Value>,
     /// The key, the source and the other columns of its own row or message, if it has one.
@@ -75,7 +77,7 @@ impl Checkpoint {
             let media = self.media(&record)?;
             let paths = self.paths(&nodes, &media)?;
             self.check_rotation(paths.longest())?;
-            cut::cut(&record, &media, nodes, &paths, pieces, (&key, &source))
+            cut::cut(&record, &media, nodes, &paths, (&key, &source))
         });
         prepared.map_err(|error| error.skipped(number, &key))
     }
@@ -110,6 +112,7 @@ fn nodes(record: &Record, pieces: Pieces, key: &str, source: &str) -> Result<Vec
         turns: turns.to_vec(),
         generate,
         text: text_of(&turns),
+        divides_turn: false,
         about: Map::new(),
         own: None,
     };
@@ -117,7 +120,8 @@ fn nodes(record: &Record, pieces: Pieces, key: &str, source: &str) -> Result<Vec
         let mut turns = prompt.turns.clone();
         turns.push(Turn { role: Role::Assistant, parts: vec![TurnPart::Text(text.into())] });
         let (parent, text) = (Some(parent), own.to_owned());
-        Node { parent, branch, turns, generate: false, text, about: Map::new(), own: None }
+        let divides_turn = pieces == Pieces::Sentences;
+        Node { parent, branch, turns, generate: false, text, divides_turn, about: Map::new(), own: None }
     };
     let answers = match (&record.pair, record.turns.last()) {
         (Some(pair), _) => vec![("chosen", pair.chosen.clone()), ("rejected", pair.rejected.clone())],
@@ -162,9 +166,15 @@ fn tree_nodes(record: &Record, key: &str, source: &str) -> Vec<Node> {
         let mut turns = node.parent.map(|parent| nodes[parent].turns.clone()).unwrap_or_default();
         let text = text_of(&node.turns);
         let answers = turns.last().is_some_and(|turn| turn.role == Role::User);
-        turns.extend(node.turns.iter().cloned());
-        if let Some(turn) = turns.last_mut().filter(|_| node.unattributed) {
+        match turns.last_mut().filter(|_| node.continues) {
+            Some(last) => node.turns.iter().for_each(|turn| last.go_on(turn)),
+            None => turns.extend(node.turns.iter().cloned()),
+        }
+        if let Some(turn) = turns.last_mut().filter(|_| node.unattributed && !node.continues) {
             turn.role = if answers { Role::Assistant } else { Role::User };
+        }
+        if let Some(parent) = node.parent.filter(|_| node.continues) {
+            nodes[parent].divides_turn = true;
         }
         let row = node.row.clone().unwrap_or_else(|| (format!("{key}/{}", node.id), source.to_owned()));
         nodes.push(Node {
@@ -173,6 +183,7 @@ fn tree_nodes(record: &Record, key: &str, source: &str) -> Vec<Node> {
             generate: turns.last().is_some_and(|turn| turn.role == Role::User),
             turns,
             text,
+            divides_turn: node.continues,
             about: Map::new(),
             own: Some((row.0, row.1, node.meta.clone())),
         });

@@ -43,6 +43,16 @@ impl Turn {
     pub fn text(&self) -> String {
         self.parts.iter().filter_map(TurnPart::text).collect()
     }
+
+    /// Adds the parts of a turn that goes on with this one. Texts that meet become one.
+    pub fn go_on(&mut self, more: &Self) {
+        for part in &more.parts {
+            match (self.parts.last_mut(), part) {
+                (Some(TurnPart::Text(before)), TurnPart::Text(text)) => before.push_str(text),
+                _ => self.parts.push(part.clone()),
+            }
+        }
+    }
 }
 
 /// A preferred and a rejected answer to the same conversation.

@@ -124,6 +124,9 @@ pub struct Piece {
     pub branch: String,
 }
 
+/// The column that says that a message of a tree goes on with the turn of its parent.
+pub const CONTINUES: &str = "continues";
+
 /// One row of the data, as harvested, or a piece of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
@@ -151,6 +154,11 @@ impl Sample {
     pub fn place(&self) -> Option<(&str, u64)> {
         place(&self.source)
     }
+}
+
+/// Whether a message with these other columns goes on with the turn of its parent, instead of being a turn of its own.
+pub fn continues_turn(meta: &serde_json::Value) -> bool {
+    meta.get(CONTINUES).is_some_and(|value| *value == true)
 }
 
 /// The source of a sample that is one column of the row at `source`.

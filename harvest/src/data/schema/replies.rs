@@ -239,7 +239,8 @@ fn node(
     match turn(message, images, video) {
         Ok(Message { turn, unattributed, images, meta }) => {
             let turns = vec![turn];
-            Ok((TreeNode { id, parent, turns, unattributed, row: None, meta: Value::Object(meta) }, images, replies))
+            let meta = Value::Object(meta);
+            Ok((TreeNode { id, parent, turns, unattributed, meta, ..TreeNode::default() }, images, replies))
         }
         Err(error) => Err((id, error)),
     }

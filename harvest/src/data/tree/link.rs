@@ -97,9 +97,9 @@ impl Linked {
         Self { children, roots, reasons }
     }
 
-    /// The messages of each tree, depth first. `refuse` says why a message of the tree that was visited so far cannot be one; such
+    /// The messages of each tree, depth first. `refuse` says why a message cannot be one of the tree that was visited so far; such
     /// a message ends its branch.
-    pub fn trees(&mut self, mut refuse: impl FnMut(usize, &[Visit]) -> Option<String>) -> Vec<Vec<Visit>> {
+    pub fn trees(&mut self, mut refuse: impl FnMut(&Visit, &[Visit]) -> Option<String>) -> Vec<Vec<Visit>> {
         let mut trees = Vec::new();
         for root in &self.roots {
             let (mut tree, mut open) = (Vec::new(), vec![Visit { message: *root, parent: None, depth: 1 }]);
@@ -110,7 +110,7 @@ impl Linked {
                     *reason = Some(format!("it is deeper in its tree than {DEEPEST} messages"));
                 }
                 if reason.is_none() {
-                    *reason = refuse(message, &tree);
+                    *reason = refuse(&visit, &tree);
                 }
                 if reason.is_some() {
                     continue;

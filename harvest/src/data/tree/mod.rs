@@ -17,7 +17,7 @@ use crate::{Error, Result};
 use link::{Link, Linked, NamedBy, Parent, Visit};
 use sae_core::store::brief;
 use sae_core::store::conversation::{Turn, TurnPart};
-use sae_core::store::sample::Role;
+use sae_core::store::sample::{CONTINUES, Role, continues_turn};
 use serde_json::Value;
 use std::mem;
 use std::path::Path;
@@ -163,7 +163,12 @@ impl Forest {
         let mut linked = Linked::new(&links);
         // Images of the tree that is visited.
         let mut images = 0;
-        let trees = linked.trees(|message, tree| {
+        let trees = linked.trees(|visit, tree| {
+            let message = visit.message;
+            let wrong = not_continued(rows, places[message], visit.parent.map(|parent| places[tree[parent].message]));
+            if wrong.is_some() {
+                return wrong;
+            }
             let record = self::record(rows, places[message])?;
             // The images of nested messages are counted with the first one.
             let brings = !matches!(places[message].message, Message::Node(n) if n > 0);
@@ -194,6 +199,43 @@ impl Forest {
 
 fn record(rows: &[Row], place: Place) -> Option<&Record> {
     rows[place.row].record.as_ref().ok()
+}
+
+/// Why a message cannot go on with the turn of its parent, if it is to.
+fn not_continued(rows: &[Row], place: Place, parent: Option<Place>) -> Option<String> {
+    let found = record(rows, place)?;
+    let (turns, meta) = match place.message {
+        Message::Node(n) => (&found.tree.nodes[n].turns, &found.tree.nodes[n].meta),
+        Message::Row | Message::Lost(_) => (&found.turns, &found.meta),
+    };
+    if !continues_turn(meta) {
+        return None;
+    }
+    let Some(parent) = parent else {
+        return Some(format!("{CONTINUES} is true, but it is the first message of its tree"));
+    };
+    if turns.len() != 1 && !found.unattributed {
+        return Some(format!("{CONTINUES} is true, but it has {} turns: expected one", turns.len()));
+    }
+    let (own, before) = (speaker_of(found, place.message)?, speaker_of(record(rows, parent)?, parent.message)?);
+    let [own_name, name] = [own, before].map(Role::name);
+    (own != before)
+        .then(|| format!("{CONTINUES} is true, but it is said by the {own_name}, and its parent by the {name}"))
+}
+
+/// The speaker that a row names.
+fn role_of(meta: &Value) -> Option<Role> {
+    meta.as_object().and_then(|meta| speaker::named(meta).ok().flatten())
+}
+
+/// Who speaks last in a message, if it says so.
+fn speaker_of(record: &Record, message: Message) -> Option<Role> {
+    let last = |turns: &[Turn]| turns.last().map(|turn| turn.role);
+    match message {
+        Message::Node(n) => last(&record.tree.nodes[n].turns).filter(|_| !record.tree.nodes[n].unattributed),
+        Message::Row | Message::Lost(_) if record.unattributed => role_of(&record.meta),
+        Message::Row | Message::Lost(_) => last(&record.turns),
+    }
 }
 
 /// An image of a message whose file does not exist. That of a first message is found when it is read, as the tree is lost with it.
@@ -246,12 +288,12 @@ fn gather(rows: &mut [Row], places: &[Place], tree: &[Visit]) -> Row {
             Message::Node(n) => {
                 let node = &mut record.tree.nodes[n];
                 let row = (number != root).then(|| (format!("{key}/{}", node.id), source.clone()));
-                let (turns, meta) = (mem::take(&mut node.turns), mem::take(&mut node.meta));
-                TreeNode { id: node.id.clone(), parent: None, turns, unattributed: node.unattributed, row, meta }
+                TreeNode { row, ..mem::take(node) }
             }
             Message::Row | Message::Lost(_) => flat(record, key, source),
         };
         node.parent = visit.parent;
+        node.continues = continues_turn(&node.meta);
         if nodes.is_empty() && record.video.is_some() {
             (video, images) = (record.video, mem::take(&mut record.images));
         }
@@ -291,13 +333,13 @@ fn flat(record: &mut Record, key: &str, source: &str) -> TreeNode {
     if unattributed {
         // Outside of a tree, a text with an image is a caption, which the model says. In a tree both are one message.
         let parts = turns.drain(..).flat_map(|turn| turn.parts).collect();
-        let role = meta.as_object().and_then(|meta| speaker::named(meta).ok().flatten());
+        let role = role_of(&meta);
         turns.push(Turn { role: role.unwrap_or(Role::User), parts });
         unattributed = role.is_none();
     }
     let id = meta.as_object().and_then(|meta| fields::identifier(meta, &IDS).ok().flatten());
     let row = Some((key.to_owned(), source.to_owned()));
-    TreeNode { id: id.unwrap_or_else(|| key.to_owned()), parent: None, turns, unattributed, row, meta }
+    TreeNode { id: id.unwrap_or_else(|| key.to_owned()), turns, unattributed, row, meta, ..TreeNode::default() }
 }
 
 #[cfg(test)]

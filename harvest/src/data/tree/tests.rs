@@ -134,6 +134,39 @@ fn a_row_that_cannot_be_a_node_leaves_its_siblings() {
 }
 
 #[test]
+fn what_cannot_go_on_with_the_turn_of_its_parent_is_listed() {
+    let row = |id: &str, parent: Option<&str>, role: &str| json!({"id": id, "parent_id": parent, "text": id, "role": role, "continues": id.starts_with("on")});
+    let rows = [
+        json!({"id": "q", "messages": [{"role": "user", "content": "q"}]}),
+        row("a", Some("q"), "assistant"),
+        row("on", Some("a"), "assistant"),
+        row("on further", Some("on"), "assistant"),
+        row("on as another", Some("a"), "user"),
+        row("on the prompt", Some("q"), "user"),
+        row("on of the prompt", Some("q"), "assistant"),
+        row("on alone", None, "assistant"),
+        json!({"id": "two", "parent_id": "a", "continues": true, "messages": [
+            {"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]}),
+        json!({"id": "not", "parent_id": "a", "text": "a", "role": "user", "continues": "true"}),
+    ];
+    let trees: Vec<Row> = trees(read(&rows)).unwrap().map(Result::unwrap).collect();
+    let nodes = &trees[0].record.as_ref().unwrap().tree.nodes;
+    let found: Vec<(&str, bool)> = nodes.iter().map(|node| (node.id.as_str(), node.continues)).collect();
+    let expected =
+        [("q", false), ("a", false), ("on", true), ("on further", true), ("not", false), ("on the prompt", true)];
+    assert_eq!(found, expected);
+    let reasons: Vec<(&str, &str)> =
+        trees[1..].iter().map(|row| (row.key.as_str(), row.record.as_ref().unwrap_err().cause.as_str())).collect();
+    assert_eq!(
+        reasons.iter().map(|(key, _)| *key).collect::<Vec<_>>(),
+        ["on as another", "on of the prompt", "on alone", "two"]
+    );
+    assert!(reasons[0].1.contains("said by the user, and its parent by the assistant"), "{reasons:?}");
+    assert!(reasons[1].1.contains("said by the assistant, and its parent by the user"), "{reasons:?}");
+    assert!(reasons[2].1.contains("the first message of its tree") && reasons[3].1.contains("2 turns"), "{reasons:?}");
+}
+
+#[test]
 fn a_message_whose_image_is_missing_leaves_its_siblings() {
     let (found, skipped) = read_trees(&[
         json!({"prompt": {"id": "r", "text": "r", "replies": [
