@@ -1,13 +1,15 @@
 //! Benchmarks: the speed of this machine, compared with a lower bound on the time. The bound and the measured work take
 //! turns in one process, so that both slow down together if the speed of the machine drifts.
 
+mod generate;
 mod harvest;
+mod model;
 mod score;
 mod train;
 
-pub use harvest::{
-    BenchHarvestPlan, BenchHarvestReport, BenchHarvestRequest, BenchModel, DepthRate, ModelShape, PRODUCT,
-};
+pub use generate::{BatchRate, BenchGeneratePlan, BenchGenerateReport, BenchGenerateRequest};
+pub use harvest::{BenchHarvestPlan, BenchHarvestReport, BenchHarvestRequest, DepthRate, PRODUCT};
+pub use model::{BenchModel, ModelShape};
 pub use score::{BenchScorePlan, BenchScoreReport, BenchScoreRequest};
 pub use train::{BenchTrainPlan, BenchTrainReport, BenchTrainRequest};
 

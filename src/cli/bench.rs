@@ -8,8 +8,8 @@ use harvest::ComputeDtype;
 use sae_core::autoencoder::Architecture;
 use sae_core::device::DeviceChoice;
 use sae_workbench::bench::{
-    BenchHarvestReport, BenchHarvestRequest, BenchModel, BenchScoreReport, BenchScoreRequest, BenchTrainReport,
-    BenchTrainRequest, ModelShape, PRODUCT, Stages,
+    BenchGenerateReport, BenchGenerateRequest, BenchHarvestReport, BenchHarvestRequest, BenchModel, BenchScoreReport,
+    BenchScoreRequest, BenchTrainReport, BenchTrainRequest, ModelShape, PRODUCT, Stages,
 };
 use std::path::PathBuf;
 
@@ -32,6 +32,16 @@ Examples:
   sae bench harvest --model llava-1.5-7b-hf --samples 1 --json
   sae bench harvest --shape llava-next-7b --dtype bf16 --device cuda")]
     Harvest(BenchHarvestArgs),
+    /// Measure how fast a model reads prompts and writes answers on the CPU and, in turns with it, how fast memory is read
+    #[command(after_help = "\
+Each token of an answer needs all weights once, for one prompt as for several at the same time. The rate of the memory is what that \
+would allow if nothing else took time.
+
+Examples:
+  sae bench generate                                          a decoder of 135M random parameters in f32
+  sae bench generate --model SmolLM2-135M-Instruct --dtype bf16
+  sae bench generate --batch 1,4,16 --prompt 512 --tokens 32 --json")]
+    Generate(BenchGenerateArgs),
     /// Measure scoring (pass, cross-modal weights, scores, pmi) and, in turns with it, the encoder's matrix product over the same shards
     #[command(after_help = "\
 Examples:
@@ -104,6 +114,32 @@ pub struct BenchHarvestArgs {
     pub device: DeviceChoice,
 }
 
+/// `sae bench generate`
+#[derive(Args, Debug)]
+pub struct BenchGenerateArgs {
+    /// Shape of the model, with random weights: llava-160m or llava-next-7b; its images are not used
+    #[arg(long, default_value = "llava-160m")]
+    pub shape: ModelShape,
+    /// A checkpoint in place of the shape
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    /// How many prompts are answered at the same time
+    #[arg(long, value_name = "PROMPTS", value_delimiter = ',', default_value = "1,8")]
+    pub batch: Vec<usize>,
+    /// Tokens of a prompt
+    #[arg(long, default_value_t = 128)]
+    pub prompt: usize,
+    /// Tokens of an answer
+    #[arg(long, default_value_t = 64)]
+    pub tokens: usize,
+    /// Number type of the weights: f32 or bf16
+    #[arg(long, default_value = "f32")]
+    pub dtype: ComputeDtype,
+    /// Rounds of memory, prompts and answers
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+}
+
 /// `sae bench score`
 #[derive(Args, Debug)]
 pub struct BenchScoreArgs {
@@ -129,6 +165,7 @@ pub fn run(bench: &Bench, invocation: &mut Invocation) -> Result<Outcome> {
     match bench {
         Bench::Train(args) => train(args, invocation),
         Bench::Harvest(args) => harvest(args, invocation),
+        Bench::Generate(args) => generate(args, invocation),
         Bench::Score(args) => score(args, invocation),
     }
 }
@@ -179,6 +216,48 @@ fn describe_train(report: &BenchTrainReport) -> String {
         }
         None => text,
     }
+}
+
+fn generate(args: &BenchGenerateArgs, invocation: &mut Invocation) -> Result<Outcome> {
+    let request = BenchGenerateRequest {
+        model: args.model.clone().map_or(BenchModel::Shape(args.shape), BenchModel::Checkpoint),
+        prompt: args.prompt,
+        tokens: args.tokens,
+        batches: args.batch.clone(),
+        dtype: args.dtype,
+        rounds: args.rounds,
+    };
+    invocation.outcome(|_| request.plan(), |control| request.run(control), |report| Ok(describe_generate(report)))
+}
+
+fn describe_generate(report: &BenchGenerateReport) -> String {
+    let plan = &report.plan;
+    let mut lines =
+        vec![["prompts", "prompt tokens/s", "answer tokens/s", "memory allows", "reached"].map(String::from).to_vec()];
+    let number = |rate: f64| if rate < 100.0 { format!("{rate:.1}") } else { count(rate as u64) };
+    lines.extend(report.rates.iter().map(|rate| {
+        vec![
+            rate.prompts.to_string(),
+            number(rate.prompt_tokens_per_s),
+            number(rate.tokens_per_s),
+            number(rate.memory_tokens_per_s),
+            format!("{:.0} %", 100.0 * rate.of_memory),
+        ]
+    }));
+    format!(
+        "{} in {}: {} blocks, {} tokens after {}, {} threads; medians of {} rounds\n\
+         memory alone: {:.1} GB/s; a step reads {:.0} MB of weights\n{}",
+        plan.model,
+        if plan.dtype == ComputeDtype::F32 { "f32" } else { "bf16" },
+        plan.blocks,
+        plan.tokens,
+        plan.prompt,
+        report.threads,
+        report.rounds,
+        report.memory_bytes_per_s / 1e9,
+        plan.bytes_per_step / 1e6,
+        table(&lines),
+    )
 }
 
 fn score(args: &BenchScoreArgs, invocation: &mut Invocation) -> Result<Outcome> {

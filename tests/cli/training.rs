@@ -366,6 +366,31 @@ fn a_bench_prints_its_floor() {
 }
 
 #[test]
+fn a_bench_of_generation_tells_prompts_from_answers() {
+    let model = tiny_model();
+    let args =
+        ["bench", "generate", "--model", model.to_str().unwrap(), "--prompt", "8", "--tokens", "5", "--rounds", "2"];
+    let found = json(&[&args[..], &["--batch", "1,3"]].concat());
+    let rates = found["rates"].as_array().unwrap();
+    assert_eq!(rates.iter().map(|rate| rate["prompts"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 3]);
+    for rate in rates {
+        let [prompt, answer, memory, share] =
+            ["prompt_tokens_per_s", "tokens_per_s", "memory_tokens_per_s", "of_memory"]
+                .map(|name| rate[name].as_f64().unwrap());
+        assert!(prompt > 0.0 && answer > 0.0 && (answer / memory - share).abs() < 1e-9 * share, "{rate}");
+    }
+    // Each of three answers gets a token for the same bytes.
+    let memory = |n: usize| rates[n]["memory_tokens_per_s"].as_f64().unwrap();
+    assert!((memory(1) / memory(0) - 3.0).abs() < 1e-9);
+    // In bf16 a step reads half as many bytes.
+    let bytes = |dtype: &str| json(&[&args[..], &["--dtype", dtype, "--dry-run"]].concat())["bytes_per_step"].as_f64();
+    assert_eq!(bytes("f32"), bytes("bf16").map(|bytes| 2.0 * bytes));
+    let said = fails(1, &[&args[..4], &["--tokens", "1"]].concat());
+    assert!(said.contains("an answer of two"), "{said}");
+    assert!(fails(1, &[&args[..4], &["--prompt", "1000000"]].concat()).contains("context"));
+}
+
+#[test]
 fn an_option_that_the_architecture_does_not_read_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let (data, run) = (data_set(dir.path(), 6), dir.path().join("run"));

@@ -17,6 +17,12 @@ pub fn operations(config: &ModelConfig, inputs: &[&Input], depth: usize) -> f64 
     decoder + config.vision.as_ref().map_or(0.0, |vision| tower(&vision.kind, inputs, block.width))
 }
 
+/// The weights of matrices that a model multiplies with one row to predict the next token: those of all blocks and of the output head.
+pub fn weights_of_step(config: &ModelConfig) -> f64 {
+    let text = &config.text;
+    text.layers.len() as f64 * products(&text.block, 1, 0) / 2.0 + (text.vocab_size * text.hidden_size) as f64
+}
+
 /// Operations of one block over `rows` rows, with `pairs` pairs of a query and a visible key.
 fn products(block: &BlockConfig, rows: usize, pairs: usize) -> f64 {
     let queries = block.heads * block.head_dim;
