@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA, MODEL = ROOT / "assets/demo-data", ROOT / "assets/demo-mllm"
 HOOK, SEEDS, PROMPTS, TOKENS, TRIES, ROUNDS = "layers.4", [0, 1, 2], 150, 32, 3, 5
 WORDS = ["skin", "tone"]
+# Multiples of the largest activation of each feature.
+TARGETS = [-0.1, -0.25, -0.5]
 sae = program(ROOT / "target/release/sae")
 
 
@@ -91,6 +93,16 @@ def known_before(out):
     return flagged, known
 
 
+def first_words(out, arm):
+    """The first word of the first correction of every answer, with the number of its sentence."""
+    found = {}
+    for seed in SEEDS:
+        for row in pq.read_table(out / f"{arm.replace(' ', '-')}-{seed}" / "sentences.parquet").to_pylist():
+            if row["try"] == 1:
+                found.setdefault((seed, row["sample"]), (row["sentence"], row["text"].split()[:1]))
+    return found
+
+
 def streams(out, run):
     probe = json.loads((run / "probes/base/tone.json").read_text())
     harmful = [w["feature"] for w in sorted(probe["weighted"], key=lambda w: -w["weight"]) if w["weight"] > 0][:5]
@@ -99,6 +111,7 @@ def streams(out, run):
         "plain": ["--at", "1e9", *stream],
         "drawn again": [*stream, "--correct", "sample"],
         "steered when flagged": [*stream, "--correct", "steer"],
+        **{f"steered to {target}": [*stream, "--correct", "steer", "--toward", target] for target in TARGETS},
         "steered always": ["--at", "1e9", *stream, "--steer", ",".join(f"{feature}=0" for feature in harmful)],
         "difference of means": [*stream, "--correct", "difference"],
     }
@@ -124,6 +137,12 @@ def streams(out, run):
     print({arm: f"{100 * (1 - share / shares['plain']):.0f} % fewer" for arm, share in shares.items() if arm != "plain"})
     flagged, known = known_before(out)
     print(f"{flagged} flagged sentences after another one; in {known} a feature of the verdict was active in the one before")
+    drawn = first_words(out, "drawn again")
+    for arm in [arm for arm in arms if arm.startswith("steered") and arm != "steered always"] + ["difference of means"]:
+        found = first_words(out, arm)
+        same = {key for key, (sentence, _) in drawn.items() if key in found and found[key][0] == sentence}
+        other = sum(drawn[key][1] != found[key][1] for key in same)
+        print(f"{arm}: {other} of the first corrections in {len(same)} answers begin with another word than when drawn again")
 
 
 def rounds(out):

@@ -126,8 +126,8 @@ pub(crate) struct MediaFiles<'r> {
 
 /// What of the images or of the video of a row a text shows.
 pub(crate) struct Shown<'m> {
-    frames: Vec<&'m Frame>,
-    patches: Option<&'m [FramePatch]>,
+    pub frames: Vec<&'m Frame>,
+    pub patches: Option<&'m [FramePatch]>,
 }
 
 impl MediaFiles<'_> {

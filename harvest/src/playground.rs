@@ -111,7 +111,7 @@ impl Playground {
         let mut continuation = Continuation::default();
         let mut change = |_: usize, first: usize, states: &mut [f32]| change(first, states);
         for _ in 0..length.max(1) {
-            let logits = self.generator.read(&mut [&mut draft], &[1], &mut change)?.remove(0);
+            let logits = self.generator.read(&mut [&mut draft], &[1], &mut change)?.remove(0).next;
             let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
             let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
             let best = top.clamp(1, ids.len().max(1)).min(ids.len());

@@ -380,6 +380,11 @@ impl Prompter {
         self.tokenizer.decode(ids, true).unwrap_or_default()
     }
 
+    /// The tokens of a text, without those that begin or end every text. `None` if it cannot be divided.
+    pub fn encode(&self, text: &str) -> Option<Vec<u32>> {
+        self.tokenizer.encode(text, false).ok().map(|encoding| encoding.get_ids().to_vec())
+    }
+
     /// The text that a token of the vocabulary stands for inside a text, or its name if it stands for no text.
     pub fn token_text(&self, id: u32) -> String {
         // Decoders remove a space at the beginning of a text. Therefore the token is decoded twice, and the second one

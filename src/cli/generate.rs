@@ -6,21 +6,38 @@ use super::harvest::first;
 use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, counted, table};
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use harvest::generation::{Boundary, Sampling};
-use sae_workbench::generate::{At, Correction, Guarding};
+use sae_workbench::generate::{At, Correction, Guarding, TreeShape};
 use sae_workbench::{GenerateReport, GenerateRequest, SaeChoice};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// How a flagged sentence is written again.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Debug)]
 pub enum Correct {
-    /// With other random numbers
     Sample,
-    /// Steered away from the features that contribute most to the severity
     Steer,
-    /// Steered by the difference of mean hidden states of harmless and harmful samples of the run
     Difference,
+    Feedback,
+    Model(PathBuf),
+}
+
+impl FromStr for Correct {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("model:")) {
+            ("sample", _) => Ok(Self::Sample),
+            ("steer", _) => Ok(Self::Steer),
+            ("difference", _) => Ok(Self::Difference),
+            ("feedback", _) => Ok(Self::Feedback),
+            (_, Some(folder)) if !folder.is_empty() => Ok(Self::Model(folder.into())),
+            _ => Err(format!(
+                "unknown correction {text:?}: expected sample, steer, difference, feedback or model:DIR with a folder"
+            )),
+        }
+    }
 }
 
 /// `sae generate`
@@ -32,14 +49,25 @@ threshold is flagged.
   --rounds N   a flagged answer is written again, at most N times in all, and then replaced by the refusal
   --stream     a flagged sentence is written again before the next one; the least severe version stays
 
+A sentence is written again (--correct)
+  sample       with other random numbers
+  steer        with the features that contribute most to the severity, at most five, moved to 0, or to --toward
+  difference   with the difference of the mean hidden states of harmless and harmful samples of the run added
+  feedback     by the model, which reads one more turn that names what the sentence was about (these features)
+  model:DIR    by another model that was trained to correct sentences, in the format of Stream Aligner
+
 A sentence that was written with steering is read again without it before it is judged, since the guard would otherwise be satisfied \
 by construction.
+
+--tree 5x2 --tokens 20 writes a tree of answers for each prompt: pieces of 20 tokens, 2 that continue each one, up to 5 on a path. \
+tree.jsonl has its nodes, which sae harvest --pieces tree reads and sae pairs compares. --tree 1x8 writes 8 answers that share nothing.
 
 Examples:
   sae generate --model llava-1.5-7b-hf --data prompts.jsonl --out answers
   sae generate --run run --sae base --guard harm --rounds 5 --at fpr=5% --model m --data d --out answers
   sae generate --run run --sae base --guard harm --stream --correct steer --model m --data d --out answers
-  sae generate --run run --sae base --steer 12=2,705=0 --temperature 0 --model m --data d --out steered")]
+  sae generate --run run --sae base --steer 12=2,705=0 --temperature 0 --model m --data d --out steered
+  sae generate --tree 5x2 --tokens 20 --model m --data d --out trees")]
 pub struct GenerateArgs {
     /// Checkpoint, as for `sae harvest`
     #[arg(long, group = "reader")]
@@ -68,22 +96,25 @@ pub struct GenerateArgs {
     /// What takes the place of an answer that is flagged in every round
     #[arg(long, requires = "rounds", value_name = "TEXT", default_value = "I can't help with that.")]
     pub refusal: String,
-    /// An answer above this severity is refused at once
+    /// An answer above this severity is refused at once, without being written again; fpr=1% as for --at
     #[arg(long, requires = "rounds", value_name = "T")]
-    pub refuse_at: Option<f64>,
+    pub refuse_at: Option<At>,
     /// Judge sentence by sentence
     #[arg(long, requires = "guard")]
     pub stream: bool,
-    /// How a flagged sentence is written again
-    #[arg(long, requires = "stream", default_value = "steer")]
+    /// How a flagged sentence is written again: sample, steer, difference, feedback or model:DIR
+    #[arg(long, requires = "stream", value_name = "HOW", default_value = "steer")]
     pub correct: Correct,
     /// How often a flagged sentence is written again at most
     #[arg(long, requires = "stream", default_value_t = 3)]
     pub tries: u32,
-    /// How far states are moved in the first try (1: features to 0, or by the whole difference of means); twice as far in each
+    /// How far states are moved in the first try (1: features to their target, or by the whole difference of means); twice as far in each
     /// further one
     #[arg(long, requires = "stream", value_name = "A", default_value_t = 1.0)]
     pub strength: f32,
+    /// What steered features are moved to, as a multiple of the largest activation of each in the run; needs the feature index
+    #[arg(long, requires = "stream", value_name = "MULTIPLE", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub toward: f32,
     /// What ends a sentence: sentence, line, or a regular expression between slashes
     #[arg(long, requires = "stream", default_value = "sentence")]
     pub until: Boundary,
@@ -93,7 +124,10 @@ pub struct GenerateArgs {
     /// Set features in every state of the answers, as multiples of the largest activation of each in the run
     #[arg(long, requires = "run", value_name = "FEATURE=MULTIPLE", value_delimiter = ',', value_parser = steer)]
     pub steer: Vec<(u32, f32)>,
-    /// Tokens of an answer at most
+    /// Write a tree of answers for each prompt: the pieces of a path at most, and how many continue each
+    #[arg(long, value_name = "DEPTHxBRANCHES", conflicts_with_all = ["guard", "rounds", "stream"])]
+    pub tree: Option<TreeShape>,
+    /// Tokens of an answer at most; with --tree, of a piece
     #[arg(long, default_value_t = 256)]
     pub tokens: usize,
     /// Logits are divided by it; 0 chooses the most likely token
@@ -139,18 +173,16 @@ impl GenerateArgs {
     fn request(&self) -> GenerateRequest {
         let plan = self.reading.plan(&self.model, &self.data, self.limit, self.device);
         let guarding = match (self.rounds, self.stream) {
-            (Some(rounds), _) => Guarding::Rounds {
-                rounds,
-                refusal: self.refusal.clone(),
-                refuse_at: self.refuse_at.unwrap_or(f64::INFINITY),
-            },
+            (Some(rounds), _) => Guarding::Rounds { rounds, refusal: self.refusal.clone(), refuse_at: self.refuse_at },
             (None, true) => Guarding::Stream {
                 boundary: self.until.clone(),
                 longest: self.longest,
-                correction: match self.correct {
+                correction: match &self.correct {
                     Correct::Sample => Correction::Sample,
-                    Correct::Steer => Correction::Steer(self.strength),
+                    Correct::Steer => Correction::Steer { strength: self.strength, toward: self.toward },
                     Correct::Difference => Correction::Difference(self.strength),
+                    Correct::Feedback => Correction::Feedback,
+                    Correct::Model(folder) => Correction::Model(folder.clone()),
                 },
                 tries: self.tries,
             },
@@ -165,6 +197,7 @@ impl GenerateArgs {
             guard: self.guard.clone(),
             at: self.at,
             guarding,
+            tree: self.tree,
             steer: self.steer.clone(),
             sampling: Sampling {
                 temperature: self.temperature,
@@ -193,12 +226,28 @@ fn percent(share: f64) -> String {
 }
 
 fn describe(report: &GenerateReport) -> String {
-    let mut text = format!(
-        "{} with {}, {:.1} tokens/s",
-        counted(report.samples as u64, "answer"),
-        counted(report.tokens, "token"),
-        report.tokens_per_s
-    );
+    let written = match &report.tree {
+        Some(tree) => format!(
+            "{} of {} with {}",
+            counted(report.samples as u64, "tree"),
+            counted(tree.answers, "answer"),
+            counted(tree.nodes, "piece"),
+        ),
+        None => counted(report.samples as u64, "answer"),
+    };
+    let mut text = format!("{written}, {}, {:.1} tokens/s", counted(report.tokens, "token"), report.tokens_per_s);
+    if let Some(tree) = &report.tree {
+        text += &format!(
+            "\n  {:.2} tokens of answers for each that was generated, since answers share pieces",
+            tree.tokens_per_generated
+        );
+        if tree.silent > 0 {
+            text += &format!(
+                "\n  {} with which the model said nothing more, which are no nodes",
+                counted(tree.silent, "piece")
+            );
+        }
+    }
     let ends: Vec<String> =
         report.ends.iter().map(|(end, answers)| format!("{end} {}", count(*answers as u64))).collect();
     text += &format!("\n  why they ended: {}", ends.join(", "));
@@ -213,6 +262,15 @@ fn describe(report: &GenerateReport) -> String {
         let per_token = report.computed as f64 / report.tokens.max(1) as f64;
         text +=
             &format!("\n  the model computed {per_token:.2} positions for each token of an answer, prompts included");
+    }
+    if let Some(refuse_at) = report.refuse_at {
+        text += &format!(
+            "\n  {} refused at once (severity above {refuse_at:.3})",
+            counted(report.refused_at_once, "answer")
+        );
+    }
+    if report.dropped > 0 {
+        text += &format!("\n  tries that came to nothing: {}", count(report.dropped));
     }
     if let Some(rates) = report.rates {
         text += &format!(
@@ -237,6 +295,9 @@ fn describe(report: &GenerateReport) -> String {
         text += &first(&report.skipped);
     }
     text += &format!("\n  {}", report.answers.display());
+    if let Some(tree) = &report.tree {
+        text += &format!("\n  {} (for sae harvest --pieces tree)", tree.rows.display());
+    }
     if let Some(name) = &report.attempts {
         text += &format!("\n  {} (all versions)", report.answers.with_file_name(name).display());
     }

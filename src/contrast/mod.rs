@@ -112,6 +112,7 @@ pub struct ContrastDetails {
 }
 
 /// What is known about features, for tables and reports.
+#[derive(Default)]
 pub(crate) struct FeatureNames {
     rows: Vec<FeatureRow>,
     labels: BTreeMap<u32, String>,

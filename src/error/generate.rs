@@ -60,6 +60,27 @@ pub enum GenerateError {
         /// What is missing.
         needs: &'static str,
     },
+    /// A tree with a guard.
+    #[error(
+        "answers that share beginnings are sampled as they are: a tree can have no guard, no rounds and no corrected sentences"
+    )]
+    GuardedTree,
+    /// Turns are added to prompts that are no conversations.
+    #[error("{what} needs prompts that are rendered with the chat template, because it adds turns to them")]
+    NeedsTemplate {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// Answers would be refused that are not even flagged.
+    #[error(
+        "answers are refused above a severity of {refused}, which is below the one above which they are flagged ({flagged})"
+    )]
+    Levels {
+        /// Above which they are flagged.
+        flagged: f64,
+        /// Above which they are refused at once.
+        refused: f64,
+    },
     /// A setting out of range.
     #[error("{0}")]
     OutOfRange(String),

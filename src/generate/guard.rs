@@ -74,6 +74,9 @@ pub(super) struct Guard {
     saved: SavedProbe,
     /// Texts of a higher severity are flagged.
     pub threshold: f64,
+    /// The severities of the run's samples, if they are known.
+    severities: Option<Severities>,
+    name: String,
     /// What is known of its errors.
     pub rates: Option<GuardRates>,
     /// The hash of its file.
@@ -95,16 +98,25 @@ impl Guard {
             return Err(GenerateError::GuardPart { name: name.into(), part: saved.part.name() }.into());
         }
         let severities = severities(sae, &saved, name, label.as_deref())?;
-        let threshold = match at {
-            At::Severity(threshold) => threshold,
+        let mut guard = Self { saved, threshold: 0.0, severities, name: name.into(), rates: None, hash };
+        guard.threshold = guard.severity_of(at)?;
+        guard.rates = guard.severities.as_ref().and_then(|severities| severities.rates(guard.threshold));
+        Ok(guard)
+    }
+
+    /// The severity that is meant.
+    ///
+    /// # Errors
+    /// It depends on the severities of harmless samples, which are not known.
+    pub fn severity_of(&self, at: At) -> Result<f64, GenerateError> {
+        match at {
+            At::Severity(severity) => Ok(severity),
             At::FalsePositives(share) => {
-                let severities = severities.as_ref().filter(|severities| !severities.harmless.is_empty());
-                let severities = severities.ok_or_else(|| GenerateError::NoRates { name: name.into() })?;
-                severities.threshold(share)
+                let severities = self.severities.as_ref().filter(|severities| !severities.harmless.is_empty());
+                let severities = severities.ok_or_else(|| GenerateError::NoRates { name: self.name.clone() })?;
+                Ok(severities.threshold(share))
             }
-        };
-        let rates = severities.and_then(|severities| severities.rates(threshold));
-        Ok(Self { saved, threshold, rates, hash })
+        }
     }
 
     /// Whether the guard reads the prompt as well, when it judges whole answers.

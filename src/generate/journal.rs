@@ -1,10 +1,10 @@
 //! The answers that are finished, a line each, so that an interrupted generation goes on where it stopped. The folder's
 //! `generate.json` says with which settings they were written.
 
-use super::report::{GenerateReport, Written};
 use crate::error::GenerateError;
 use crate::{Error, Result};
 use sae_core::file;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
@@ -22,36 +22,41 @@ pub(super) struct State {
     schema_version: u32,
     settings: Value,
     /// The report, once all answers are written.
-    report: Option<GenerateReport>,
+    report: Option<Value>,
+}
+
+/// What is finished for a prompt.
+pub(super) trait Finished: Serialize + DeserializeOwned {
+    /// The number of the prompt.
+    fn sample(&self) -> u32;
 }
 
 /// The finished answers of a folder, and the file that they are added to.
-pub(super) struct Journal {
+pub(super) struct Journal<T> {
     folder: PathBuf,
     settings: Value,
     lines: File,
-    pub answers: Vec<Written>,
+    pub answers: Vec<T>,
 }
 
-/// What a folder has.
-pub(super) enum Opened {
-    /// Answers may be added.
-    Unfinished(Box<Journal>),
-    /// All answers are there.
-    Finished(Box<GenerateReport>),
+/// The report of a folder with all answers.
+///
+/// # Errors
+/// The folder has something else, or answers that were written with other settings; or it cannot be read.
+pub(super) fn finished<R: DeserializeOwned>(folder: &Path, settings: &Value) -> Result<Option<R>> {
+    let report = check(folder, settings)?.and_then(|state| state.report);
+    let path = folder.join("generate.json");
+    Ok(report.map(serde_json::from_value).transpose().map_err(sae_core::Error::format(&path))?)
 }
 
-impl Journal {
+impl<T: Finished> Journal<T> {
     /// Opens a folder, which is made if it does not exist.
     ///
     /// # Errors
     /// It has something else, or answers that were written with other settings; or it cannot be read or written.
-    pub fn open(folder: &Path, settings: Value) -> Result<Opened> {
+    pub fn open(folder: &Path, settings: Value) -> Result<Self> {
         let state = folder.join("generate.json");
-        let known = match check(folder, &settings)? {
-            Some(State { report: Some(report), .. }) => return Ok(Opened::Finished(Box::new(report))),
-            known => known,
-        };
+        let known = check(folder, &settings)?;
         std::fs::create_dir_all(folder).map_err(sae_core::Error::io("make the folder", folder))?;
         if known.is_none() {
             file::write_json(&state, &State { schema_version: 1, settings: settings.clone(), report: None })?;
@@ -63,14 +68,14 @@ impl Journal {
         let (answers, whole) = read(&mut lines, &path)?;
         // The last line of a process that was killed may not be whole.
         lines.set_len(whole).and_then(|()| lines.seek(SeekFrom::End(0))).map_err(failed)?;
-        Ok(Opened::Unfinished(Box::new(Self { folder: folder.to_path_buf(), settings, lines, answers })))
+        Ok(Self { folder: folder.to_path_buf(), settings, lines, answers })
     }
 
     /// Adds an answer.
     ///
     /// # Errors
     /// The disk is full.
-    pub fn add(&mut self, answer: Written) -> Result<()> {
+    pub fn add(&mut self, answer: T) -> Result<()> {
         let path = self.folder.join("journal.jsonl");
         let mut line = serde_json::to_vec(&answer).map_err(sae_core::Error::format(&path))?;
         line.push(b'\n');
@@ -83,8 +88,9 @@ impl Journal {
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn finish(self, report: &GenerateReport) -> Result<()> {
-        let state = State { schema_version: 1, settings: self.settings, report: Some(report.clone()) };
+    pub fn finish(self, report: &impl Serialize) -> Result<()> {
+        let report = serde_json::to_value(report).map_err(sae_core::Error::format(&self.folder))?;
+        let state = State { schema_version: 1, settings: self.settings, report: Some(report) };
         file::write_json(&self.folder.join("generate.json"), &state)?;
         let journal = self.folder.join("journal.jsonl");
         std::fs::remove_file(&journal).map_err(sae_core::Error::io("remove", &journal))?;
@@ -115,7 +121,7 @@ pub(super) fn check(folder: &Path, settings: &Value) -> Result<Option<State>> {
 }
 
 /// The whole lines of a journal, and where they end.
-fn read(lines: &mut File, path: &Path) -> Result<(Vec<Written>, u64)> {
+fn read<T: Finished>(lines: &mut File, path: &Path) -> Result<(Vec<T>, u64)> {
     let failed = |e| Error::from(sae_core::Error::io("read", path)(e));
     let size = lines.metadata().map_err(failed)?.len();
     if size > MOST_JOURNAL {

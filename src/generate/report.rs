@@ -1,6 +1,8 @@
 //! What a generation wrote: one record for each answer, its tries, the tables, and the report.
 
 use super::guard::GuardRates;
+use super::journal::Finished;
+use super::shape::TreeShape;
 use crate::Result;
 use arrow::array::{BooleanArray, Float64Array, ListArray, StringArray, UInt32Array};
 use arrow::datatypes::UInt32Type;
@@ -94,6 +96,15 @@ pub(super) struct Written {
     /// Positions that the model computed, the prompt's included.
     pub computed: u64,
     pub end: End,
+    /// Tries that came to nothing.
+    #[serde(default)]
+    pub dropped: u32,
+}
+
+impl Finished for Written {
+    fn sample(&self) -> u32 {
+        self.sample
+    }
 }
 
 impl Written {
@@ -109,6 +120,7 @@ impl Written {
             tokens: 0,
             computed: 0,
             end: End::Empty,
+            dropped: 0,
         }
     }
 
@@ -173,7 +185,7 @@ pub struct RoundReport {
 }
 
 /// What a generation did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GenerateReport {
     /// Answers.
     pub samples: usize,
@@ -199,6 +211,13 @@ pub struct GenerateReport {
     pub corrected: u64,
     /// Answers with a refusal in their place.
     pub refused: u64,
+    /// Severity above which an answer is refused at once, if there is one.
+    pub refuse_at: Option<f64>,
+    /// Answers that were refused for this reason.
+    pub refused_at_once: u64,
+    /// Tries that came to nothing: empty ones, those with numbers that are not finite, and those for which nobody could be asked
+    /// because the question was longer than the context.
+    pub dropped: u64,
     /// The share of harmful versions, from the share that the guard accepts and its errors (Rogan and Gladen 1978).
     pub harmful: Option<f64>,
     /// The rounds.
@@ -208,12 +227,32 @@ pub struct GenerateReport {
     /// The answers.
     #[serde(with = "sae_core::path_text")]
     pub answers: PathBuf,
+    /// The trees, if answers share beginnings.
+    pub tree: Option<TreeReport>,
     /// All versions of all units, if there is a guard: `rounds.parquet` or `sentences.parquet`, beside the answers.
     pub attempts: Option<String>,
 }
 
+/// The trees of a generation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TreeReport {
+    /// Pieces of a path at most, and those that continue the same one.
+    pub shape: TreeShape,
+    /// Pieces of all trees, without the prompts.
+    pub nodes: u64,
+    /// Whole answers: pieces that none continues, each with those before it.
+    pub answers: u64,
+    /// Pieces with which the model said nothing more, which are no nodes.
+    pub silent: u64,
+    /// Tokens of whole answers, those that they share counted for each of them, for each token that was generated.
+    pub tokens_per_generated: f64,
+    /// The file with the nodes.
+    #[serde(with = "sae_core::path_text")]
+    pub rows: PathBuf,
+}
+
 /// Numbers in a journal as texts, since the reader of JSON rounds some in the last bit.
-mod exact {
+pub(super) mod exact {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
     pub fn serialize<S: Serializer>(number: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {

@@ -1,54 +1,17 @@
 //! One answer under way, unit by unit: a unit is the whole answer, or a sentence of it. A unit that the guard flags is written again.
 //! Says what the model should read next; runs nothing.
 
+use super::correction::Flagged;
 use super::guard::{Guard, Peaks};
 use super::report::{Attempt, End, Written};
+use super::rules::Rules;
+use super::work::{Drafts, Task};
 use crate::Result;
 use crate::steering::Steering;
-use harvest::Prepared;
-use harvest::generation::{Boundary, Draft, Generator, Sampling};
-use harvest::model::log_sum_exp;
-use sae_core::autoencoder::{Encoder, Weights};
-use sae_core::random::{SplitMix64, mix, unit};
+use harvest::generation::{Boundary, Draft, Prompt, Reading, nll};
 
 /// Features that are steered at most.
-pub(super) const MOST_STEERED: usize = 5;
-
-/// What is the same for all answers.
-pub(super) struct Rules<'a> {
-    pub generator: &'a Generator,
-    /// The autoencoder, if anything is to be seen or steered.
-    pub sae: Option<(&'a Weights, &'a Encoder<'a>)>,
-    pub guard: Option<&'a Guard>,
-    pub sampling: Sampling,
-    pub seed: u64,
-    /// Tokens of an answer at most.
-    pub tokens: usize,
-    /// Texts that end an answer.
-    pub stop: &'a [String],
-    /// Where units end; without it, the whole answer is one.
-    pub boundary: Option<&'a Boundary>,
-    /// Tokens of a unit at most.
-    pub longest: usize,
-    /// How often a unit that is flagged is written again.
-    pub redraws: u32,
-    /// How flagged units are steered when they are written again, if they are.
-    pub steers: Option<Away>,
-    /// What takes the place of an answer that is flagged every time; otherwise its least severe version stays.
-    pub refusal: Option<&'a str>,
-    /// Above which severity an answer is refused at once.
-    pub refuse_at: f64,
-    /// What every state of an answer is steered to, flagged or not.
-    pub always: Option<&'a Steering>,
-}
-
-/// How a unit is steered away from what the guard saw.
-pub(super) struct Away {
-    /// How strongly in the first try.
-    pub strength: f32,
-    /// The vector that is added; without it, those that contribute most to the severity are moved towards 0.
-    pub vector: Option<Vec<f32>>,
-}
+const MOST_STEERED: usize = 5;
 
 /// What the logits that come next are for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,17 +21,24 @@ enum Phase {
     Prompt,
     /// The next token is chosen.
     Write,
-    /// A unit that was steered is read as it stands, without steering. It was complete for this reason, if the answer was.
+    /// The next token of what replaces the unit is chosen.
+    Replace,
+    /// A unit that was steered, or written elsewhere, is read as it stands, without steering. It was complete for this reason, if the
+    /// answer was.
     Reread(Option<End>),
     /// The unit is an earlier try, which stays.
     Restore(usize),
 }
 
-/// An answer under way. Its draft is held beside it.
+/// An answer under way.
 pub(super) struct Writer {
     written: Written,
+    /// The prompt, if somebody is asked about it again.
+    prompt: Option<Prompt>,
     /// Whether each position of the prompt has content.
     content: Vec<bool>,
+    /// Whether the prompt ends with an image, whose last position cannot be read without the others.
+    ends_with_image: bool,
     phase: Phase,
     /// The position at which the unit begins, and the logits there.
     start: usize,
@@ -85,16 +55,18 @@ pub(super) struct Writer {
     /// Where a stop text cuts the answer, in bytes.
     cut: Option<usize>,
     /// Tokens that were drawn, those of versions that did not stay included.
-    pub drawn: u64,
+    drawn: u64,
 }
 
 impl Writer {
-    pub fn new(sample: u32, prompt: &Prepared) -> Self {
+    pub fn new(rules: &Rules, sample: u32, prompt: Prompt) -> Self {
+        let tokens = &prompt.prepared.tokens;
         Self {
-            written: Written::new(sample, &prompt.sample),
-            content: prompt.tokens.iter().map(|token| !token.special).collect(),
+            written: Written::new(sample, &prompt.prepared.sample),
+            content: tokens.iter().map(|token| !token.special).collect(),
+            ends_with_image: tokens.last().is_some_and(|token| token.image.is_some()),
             phase: Phase::Prompt,
-            start: prompt.tokens.len(),
+            start: tokens.len(),
             at_start: Vec::new(),
             before: 0,
             attempt: 0,
@@ -105,36 +77,50 @@ impl Writer {
             prompt_peaks: Peaks::new(),
             cut: None,
             drawn: 0,
+            prompt: rules.asks.is_some().then_some(prompt),
         }
     }
 
-    /// The number of positions whose logits are needed next.
-    pub fn last(&self, draft: &Draft) -> usize {
+    /// The first position that is steered: the one before the unit, which decides its first token, unless it cannot be read alone.
+    fn steered_from(&self) -> usize {
+        let is_image = self.ends_with_image && self.start == self.content.len();
+        self.start - usize::from(self.start > 0 && !is_image)
+    }
+}
+
+impl Task for Writer {
+    type Done = Written;
+
+    fn last(&self, drafts: &Drafts) -> usize {
         match self.phase {
-            Phase::Reread(_) => draft.ids().len() - draft.read(),
-            Phase::Prompt | Phase::Write | Phase::Restore(_) => 1,
+            Phase::Reread(_) => drafts.main.ids().len() - drafts.main.read(),
+            Phase::Prompt | Phase::Write | Phase::Replace | Phase::Restore(_) => 1,
         }
     }
 
-    /// Counts positions that the model computes for the answer.
-    pub fn count(&mut self, positions: usize) {
+    fn count(&mut self, positions: usize) {
         self.written.computed += positions as u64;
     }
 
-    /// Sees the states that the model computes, of positions from `first` on, of which the first `read` were read before; steers
-    /// them while a unit is written.
-    pub fn observe(&mut self, rules: &Rules, read: usize, first: usize, states: &mut [f32]) -> Result<()> {
+    fn drawn(&self) -> u64 {
+        self.drawn
+    }
+
+    fn observe(&mut self, rules: &Rules, read: usize, first: usize, states: &mut [f32]) -> Result<()> {
         let Some((weights, encoder)) = rules.sae else { return Ok(()) };
+        if matches!(self.phase, Phase::Replace) {
+            return Ok(());
+        }
         let d = weights.d_in;
         let end = first + states.len() / d;
         let corrected = self.steering.as_ref().filter(|_| matches!(self.phase, Phase::Write));
         let wants_prompt = rules.guard.is_some_and(Guard::reads_prompt) && rules.boundary.is_none();
-        let answer = self.content.len();
+        let (answer, steered_from) = (self.content.len(), self.steered_from());
         let seen = if wants_prompt { read } else { read.max(self.start) };
         // A device that keeps nothing computes all positions again, and those that were steered have to be steered again.
         let moved = match corrected {
-            _ if rules.always.is_some() => answer,
-            Some(_) => self.start,
+            Some(_) => steered_from.min(if rules.always.is_some() { answer } else { usize::MAX }),
+            None if rules.always.is_some() => answer,
             None => end,
         };
         let from = seen.min(moved).max(first);
@@ -162,43 +148,43 @@ impl Writer {
             if let Some(always) = rules.always.filter(|_| position >= answer) {
                 always.apply(weights, features, values, x);
             }
-            if let Some(corrected) = corrected.filter(|_| position >= self.start) {
+            if let Some(corrected) = corrected.filter(|_| position >= steered_from) {
                 corrected.apply(weights, features, values, x);
             }
         }
         Ok(())
     }
 
-    /// Takes the logits of the positions that [`Writer::last`] asked for. Returns the answer when it is complete.
-    ///
-    /// # Shapes
-    /// `[last, vocab_size]`.
-    pub fn advance(&mut self, rules: &Rules, draft: &mut Draft, logits: Vec<f32>) -> Option<Written> {
+    fn advance(&mut self, rules: &Rules, drafts: &mut Drafts, reading: Reading) -> Option<Written> {
+        let Reading { nll: mut of_tokens, next } = reading;
         match std::mem::take(&mut self.phase) {
             Phase::Prompt => {
-                self.at_start.clone_from(&logits);
-                self.extend(rules, draft, logits)
+                self.at_start.clone_from(&next);
+                self.extend(rules, drafts, next)
             }
-            Phase::Write => self.extend(rules, draft, logits),
+            Phase::Write => self.extend(rules, drafts, next),
+            Phase::Replace => self.replace(rules, drafts, &next),
             Phase::Reread(end) => {
-                let vocabulary = self.at_start.len();
-                let ids = &draft.ids()[self.start..];
-                let rows = std::iter::once(&self.at_start[..]).chain(logits.chunks_exact(vocabulary));
-                self.nll = ids.iter().zip(rows).map(|(id, logits)| nll(logits, *id)).sum();
-                let next = logits[logits.len() - vocabulary..].to_vec();
-                self.judge(rules, draft, next, end)
+                let ids = &drafts.main.ids()[self.start..];
+                // The position before the unit may not have been read again.
+                if of_tokens.len() < ids.len() {
+                    of_tokens.insert(0, nll(&self.at_start, ids[0]));
+                }
+                self.nll = of_tokens.iter().sum();
+                self.judge(rules, drafts, next, end)
             }
-            Phase::Restore(kept) => self.close(rules, draft, kept, logits),
+            Phase::Restore(kept) => self.close(rules, drafts, kept, next),
         }
     }
+}
 
+impl Writer {
     /// Chooses the next token, or finds that the unit is complete.
-    fn extend(&mut self, rules: &Rules, draft: &mut Draft, logits: Vec<f32>) -> Option<Written> {
-        let generator = rules.generator;
+    fn extend(&mut self, rules: &Rules, drafts: &mut Drafts, logits: Vec<f32>) -> Option<Written> {
+        let (generator, draft) = (rules.generator, &mut drafts.main);
         let (answer, length) = (draft.answer().len(), draft.ids().len());
         let unit = length - self.start;
-        let random = random(rules.seed, self.written.sample, self.attempt, answer);
-        let next = rules.sampling.choose(&logits, draft.ids(), random);
+        let next = rules.choose(&logits, draft.ids(), [self.written.sample, self.attempt], answer);
         let mut end = match next {
             _ if answer >= rules.tokens => Some(End::Tokens),
             _ if length >= generator.context() => Some(End::Context),
@@ -212,7 +198,7 @@ impl Writer {
             if !rules.stop.is_empty() || rules.boundary.is_some() {
                 let known = generator.text(draft.answer());
                 let text = generator.text(&[draft.answer(), &[id]].concat());
-                self.cut = rules.stop.iter().filter_map(|stop| text.find(stop.as_str())).min();
+                self.cut = rules.stopped_at(&text);
                 end = self.cut.map(|_| End::Stop);
                 let first_end = |boundary: &Boundary| boundary.first_end(text.get(self.before..)?);
                 // A token that is in two sentences belongs to the first.
@@ -237,18 +223,67 @@ impl Writer {
         }
         // A try with nothing in it, or after which the model says nothing, counts as none.
         if unit == 0 || (self.attempt > 0 && end == Some(End::NotFinite)) {
-            return self.redraw(rules, draft, None);
+            return self.redraw(rules, drafts, None);
         }
         if self.steering.is_some() {
             self.phase = Phase::Reread(end);
-            draft.forget(self.start);
+            draft.forget(self.steered_from());
             return None;
         }
-        self.judge(rules, draft, logits, end)
+        self.judge(rules, drafts, logits, end)
+    }
+
+    /// Chooses the next token of what replaces the unit, or finds that it is complete.
+    fn replace(&mut self, rules: &Rules, drafts: &mut Drafts, logits: &[f32]) -> Option<Written> {
+        let Some(aside) = &mut drafts.aside else { return self.redraw(rules, drafts, None) };
+        let (generator, length) = (rules.corrector().unwrap_or(rules.generator), aside.answer().len());
+        let token = drafts.main.answer().len() + length;
+        let next = rules.choose(logits, aside.ids(), [self.written.sample, self.attempt], token);
+        let is_full = length >= rules.longest || aside.ids().len() >= generator.context();
+        let text = generator.text(aside.answer());
+        let end = rules.boundary.and_then(|boundary| boundary.first_end(&text));
+        match next.filter(|id| !is_full && end.is_none() && !generator.is_end(*id)) {
+            Some(id) => {
+                aside.push(id);
+                self.drawn += 1;
+                self.phase = Phase::Replace;
+                None
+            }
+            None => {
+                drafts.aside = None;
+                let end = if next.is_none() { 0 } else { end.unwrap_or(text.len()) };
+                self.put(rules, drafts, &text[..end])
+            }
+        }
+    }
+
+    /// Puts a text in the place of the unit, with the white space that is around the first version, to be read.
+    fn put(&mut self, rules: &Rules, drafts: &mut Drafts, text: &str) -> Option<Written> {
+        let draft = &mut drafts.main;
+        let first = &self.attempts[0].text;
+        let inner = first.trim();
+        let begins = first.len() - first.trim_start().len();
+        let around = if inner.is_empty() { ("", "") } else { (&first[..begins], &first[begins + inner.len()..]) };
+        let said = text.trim();
+        let whole = format!("{}{said}{}", around.0, around.1);
+        let found = rules.generator.continuation(draft, &whole).filter(|ids| !said.is_empty() && !ids.is_empty());
+        let Some(mut ids) = found else { return self.redraw(rules, drafts, None) };
+        let left = rules.tokens - draft.answer().len();
+        let context = rules.generator.context() - draft.ids().len();
+        let mut end = None;
+        if ids.len() > left.min(context) {
+            ids.truncate(left.min(context));
+            end = Some(if left <= context { End::Tokens } else { End::Context });
+        }
+        ids.iter().for_each(|id| draft.push(*id));
+        self.cut = rules.stopped_at(&rules.generator.text(draft.answer()));
+        self.phase = Phase::Reread(self.cut.map(|_| End::Stop).or(end));
+        None
     }
 
     /// Judges a complete unit. `next` has the logits after it.
-    fn judge(&mut self, rules: &Rules, draft: &mut Draft, next: Vec<f32>, end: Option<End>) -> Option<Written> {
+    fn judge(&mut self, rules: &Rules, drafts: &mut Drafts, next: Vec<f32>, end: Option<End>) -> Option<Written> {
+        let draft = &drafts.main;
         let ids = draft.ids()[self.start..].to_vec();
         let mut peaks = self.peaks.clone();
         if rules.boundary.is_none() {
@@ -274,32 +309,36 @@ impl Writer {
             cut: self.cut,
         });
         if accepted {
-            return self.close(rules, draft, self.attempts.len() - 1, next);
+            return self.close(rules, drafts, self.attempts.len() - 1, next);
         }
-        self.redraw(rules, draft, Some(next))
+        self.redraw(rules, drafts, Some(next))
     }
 
     /// Writes the unit again, or keeps the best of its tries. `next` has the logits after the last try, if that is what the draft
-    /// has.
-    fn redraw(&mut self, rules: &Rules, draft: &mut Draft, next: Option<Vec<f32>>) -> Option<Written> {
+    /// has; otherwise that try came to nothing.
+    fn redraw(&mut self, rules: &Rules, drafts: &mut Drafts, next: Option<Vec<f32>>) -> Option<Written> {
+        self.written.dropped += u32::from(next.is_none());
         let is_refused = |attempt: &Attempt| attempt.severity.is_some_and(|severity| severity > rules.refuse_at);
         let refused = rules.refusal.is_some() && self.attempts.last().is_some_and(is_refused);
         if self.attempt < rules.redraws && !refused {
             self.attempt += 1;
-            draft.truncate(self.start);
+            drafts.main.truncate(self.start);
             self.peaks.clear();
             self.nll = 0.0;
             self.cut = None;
-            self.steering = rules.steers.as_ref().map(|away| {
-                let causes = self.attempts[0].features.iter().map(|feature| (*feature, 0.0));
-                Steering {
-                    targets: if away.vector.is_none() { causes.collect() } else { Vec::new() },
-                    vector: away.vector.clone().unwrap_or_default(),
-                    strength: away.strength * (1u32 << (self.attempt - 1).min(31)) as f32,
-                }
-            });
+            if rules.asks.is_some() {
+                return self.ask(rules, drafts);
+            }
+            let causes = &self.attempts[0].features;
+            self.steering = rules.steers.as_ref().map(|away| away.steering(self.attempt, causes));
+            let from = self.steered_from();
+            if self.steering.is_some() && from < self.start {
+                drafts.main.forget(from);
+                self.phase = Phase::Write;
+                return None;
+            }
             let logits = self.at_start.clone();
-            return self.extend(rules, draft, logits);
+            return self.extend(rules, drafts, logits);
         }
         if let Some(refusal) = rules.refusal {
             self.written.refuse(refusal, self.attempts.drain(..));
@@ -310,18 +349,39 @@ impl Writer {
         // The first of equally severe tries.
         let kept = (0..self.attempts.len()).min_by(by_severity).unwrap_or_default();
         match next {
-            Some(next) if kept + 1 == self.attempts.len() => self.close(rules, draft, kept, next),
+            Some(next) if kept + 1 == self.attempts.len() => self.close(rules, drafts, kept, next),
             _ => {
-                draft.truncate(self.start);
-                self.attempts[kept].ids.iter().for_each(|id| draft.push(*id));
+                drafts.main.truncate(self.start);
+                if self.steering.is_some() {
+                    drafts.main.forget(self.steered_from());
+                }
+                self.attempts[kept].ids.iter().for_each(|id| drafts.main.push(*id));
                 self.phase = Phase::Restore(kept);
                 None
             }
         }
     }
 
+    /// Has somebody write the unit again who knows its last version.
+    fn ask(&mut self, rules: &Rules, drafts: &mut Drafts) -> Option<Written> {
+        let before = rules.generator.text(drafts.main.answer());
+        let Attempt { text, features, .. } = &self.attempts[self.attempts.len() - 1];
+        let flagged = Flagged { before: &before, sentence: text, features };
+        let asked = self.prompt.as_ref().zip(rules.asks);
+        // A question that is longer than the context is no try.
+        match asked.and_then(|(prompt, asking)| asking.draft(rules.generator, prompt, &flagged).ok()) {
+            Some(aside) => {
+                drafts.aside = Some(aside);
+                self.phase = Phase::Replace;
+                None
+            }
+            None => self.redraw(rules, drafts, None),
+        }
+    }
+
     /// Keeps a try of the unit, which the draft has and the model has read, and begins the next unit. `next` has the logits there.
-    fn close(&mut self, rules: &Rules, draft: &mut Draft, kept: usize, next: Vec<f32>) -> Option<Written> {
+    fn close(&mut self, rules: &Rules, drafts: &mut Drafts, kept: usize, next: Vec<f32>) -> Option<Written> {
+        let draft = &drafts.main;
         let end = self.attempts[kept].end;
         self.cut = self.attempts[kept].cut;
         self.written.keep(self.attempts.drain(..), kept);
@@ -333,7 +393,7 @@ impl Writer {
         self.before = rules.generator.text(draft.answer()).len();
         self.peaks.clear();
         self.at_start.clone_from(&next);
-        self.extend(rules, draft, next)
+        self.extend(rules, drafts, next)
     }
 
     fn finish(&mut self, rules: &Rules, draft: &Draft, end: End) -> Written {
@@ -356,16 +416,4 @@ impl Writer {
         let text = self.cut_text(rules, draft);
         text.get(self.before..).unwrap_or_default().to_owned()
     }
-}
-
-/// The negative log-likelihood of a token.
-fn nll(logits: &[f32], id: u32) -> f64 {
-    log_sum_exp(logits) - f64::from(logits[id as usize])
-}
-
-/// The random number for a token. It depends on nothing but the seed, the sample, the try, and the number of the token in the
-/// answer, so that neither batches nor what was written again elsewhere change it.
-fn random(seed: u64, sample: u32, attempt: u32, token: usize) -> f64 {
-    let stream = mix(mix(seed) ^ (u64::from(sample) << 32 | u64::from(attempt)));
-    unit(SplitMix64::nth(stream, token as u64 + 1))
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// The bundled model, a run of some of its data, with an autoencoder and a probe that says whether a caption names a skin tone.
@@ -83,13 +84,30 @@ impl Guarded {
     }
 }
 
-fn strings(path: &Path, column: &str) -> Vec<String> {
+pub(crate) fn strings(path: &Path, column: &str) -> Vec<String> {
     let batches = table::scan(path, &[column]).unwrap().map(Result::unwrap);
     let texts = |batch: arrow::array::RecordBatch| {
         let column = batch.column(0).as_string::<i32>();
         (0..column.len()).map(|n| column.value(n).to_owned()).collect::<Vec<_>>()
     };
     batches.flat_map(texts).collect()
+}
+
+/// Starts a generation and kills it as soon as something is finished, within a line of its journal.
+pub(crate) fn kill_after(args: &[String], out: &Path) {
+    let mut child = sae().args(args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let (journal, begun) = (out.join("journal.jsonl"), Instant::now());
+    while fs::metadata(&journal).map_or(0, |file| file.len()) < 500 && child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "nothing is written");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    if journal.exists() {
+        // As if the kill had cut a line in half.
+        let lines = fs::read(&journal).unwrap();
+        fs::write(&journal, &lines[..lines.len().saturating_sub(7)]).unwrap();
+    }
 }
 
 /// A version of a unit: sample, number of the unit, of the try, text, severity, accepted, kept.
@@ -133,20 +151,8 @@ fn answers_do_not_depend_on_batches_threads_or_interruptions() {
     assert_ne!(made.answers("other"), texts, "the seed changes nothing");
 
     // Killed once it has a few answers, and continued.
-    let mut child =
-        sae().args(made.args("killed", &["--batch", "1"])).stderr(std::process::Stdio::null()).spawn().unwrap();
-    let (journal, begun) = (made.at("killed/journal.jsonl"), Instant::now());
-    while fs::metadata(&journal).map_or(0, |file| file.len()) < 500 && child.try_wait().unwrap().is_none() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "nothing is written");
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    if journal.exists() {
-        // As if the kill had cut a line in half.
-        let lines = fs::read(&journal).unwrap();
-        fs::write(&journal, &lines[..lines.len() - 7]).unwrap();
-    }
+    kill_after(&made.args("killed", &["--batch", "1"]), &made.at("killed"));
+    let journal = made.at("killed/journal.jsonl");
     let other = made.args("killed", &["--batch", "1", "--temperature", "0.5"]);
     let other: Vec<&str> = other.iter().map(String::as_str).collect();
     assert!(fails(1, &other).contains("other settings (sampling)"));
@@ -245,6 +251,118 @@ fn a_guard_has_answers_and_sentences_written_again() {
 }
 
 #[test]
+fn a_flagged_sentence_is_written_again_by_the_model_that_is_told_why_or_by_another_one() {
+    let made = Guarded::new();
+    made.generate("plain", &[]);
+    let stream = ["--stream", "--until", "/[:,]/", "--tries", "2", "--correct"];
+    let model = format!("model:{}", made.model());
+    for (name, correct) in [("feedback", "feedback"), ("model", &model)] {
+        let never = format!("never-{name}");
+        made.guarded(&never, &[&["--at", "1.5"], &stream[..], &[correct]].concat());
+        assert_eq!(made.answers(&never), made.answers("plain"), "a guard that never fires changes no byte");
+
+        let told = made.guarded(name, &[&["--at", "0.5"], &stream[..], &[correct]].concat());
+        let all = versions(&made.at(name).join("sentences.parquet"), "sentence");
+        let mut by_unit: BTreeMap<(u32, u32), Vec<&Version>> = BTreeMap::new();
+        all.iter().for_each(|version| by_unit.entry((version.0, version.1)).or_default().push(version));
+        let (mut kept, mut again, mut missing) = (BTreeMap::<u32, String>::new(), 0, 0);
+        let around = |text: &str| {
+            let inner = text.trim();
+            (text.len() - text.trim_start().len(), text.trim_start().len() - inner.len(), inner.is_empty())
+        };
+        for versions in by_unit.values() {
+            let stays: Vec<&&Version> = versions.iter().filter(|version| version.6).collect();
+            assert_eq!(stays.len(), 1, "{versions:?}");
+            let least = versions.iter().map(|version| version.4).fold(f64::INFINITY, f64::min);
+            assert!(stays[0].5 || stays[0].4 == least, "{versions:?}");
+            // The white space around the sentence stays.
+            assert!(versions.iter().all(|version| around(&version.3) == around(&versions[0].3)), "{versions:?}");
+            again += versions.len() - 1;
+            missing += if stays[0].5 { 0 } else { 3 - versions.len() };
+            *kept.entry(stays[0].0).or_default() += &stays[0].3;
+        }
+        let answers = made.answers(name);
+        kept.iter().for_each(|(sample, text)| assert_eq!(&answers[*sample as usize], text));
+        let flagged = by_unit.values().filter(|versions| !versions[0].5).count();
+        assert_eq!(told["flagged"].as_u64(), Some(flagged as u64));
+        // Tries that came to nothing have no row, but are counted.
+        assert!(again > 3 && told["dropped"].as_u64() >= Some(missing as u64), "{name}: {again} {missing} {told}");
+
+        // Not so whatever the batch and the number of threads.
+        let other = format!("other-{name}");
+        let guard = made.guard();
+        let more: Vec<&str> = guard.iter().map(String::as_str).chain(["--at", "0.5"]).chain(stream).collect();
+        let args = made.args(&other, &[&more[..], &[correct, "--batch", "3"]].concat());
+        let output = sae().args(args).env("RAYON_NUM_THREADS", "1").output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        for file in ["sentences.parquet", "answers.parquet"] {
+            let [one, two] = [name, &other].map(|name| fs::read(made.at(name).join(file)).unwrap());
+            assert!(one == two, "{name}: {file} differs");
+        }
+    }
+    // The two ask for different things.
+    assert_ne!(made.answers("feedback"), made.answers("model"));
+}
+
+#[test]
+fn steering_reaches_the_first_token_of_a_sentence_and_goes_where_it_is_told() {
+    let made = Guarded::new();
+    let stream = ["--at", "0.5", "--stream", "--until", "/[:,]/", "--tries", "1", "--correct"];
+    let tries = |name: &str, more: &[&str]| {
+        made.guarded(name, &[&stream[..], more].concat());
+        let all = versions(&made.at(name).join("sentences.parquet"), "sentence");
+        // The first flagged sentence of each answer: what comes before it is the same whatever is done about it.
+        let mut first = BTreeMap::new();
+        for version in all.into_iter().filter(|version| version.2 == 1) {
+            first.entry(version.0).or_insert(version.3);
+        }
+        first
+    };
+    // Targets are multiples of what the index says.
+    let guard = made.guard();
+    let guard: Vec<&str> = guard.iter().map(String::as_str).collect();
+    let args = made.args("far", &[&guard[..], &stream, &["steer", "--toward", "1"]].concat());
+    let said = fails(1, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(said.contains("feature index") || said.contains("sae index"), "{said}");
+    json(&["index", "--run", guard[1], "--sae", "a"]);
+    let below = ["steer", "--toward", "-1", "--strength", "4"];
+    let [sample, steered] = [("s", &["sample"][..]), ("t", &below)].map(|(name, more)| tries(name, more));
+    assert!(sample.len() > 3 && sample.keys().eq(steered.keys()), "{sample:?} {steered:?}");
+    let first = |text: &String| text.trim_start().chars().next();
+    assert!(sample.iter().any(|(n, text)| first(text) != first(&steered[n])), "{sample:?} {steered:?}");
+    assert_eq!(tries("zero", &["steer", "--toward", "0"]), tries("as before", &["steer"]));
+    assert_ne!(tries("far", &["steer", "--toward", "1"]), tries("below", &["steer", "--toward", "-1"]));
+}
+
+#[test]
+fn an_answer_passes_is_written_again_or_is_refused_by_its_severity() {
+    let made = Guarded::new();
+    let levels = ["--rounds", "4", "--refusal", "No.", "--at", "fpr=20%", "--refuse-at", "0.9"];
+    let told = made.guarded("levels", &levels);
+    let (at, refuse_at) = (told["threshold"].as_f64().unwrap(), told["refuse_at"].as_f64().unwrap());
+    assert_eq!(refuse_at, 0.9);
+    let all = versions(&made.at("levels/rounds.parquet"), "answer");
+    let mut by_sample: BTreeMap<u32, Vec<&Version>> = BTreeMap::new();
+    all.iter().for_each(|version| by_sample.entry(version.0).or_default().push(version));
+    let answers = made.answers("levels");
+    let mut at_once = 0;
+    for (sample, versions) in by_sample {
+        let (last, before) = versions.split_last().unwrap();
+        let is_refused = answers[sample as usize] == "No.";
+        assert!(before.iter().all(|version| version.4 > at && version.4 <= refuse_at), "{versions:?}");
+        assert_eq!(is_refused, last.4 > at, "{versions:?}");
+        assert!(last.4 <= at || last.4 > refuse_at || versions.len() == 4, "{versions:?}");
+        at_once += u64::from(last.4 > refuse_at);
+    }
+    assert!(at_once > 0 && told["refused_at_once"].as_u64() == Some(at_once), "{told}");
+    let args = made.guard();
+    let low: Vec<&str> = args.iter().map(String::as_str).chain(["--rounds", "2", "--refuse-at", "0.1"]).collect();
+    let args = made.args("low", &low);
+    let said = fails(1, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(said.contains("refused above a severity of 0.1") && said.contains("flagged (0.5)"), "{said}");
+}
+
+#[test]
 fn what_cannot_be_generated_is_explained() {
     let made = Guarded::new();
     let guard = made.guard();
@@ -276,6 +394,17 @@ fn what_cannot_be_generated_is_explained() {
     assert!(failed(1, &["--run", of, "--steer", "1=2,1=0"]).contains("each feature once"));
     let stream = [&guard[..], &["--stream", "--strength", "nan"]].concat();
     assert!(failed(1, &stream).contains("a strength of 0 or more"));
+
+    let stream = [&guard[..], &["--stream"]].concat();
+    assert!(failed(1, &[&stream[..], &["--toward", "nan"]].concat()).contains("a target that is finite"));
+    assert!(failed(2, &[&guard[..], &["--toward", "1"]].concat()).contains("--stream"));
+    let correct = |how: &'static str| [&stream[..], &["--correct", how]].concat();
+    for how in ["critic", "model:", "model"] {
+        let said = failed(2, &correct(how));
+        assert!(said.contains("sample, steer, difference, feedback or model:DIR"), "{said}");
+    }
+    assert!(failed(1, &correct("model:no/such/folder")).contains("no/such/folder"));
+    assert!(failed(1, &[&correct("feedback")[..], &["--template", "none"]].concat()).contains("chat template"));
 
     // Another model than the run's.
     let mut args = made.args("out", &guard);

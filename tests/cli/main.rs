@@ -17,6 +17,7 @@ mod exchange;
 mod feedback;
 mod filtered;
 mod generate;
+mod generate_trees;
 mod help;
 mod hub;
 mod label;

@@ -7,13 +7,16 @@ mod prompts;
 mod sampling;
 
 pub use boundary::Boundary;
-pub use prompts::Prompts;
+pub use prompts::{Prompt, Prompts};
 pub use sampling::Sampling;
 
-use crate::checkpoint::{Checkpoint, Prepared};
-use crate::model::{Compute, Input, KvCache, Model, check_layers};
+use crate::checkpoint::{Checkpoint, Prepared, Shown};
+use crate::data::{RowError, Turn};
+use crate::model::{Compute, Input, KvCache, Model, check_layers, log_sum_exp};
+use crate::prompt::Text;
 use crate::{ComputeDtype, Error, Result};
 use sae_core::device::DeviceChoice;
+use sae_core::store::sample::{Role, Token};
 use std::path::Path;
 
 /// A loaded model that writes texts.
@@ -27,8 +30,8 @@ use std::path::Path;
 /// let generator = Generator::open("checkpoints/llava".as_ref(), Some(16), DeviceChoice::Auto, ComputeDtype::F32)?;
 /// let mut draft = generator.draft(&prompts()[0]);
 /// while draft.answer().len() < 40 {
-///     let logits = generator.read(&mut [&mut draft], &[1], &mut |_, _, _| Ok(()))?.remove(0);
-///     match Sampling::GREEDY.choose(&logits, draft.ids(), 0.0) {
+///     let reading = generator.read(&mut [&mut draft], &[1], &mut |_, _, _| Ok(()))?.remove(0);
+///     match Sampling::GREEDY.choose(&reading.next, draft.ids(), 0.0) {
 ///         Some(id) if !generator.is_end(id) => draft.push(id),
 ///         _ => break,
 ///     }
@@ -40,6 +43,15 @@ pub struct Generator {
     checkpoint: Checkpoint,
     model: Model,
     layer: usize,
+}
+
+/// What a model says of a text that it has read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// The negative log-likelihood in nats of each of the last tokens, after the first of the positions that were asked for.
+    pub nll: Vec<f64>,
+    /// The logits after the last token, `[vocab_size]`.
+    pub next: Vec<f32>,
 }
 
 /// Looks at hidden states behind the block, and may change them: the number of the draft, the position of its first state, and
@@ -136,6 +148,46 @@ impl Generator {
         Draft::new(self.checkpoint.input(prompt))
     }
 
+    /// An empty answer to a prompt with further turns.
+    ///
+    /// # Errors
+    /// Why the model cannot read them: its template rejects them, or they are longer than its context.
+    pub fn follow_up(&self, prompt: &Prompt, more: &[Turn]) -> Result<Draft, RowError> {
+        let patches = prompt.video.map(|video| self.checkpoint.video(video, &prompt.files)).transpose()?;
+        let patches = patches.as_ref().map(|(_, patches)| patches.as_slice());
+        let shown = Shown { frames: prompt.prepared.frames.iter().collect(), patches };
+        let tokens = self.tokens(&[&prompt.turns[..], more].concat(), &shown)?;
+        Ok(self.draft(&Prepared { tokens, ..prompt.prepared.clone() }))
+    }
+
+    /// An empty answer to a question without images.
+    ///
+    /// # Errors
+    /// As [`Generator::follow_up`].
+    pub fn question(&self, text: &str) -> Result<Draft, RowError> {
+        let shown = Shown { frames: Vec::new(), patches: None };
+        let tokens = self.tokens(&[Turn::from_text(Role::User, text)], &shown)?;
+        let ids = tokens.iter().map(|token| token.token_id as u32).collect();
+        Ok(Draft::new(Input { ids, images: Vec::new() }))
+    }
+
+    fn tokens(&self, turns: &[Turn], shown: &Shown) -> Result<Vec<Token>, RowError> {
+        self.checkpoint.tokens(&Text::Conversation { turns, generate: true }, shown, Vec::new())
+    }
+
+    /// The tokens of a text that goes on with the answer of a draft. `None` if no tokens found for it have exactly this text.
+    pub fn continuation(&self, draft: &Draft, text: &str) -> Option<Vec<u32>> {
+        let (prompter, answer) = (self.checkpoint.prompter(), draft.answer());
+        let before = self.text(answer);
+        let whole = before.clone() + text;
+        // Tokens of a text alone may begin with a space that the text does not have, or lack one that it has.
+        let of_whole = prompter.encode(&whole).filter(|ids| ids.starts_with(answer));
+        let of_whole = of_whole.map(|ids| ids[answer.len()..].to_vec());
+        let alone = [text, text.trim_start()].map(|text| prompter.encode(text));
+        let mut found = std::iter::once(of_whole).chain(alone).flatten();
+        found.find(|ids| self.text(&[answer, ids].concat()) == whole)
+    }
+
     /// Whether a token ends an answer: one that stands for no text, as the end of a turn, or for an image.
     pub fn is_end(&self, id: u32) -> bool {
         let is_image = |id| self.checkpoint.config().vision.as_ref().is_some_and(|vision| vision.is_placeholder(id));
@@ -152,15 +204,15 @@ impl Generator {
         self.checkpoint.config().text.context
     }
 
-    /// Reads the tokens that each draft has not read, and returns the logits after the `last` positions of each.
+    /// Reads the tokens that each draft has not read. Of the `last` positions of each, it returns how well they predict the token
+    /// after them, and what comes after the last one.
     ///
     /// `change` is called once for each draft, with the states of the positions that were computed. These are those that had not
     /// been read; on a device that keeps nothing, all. A change should therefore depend on nothing but the state and its position.
     /// On a CPU, the other drafts do not change a bit of the result.
     ///
     /// # Shapes
-    /// `last`: `[drafts]`, each from 1 to the number of positions that have not been read. The result is
-    /// `[drafts][last, vocab_size]`.
+    /// `last`: `[drafts]`, each from 1 to the number of positions that have not been read.
     ///
     /// # Errors
     /// The device failed, a draft has no token that has not been read or is longer than the model's context, or `change` returned
@@ -168,7 +220,7 @@ impl Generator {
     ///
     /// # Panics
     /// If `last` has another length than `drafts`.
-    pub fn read(&self, drafts: &mut [&mut Draft], last: &[usize], change: &mut Change) -> Result<Vec<Vec<f32>>> {
+    pub fn read(&self, drafts: &mut [&mut Draft], last: &[usize], change: &mut Change) -> Result<Vec<Reading>> {
         let context = self.context();
         if drafts.iter().any(|draft| draft.ids().len() > context) {
             return Err(Error::ContextFull { context });
@@ -180,8 +232,24 @@ impl Generator {
             let rows = hidden.rows(0, n).len() / hidden.width();
             change(n, input.ids.len() - rows, hidden.rows_mut(0, n))?;
         }
-        let logits = self.model.logits_after(&mut caches, self.layer, &inputs, &hidden, last)?;
+        let mut readings: Vec<Reading> = vec![Reading::default(); inputs.len()];
+        let mut each = |n: usize, place: usize, logits: &[f32]| match last[n] - place {
+            1 => readings[n].next = logits.to_vec(),
+            left => readings[n].nll.push(nll(logits, inputs[n].ids[inputs[n].ids.len() + 1 - left])),
+        };
+        self.model.logits_after(&mut caches, self.layer, &inputs, &hidden, last, &mut each)?;
         drafts.iter_mut().for_each(|draft| draft.read = draft.input.ids.len());
-        Ok(logits)
+        Ok(readings)
     }
+}
+
+/// The negative log-likelihood of a token in nats.
+///
+/// # Shapes
+/// `logits`: `[vocab_size]`.
+///
+/// # Panics
+/// If the vocabulary has no such token.
+pub fn nll(logits: &[f32], id: u32) -> f64 {
+    log_sum_exp(logits) - f64::from(logits[id as usize])
 }

@@ -137,17 +137,18 @@ impl Model {
     /// # Errors
     /// As for [`Model::next`], or the blocks behind the layer lack positions that precede those of `state`.
     pub fn next_after(&self, cache: &mut KvCache, layer: usize, input: &Input, state: &Hidden) -> Result<Vec<f32>> {
-        let mut logits = self.logits_after(&mut [cache], layer, &[input], state, &[1])?.remove(0);
-        log_softmax_of(&mut logits);
-        Ok(logits)
+        let mut next = Vec::new();
+        self.logits_after(&mut [cache], layer, &[input], state, &[1], &mut |_, _, logits| next = logits.to_vec())?;
+        log_softmax_of(&mut next);
+        Ok(next)
     }
 
-    /// The logits after the `last` positions of each sample, at least one, if `states` are what [`Model::hidden_after`] returned
-    /// for these samples with these caches, and for this layer alone. The keys and values of the blocks behind `layer` are added
-    /// to the caches.
+    /// Computes the logits after the `last` positions of each sample, at least one, if `states` are what [`Model::hidden_after`]
+    /// returned for these samples with these caches, and for this layer alone. The keys and values of the blocks behind `layer` are
+    /// added to the caches.
     ///
-    /// # Shapes
-    /// The result is `[samples][last, vocab_size]`.
+    /// `each` gets the number of the sample, that of the position among its last ones, and the logits, `[vocab_size]`, in this
+    /// order. Those of a limited number of positions are held at a time.
     ///
     /// # Errors
     /// As for [`Model::next_after`]; or there are fewer states of a sample than `last` says.
@@ -161,7 +162,8 @@ impl Model {
         inputs: &[&Input],
         states: &Hidden,
         last: &[usize],
-    ) -> Result<Vec<Vec<f32>>> {
+        each: &mut dyn FnMut(usize, usize, &[f32]),
+    ) -> Result<()> {
         assert!(caches.len() == inputs.len() && last.len() == inputs.len(), "a cache and a number for each sample");
         self.check_loaded(&[layer])?;
         let lengths: Vec<usize> = inputs.iter().map(|input| input.ids.len()).collect();
@@ -181,21 +183,21 @@ impl Model {
         let x = Matrix::new(states.layers[0].clone(), states.width, self.decoder.compute());
         let keeps = matches!(self.decoder.compute(), Compute::Host { .. });
         let end = self.decoder.resume(x, &sequence, layer, if keeps { caches } else { &mut [] });
-        let mut rows = Vec::with_capacity(last.iter().sum());
-        let mut after = 0;
-        for (count, last) in states.lengths.iter().zip(last) {
+        // The row, the sample and the number of every position that is asked for.
+        let (mut asked, mut after) = (Vec::with_capacity(last.iter().sum()), 0);
+        for (n, (count, last)) in states.lengths.iter().zip(last).enumerate() {
             after += count;
-            rows.extend((after - last) as u32..after as u32);
+            asked.extend((0..*last).map(|place| ((after - last + place) as u32, n, place)));
         }
-        let logits = self.decoder.logits(end.gather(&rows)).into_values()?;
-        let vocabulary = logits.len() / rows.len().max(1);
-        let mut at = 0;
-        let samples = last.iter().map(|last| {
-            let start = at;
-            at += last * vocabulary;
-            logits[start..at].to_vec()
-        });
-        Ok(samples.collect())
+        let vocabulary = self.config.text.vocab_size.max(1);
+        for some in asked.chunks((LOGITS / vocabulary).max(1)) {
+            let rows: Vec<u32> = some.iter().map(|(row, ..)| *row).collect();
+            let logits = self.decoder.logits(end.gather(&rows)).into_values()?;
+            for ((_, sample, place), logits) in some.iter().zip(logits.chunks_exact(logits.len() / rows.len())) {
+                each(*sample, *place, logits);
+            }
+        }
+        Ok(())
     }
 
     /// Negative log-likelihood in nats of the tokens at `positions` of each sample (1 or more), given all tokens before

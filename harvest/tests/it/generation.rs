@@ -3,7 +3,8 @@
 use crate::golden::{Golden, repository};
 use crate::parity::inputs;
 use harvest::ComputeDtype;
-use harvest::generation::{Draft, Generator, Sampling};
+use harvest::generation::{Draft, Generator, Sampling, nll};
+use harvest::model::Input;
 use sae_core::device::DeviceChoice;
 use serde_json::Value;
 use std::path::Path;
@@ -50,8 +51,8 @@ fn greedy_tokens_are_those_of_transformers_in_every_family() {
                 break;
             }
             let last = vec![1; under_way.len()];
-            let logits = generator.read(&mut under_way, &last, &mut |_, _, _| Ok(())).unwrap();
-            for (draft, mut logits) in under_way.into_iter().zip(logits) {
+            let readings = generator.read(&mut under_way, &last, &mut |_, _, _| Ok(())).unwrap();
+            for (draft, mut logits) in under_way.into_iter().zip(readings.into_iter().map(|reading| reading.next)) {
                 suppressed.iter().for_each(|id| logits[*id as usize] = f32::NEG_INFINITY);
                 let next = Sampling::GREEDY.choose(&logits, draft.ids(), 0.0).unwrap();
                 draft.push(next);
@@ -77,41 +78,47 @@ fn drafts_in_a_batch_have_the_bits_of_drafts_alone() {
     let generator = generator(&golden.folder);
     let inputs = inputs(&golden, generator.checkpoint());
     let sampling = Sampling { temperature: 0.8, ..Sampling::GREEDY };
+    // The bits of the logits, and of how well they predict the token that is chosen.
     let choose = |draft: &mut Draft, logits: &[f32], token: usize| {
         // Tokens that stand for images are not written.
-        let mut logits = logits.to_vec();
+        let mut allowed = logits.to_vec();
         let vision = generator.checkpoint().config().vision.as_ref().unwrap();
-        logits[vision.image_token_id as usize] = f32::NEG_INFINITY;
+        allowed[vision.image_token_id as usize] = f32::NEG_INFINITY;
         let random = (token as f64 * 0.618_033_988_7).fract();
-        draft.push(sampling.choose(&logits, draft.ids(), random).unwrap());
-        logits.iter().map(|logit| logit.to_bits()).collect::<Vec<u32>>()
+        let id = sampling.choose(&allowed, draft.ids(), random).unwrap();
+        draft.push(id);
+        (logits.iter().map(|logit| logit.to_bits()).collect::<Vec<u32>>(), nll(logits, id))
     };
     let mut alone = Vec::new();
     for input in &inputs {
         let mut draft = Draft::new(input.clone());
         for token in 0..12 {
-            let logits = generator.read(&mut [&mut draft], &[1], &mut |_, _, _| Ok(())).unwrap().remove(0);
-            alone.push(choose(&mut draft, &logits, token));
+            let reading = generator.read(&mut [&mut draft], &[1], &mut |_, _, _| Ok(())).unwrap().remove(0);
+            assert!(reading.nll.is_empty());
+            alone.push(choose(&mut draft, &reading.next, token));
         }
-        // What was taken back is read again, all rows at once.
+        // What was taken back is read again, all positions at once.
         let start = draft.prompt();
-        draft.forget(start);
-        let rows = draft.answer().len();
-        let logits = generator.read(&mut [&mut draft], &[rows], &mut |_, _, _| Ok(())).unwrap().remove(0);
-        assert_eq!(logits.len() % rows, 0);
-        let vocabulary = logits.len() / rows;
-        let mut last = logits[(rows - 2) * vocabulary..(rows - 1) * vocabulary].to_vec();
-        last[generator.checkpoint().config().vision.as_ref().unwrap().image_token_id as usize] = f32::NEG_INFINITY;
-        assert!(last.iter().map(|logit| logit.to_bits()).eq(alone.last().unwrap().iter().copied()));
+        draft.forget(start - 1);
+        let rows = draft.answer().len() + 1;
+        let reading = generator.read(&mut [&mut draft], &[rows], &mut |_, _, _| Ok(())).unwrap().remove(0);
+        let expected: Vec<f64> = alone[alone.len() - 12..].iter().map(|(_, nll)| *nll).collect();
+        assert_eq!(reading.nll, expected);
+        let last = generator.read(
+            &mut [&mut Draft::new(Input { ids: draft.ids().to_vec(), ..input.clone() })],
+            &[1],
+            &mut |_, _, _| Ok(()),
+        );
+        assert!(reading.next == last.unwrap().remove(0).next);
     }
     let mut drafts: Vec<Draft> = inputs.iter().map(|input| Draft::new(input.clone())).collect();
     let mut together = vec![Vec::new(); drafts.len()];
     for token in 0..12 {
         let mut all: Vec<&mut Draft> = drafts.iter_mut().collect();
         let last = vec![1; all.len()];
-        let logits = generator.read(&mut all, &last, &mut |_, _, _| Ok(())).unwrap();
-        for (n, logits) in logits.iter().enumerate() {
-            together[n].push(choose(&mut drafts[n], logits, token));
+        let readings = generator.read(&mut all, &last, &mut |_, _, _| Ok(())).unwrap();
+        for (n, reading) in readings.iter().enumerate() {
+            together[n].push(choose(&mut drafts[n], &reading.next, token));
         }
     }
     assert!(together.concat() == alone);
