@@ -17,7 +17,7 @@ pub struct TreeShape {
 }
 
 impl TreeShape {
-    /// The pieces of a whole tree, if there are at most [`MOST_NODES`], none of them deeper than a path may be.
+    /// The pieces of a whole tree, if there are at most 4095, none of them deeper than a path may be.
     pub fn nodes(self) -> Option<u32> {
         let Self { depth, branches } = self;
         if depth == 0 || branches == 0 || depth as usize >= DEEPEST {
