@@ -347,6 +347,12 @@ pub enum Error {
         /// The run folder.
         path: PathBuf,
     },
+    /// A data set for likelihoods that has none of the samples.
+    #[error("the data set has none of the samples of the run, or other texts and images in their places: {}", data.display())]
+    NoneRead {
+        /// The data set.
+        data: PathBuf,
+    },
     /// A run without the samples that a fit of critiques needs.
     #[error(
         "no row has samples whose {field} is response (or answer), refinement (or correction), and feedback (or critique)"

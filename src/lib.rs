@@ -90,6 +90,7 @@ pub mod import;
 pub mod index;
 pub mod info;
 pub mod label;
+mod likelihood;
 pub mod merge;
 mod model;
 pub mod models;
@@ -115,8 +116,8 @@ pub use error::{Error, FilterError, Result};
 pub use eval::{EvalModelsReport, EvalModelsRequest, EvalReport, EvalRequest};
 pub use explain::{ExplainReport, ExplainRequest, Explainer};
 pub use filter::{
-    BudgetRules, FilterBy, FilterReport, FilterRequest, PromiseRule, QuantileReport, SelectionRule, SelectionRules,
-    ShownFeatures,
+    BudgetRules, FilterBy, FilterReport, FilterRequest, FilterSeries, PromiseRule, QuantileReport, SelectionRule,
+    SelectionRules, ShownFeatures,
 };
 pub use generate::{GenerateReport, GenerateRequest};
 pub use harvest::{HarvestReport, HarvestRequest};

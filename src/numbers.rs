@@ -24,6 +24,11 @@ pub fn size(bytes: u64) -> String {
     if mib < 1024.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
 }
 
+/// A share in percent, with as few digits as possible: 0.07 is `7`, although `100.0 * 0.07` is not exactly 7.
+pub fn percent(share: f64) -> f64 {
+    (share * 1e10).round() / 1e8
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

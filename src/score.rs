@@ -5,24 +5,25 @@ use crate::companion::Companion;
 use crate::control::{Control, Stage};
 use crate::roles::Role;
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
-use crate::{Error, Result, feedback, index, probe};
+use crate::{Error, Result, feedback, index, likelihood, model, probe};
 use filters::align::align_samples;
-use filters::column::{self, ScoreTable};
+use filters::column::ScoreTable;
 use filters::definition::{Definition, Sides};
 use filters::keep::{self, KeepEstimate, ScoreMetadata, keep_auto_against};
 use filters::pmi::{self, BLANK_DIR, Folds, Set, Unit};
 use filters::pooling::{PooledStore, SamplePooler};
-use filters::score_names::{FEEDBACK_FIT, FITTED, KEPT, PMI, PMI_BLANK, PMI_TOKEN_MIN};
+use filters::score_names::{FEEDBACK_FIT, FITTED, JOINED, KEPT, PMI, PMI_BLANK, PMI_RANK, PMI_TOKEN_MIN};
 use filters::scores::{self, Scores};
 use filters::top_tokens::TopTokens;
-use filters::weights::Weights;
+use filters::weights::{ModelScore, Weights};
 use filters::{Threshold, rank};
+use harvest::Plan;
 use sae_core::Run;
 use sae_core::analysis::index::{read_features, write_features};
 use sae_core::analysis::pass::Observer;
-use sae_core::file;
 use sae_core::store::sample::Sample;
 use sae_core::store::{Store, load_samples};
+use sae_core::{file, path_text};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -73,6 +74,9 @@ pub struct ScoreOptions {
     /// The field that says which column a sample was melted from, in a run of responses, refinements and critiques. Adds
     /// `feedback_fit`.
     pub feedback: Option<String>,
+    /// A model and the data set that the run was captured from. Adds the likelihoods of the answers, and how sharp and noisy the
+    /// images are. The layers of the plan do not matter.
+    pub reading: Option<Plan>,
 }
 
 impl Default for ScoreOptions {
@@ -86,6 +90,7 @@ impl Default for ScoreOptions {
             rejected: None,
             probes: Vec::new(),
             feedback: None,
+            reading: None,
         }
     }
 }
@@ -111,12 +116,21 @@ pub struct ScoreDetails {
     pub probes: Vec<PathBuf>,
     /// The field that names what a sample is, for `feedback_fit`.
     pub feedback: Option<String>,
+    /// The model whose likelihoods are added.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
+    pub model: Option<PathBuf>,
+    /// The data set that it reads.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
+    pub data: Option<PathBuf>,
 }
 
 impl ScoreOptions {
     /// Checks what only a later part of scoring would notice.
     fn check(&self, sae: &LoadedSae) -> Result<()> {
         probe::check(sae, &self.probes)?;
+        if self.reading.is_some() && sae.store.paths().are_pieces() {
+            return Err(sae_core::Error::Pieces { path: sae.run.root().to_path_buf() }.into());
+        }
         match &self.feedback {
             Some(field) => feedback::check(&load_samples(&sae.run)?, field),
             None => Ok(()),
@@ -140,7 +154,9 @@ pub struct ScoreReport {
     pub file: PathBuf,
     /// Features with too few tokens for a weight, by definition: paper, release, corrected.
     pub too_few_tokens: [u64; 3],
-    /// Why a column of [`FITTED`] is missing, by column.
+    /// How similar text and image are in the features of the model, by definition.
+    pub model_score: BTreeMap<&'static str, ModelScore>,
+    /// Why a column is missing or has no values, by column.
     pub without: BTreeMap<String, String>,
     /// Estimates of how much to keep, by column.
     pub keep: BTreeMap<String, KeepEstimate>,
@@ -168,8 +184,10 @@ impl ScoreRequest {
         };
         let sae = self.sae.load_with_pieces()?;
         self.options.check(&sae)?;
+        let reading = self.options.reading.as_ref().map(|plan| model::resolve(plan, None)).transpose()?;
+        let (model, data) = reading.map(|plan| (plan.model, plan.data)).unzip();
         let ScoreOptions { calibrate, rejected, sides, probes, feedback, .. } = self.options.clone();
-        Ok(sae.plan("score", ScoreDetails { mode, calibrate, rejected, sides, probes, feedback }))
+        Ok(sae.plan("score", ScoreDetails { mode, calibrate, rejected, sides, probes, feedback, model, data }))
     }
 
     /// Scores.
@@ -246,23 +264,33 @@ pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Contr
         scores.add_rejected(&others, &pair);
     }
     let table = sae.run.scores(&sae.name);
+    let kept = kept_columns(&table, &scored.samples)?;
     let mut computed = probe::apply(sae, &options.probes, scored.samples.len(), control)?;
     if let Some(field) = &options.feedback {
         let fits = feedback::fits(sae, &scored.samples, field, options.seed, control)?;
         computed.push((FEEDBACK_FIT.into(), fits));
     }
-    let mut added = kept_columns(&table, &scored.samples)?;
-    added.retain(|(name, _)| computed.iter().all(|(new, _)| new != name));
-    let estimate =
-        |(name, _): &(String, Vec<Option<f64>>)| Ok(keep::saved(&table, name)?.map(|found| (name.clone(), found)));
-    let estimates = added.iter().filter_map(|column| estimate(column).transpose()).collect::<Result<Vec<_>>>()?;
-    added.extend(computed);
-    let mut report = write(sae, options, pass.threshold, scores, &weights, fitted)?;
-    for (name, values) in added {
-        column::add_column(&report.file, &name, &scored.samples, &values)?;
-        report.columns.push(name.clone());
-        report.scores.columns.insert(name, values);
+    if let Some(plan) = &options.reading {
+        let plan = model::resolve(plan, Some(control))?;
+        let found = likelihood::columns(&plan, &scored.samples, control)?;
+        computed.extend(found.columns.into_iter().map(|(name, values)| (name.to_owned(), values)));
+        fitted.without.extend(found.without);
     }
+    let mut estimates = Vec::new();
+    for (name, values) in kept {
+        if computed.iter().all(|(new, _)| *new != name) {
+            estimates.extend(keep::saved(&table, &name)?.map(|found| (name.clone(), found)));
+            scores.columns.insert(name, values);
+        }
+    }
+    scores.columns.extend(computed);
+    for (name, [first, second]) in JOINED {
+        if let (Some(a), Some(b)) = (scores.columns.get(first), scores.columns.get(second)) {
+            let joined = rank::mean_ranks(&[a, b]);
+            scores.columns.insert(name.into(), joined);
+        }
+    }
+    let mut report = write(sae, options, pass.threshold, scores, &weights, fitted)?;
     for (name, estimate) in estimates {
         keep::save(&report.file, &name, estimate)?;
         report.keep.insert(name, estimate);
@@ -297,6 +325,9 @@ fn fit(fitted_to: &[&Passed], scored: &Passed, scores: &mut Scores) -> Result<Fi
                 if unit == Unit::Sample {
                     let estimate = keep_auto_against(&values, &folds.mismatched(&scored.samples, pooled)?);
                     keep.extend(estimate.map(|estimate| (column.to_string(), estimate)));
+                }
+                if column == PMI_BLANK {
+                    scores.columns.insert(PMI_RANK.into(), folds.ranks(&scored.samples, pooled)?);
                 }
                 scores.columns.insert(column.into(), values);
                 fits.insert(column, folds);
@@ -413,10 +444,16 @@ fn write(
         "corrected": weights.corrected.iter().flatten().count(),
     });
     let few = Definition::ALL.iter().zip(weights.too_few).map(|(mode, n)| (mode.name().to_string(), json!(n)));
+    let model_score: BTreeMap<&'static str, ModelScore> = Definition::ALL
+        .iter()
+        .zip(weights.model_scores)
+        .filter_map(|(definition, score)| Some((definition.name(), score?)))
+        .collect();
     let mut more = serde_json::Map::from_iter([
         ("weighted_features".to_string(), weighted.clone()),
         ("too_few_tokens".to_string(), Value::Object(few.collect())),
         ("baseline".to_string(), json!(weights.baseline)),
+        ("model_score".to_string(), json!(model_score)),
         (PMI.to_string(), Value::Null),
         ("sides".to_string(), json!(options.sides)),
         ("without".to_string(), json!(without)),
@@ -440,6 +477,7 @@ fn write(
     let step = json!({
         "mode": options.definitions, "threshold": threshold, "sides": options.sides, "seed": options.seed, "samples": scores.rows.len(),
         "weighted_features": weighted, "calibrate": options.calibrate, "rejected": options.rejected,
+        "model": options.reading.as_ref().map(|plan| path_text::encode(&plan.model)),
     });
     sae.run.write_step(&step_name(&sae.name), &step)?;
     Ok(ScoreReport {
@@ -449,6 +487,7 @@ fn write(
         columns: scores.names().into_iter().map(String::from).collect(),
         file: path,
         too_few_tokens: weights.too_few,
+        model_score,
         without,
         keep,
         rank_correlation_with_tokens: lengths,

@@ -27,6 +27,24 @@ pub fn ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
+/// The mean of a sample's ranks by several scores, among the samples that have all of them, as a share of these samples; 1 is the
+/// best. Combines scores on different scales without labels.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn mean_ranks(scores: &[&[Option<f64>]]) -> Vec<Option<f64>> {
+    let samples = scores.first().map_or(0, |values| values.len());
+    let complete: Vec<usize> = (0..samples).filter(|n| scores.iter().all(|values| values[*n].is_some())).collect();
+    let mut joined = vec![None; samples];
+    for values in scores {
+        let values: Vec<f64> = complete.iter().filter_map(|n| values[*n]).collect();
+        for (n, rank) in complete.iter().zip(ranks(&values)) {
+            *joined[*n].get_or_insert(0.0) += rank / (complete.len() * scores.len()) as f64;
+        }
+    }
+    joined
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +55,11 @@ mod tests {
         assert_eq!(correlation(&[1.0, 2.0, 3.0], &[1.0, 10.0, 1e6]), Some(1.0));
         assert_eq!(correlation(&[1.0, 2.0, 3.0], &[7.0, 2.0, -3.0]), Some(-1.0));
         assert_eq!(correlation(&[1.0, 1.0], &[1.0, 2.0]), None);
+    }
+
+    #[test]
+    fn ranks_are_combined_if_a_sample_has_all_scores() {
+        let (a, b) = ([Some(10.0), None, Some(-3.0), Some(0.0)], [Some(1.0), Some(2.0), Some(3.0), None]);
+        assert_eq!(mean_ranks(&[&a, &b]), [Some(0.75), None, Some(0.75), None]);
     }
 }

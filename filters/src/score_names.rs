@@ -4,6 +4,8 @@ use crate::definition::Definition;
 
 /// The sum of cross-modal weights.
 pub const COSINE: &str = "cosine";
+/// The mean of the cross-modal weights, weighted by activation.
+pub const COSINE_MEAN: &str = "cosine_mean";
 /// The number of active features.
 pub const L0: &str = "l0";
 /// The number of features active on both text and image.
@@ -18,12 +20,31 @@ pub const PROBE: &str = "probe_";
 pub const MARGIN: &str = "margin_";
 /// How well the critique of a row fits the change that was made to its answer.
 pub const FEEDBACK_FIT: &str = "feedback_fit";
+/// The mean log-likelihood of the tokens of a sample's answers.
+pub const LIKELIHOOD: &str = "likelihood";
+/// The smallest log-likelihood of a token of the answers.
+pub const LIKELIHOOD_MIN: &str = "likelihood_min";
+/// The log-probability that the answer ends where it ends.
+pub const LIKELIHOOD_END: &str = "likelihood_end";
+/// How much of [`LIKELIHOOD`] is due to the image.
+pub const LIKELIHOOD_DROP: &str = "likelihood_drop";
+/// The negative log-likelihood of the answer over what it is without image and question.
+pub const IFD: &str = "ifd";
+/// The sharpness of a sample's least sharp image.
+pub const IMAGE_SHARPNESS: &str = "image_sharpness";
+/// Minus the estimated noise of a sample's noisiest image.
+pub const IMAGE_CLEANNESS: &str = "image_cleanness";
 /// The prefixes of columns that only some calls compute. `sae score` keeps these columns.
-pub const KEPT: [&str; 4] = [PREDICTED, PROBE, MARGIN, FEEDBACK_FIT];
+pub const KEPT: [&str; 7] = [PREDICTED, PROBE, MARGIN, FEEDBACK_FIT, LIKELIHOOD, IFD, "image_"];
 /// [`PMI`] with the text features of a second forward pass with blank images.
 pub const PMI_BLANK: &str = "pmi_blank";
 /// The smallest [`PMI_BLANK`] of the sample's text tokens.
 pub const PMI_TOKEN_MIN: &str = "pmi_token_min";
+/// Columns that are the mean of a sample's ranks by two others, with these two.
+pub const JOINED: [(&str, [&str; 2]); 2] =
+    [("pmi_blank+likelihood", [PMI_BLANK, LIKELIHOOD]), ("pmi_token_min+likelihood", [PMI_TOKEN_MIN, LIKELIHOOD])];
+/// The share of other texts and of other images that fit worse, by the fit of [`PMI_BLANK`].
+pub const PMI_RANK: &str = "pmi_rank";
 /// A uniform random number, the baseline of every comparison.
 pub const RANDOM: &str = "random";
 
@@ -37,8 +58,23 @@ pub fn column(method: &str, definition: Definition) -> String {
     format!("{method}_{}", definition.name())
 }
 
+/// The columns to filter by if none is named: the first of which a sample has a value. `docs/SCORES.md` has the reasons.
+pub const RECOMMENDED: [&str; 2] = [PMI_BLANK, PMI];
+
+/// Kinds of errors, with the columns that find each, the best first (`docs/SCORES.md` has the figures).
+pub const FINDERS: [(&str, &[&str]); 7] = [
+    ("images and texts that do not belong together", &[PMI_BLANK, PMI]),
+    ("texts that nearly belong (hardly found)", &[PMI_BLANK, PMI]),
+    ("one wrong word", &[LIKELIHOOD_MIN, PMI_TOKEN_MIN]),
+    ("words in the wrong order", &[LIKELIHOOD_MIN, PMI_TOKEN_MIN]),
+    ("truncated answers", &[LIKELIHOOD_END]),
+    ("blurred images", &[IMAGE_SHARPNESS]),
+    ("noisy images", &[IMAGE_CLEANNESS]),
+];
+
 /// All columns in the order of the table.
 pub fn columns() -> Vec<String> {
     let defined = Definition::ALL.into_iter().flat_map(|definition| METHODS.map(|method| column(method, definition)));
-    defined.chain(FITTED.into_iter().chain([RANDOM]).map(String::from)).collect()
+    let others = [COSINE_MEAN].into_iter().chain(FITTED).chain([PMI_RANK, RANDOM]);
+    defined.chain(others.map(String::from)).collect()
 }

@@ -6,6 +6,8 @@
 //! | `l0` | number of active features | active features per position, without the first position | as in the paper, adjusted for length |
 //! | `co_l0` | number of co-occurring features | the same | the same, adjusted for length |
 //!
+//! `cosine_mean` ([`cosine_mean`]) is a mean rather than a sum, with the weights of the paper.
+//!
 //! *Active* means above the threshold on at least one position, and *co-occurring* on a text position and on an image position.
 //! Each definition has its own positions ([`Definition`]) and weights ([`crate::weights`]). *Adjusted for length*: see
 //! [`crate::length`]; only if it helps.
@@ -13,7 +15,7 @@
 use crate::definition::{Definition, IMAGE, TEXT};
 use crate::length::LengthModel;
 use crate::pooling::{PooledSample, PooledStore};
-use crate::score_names::{self, CO_L0, COSINE, L0, METHODS, RANDOM, column};
+use crate::score_names::{self, CO_L0, COSINE, COSINE_MEAN, L0, METHODS, RANDOM, column};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, new_null_array};
@@ -60,6 +62,20 @@ pub fn co_l0_release(sample: &PooledSample) -> f64 {
 /// The paper's sum over positions with content, with corrected weights. Not adjusted for length yet.
 pub fn cosine_corrected(sample: &PooledSample, weights: &[Option<f64>]) -> f64 {
     cosine(sample, Definition::Corrected, false, weights)
+}
+
+/// `sum_k w_k x_k / sum_k x_k` over the features with a weight, where `x_k` is the sum of the feature's activations over all
+/// positions with content (SAE-V, Fig. 2): the mean weight of what is active, which does not grow with the number of features.
+/// Nothing if none is active.
+pub fn cosine_mean(sample: &PooledSample, weights: &[Option<f64>]) -> Option<f64> {
+    let (mut sum, mut total) = (0.0, 0.0);
+    for feature in &sample.features {
+        if let Some(weight) = weights[feature.feature as usize] {
+            let x: f64 = feature.sum.iter().copied().map(f64::from).sum();
+            (sum, total) = (sum + weight * x, total + x);
+        }
+    }
+    (total > 0.0).then(|| sum / total)
 }
 
 /// The number of features that are active on positions with content. Not adjusted for length yet.
@@ -151,6 +167,10 @@ pub fn score(
         let none =
             missing(sample.positions, "no text", "no image").map(|none| if continued[n] { CONTINUED } else { none });
         let empty = missing(sample.content, "no text with content", "no image with content");
+        if modes.contains(&Definition::Paper) {
+            let mean = cosine_mean(sample, &weights.paper).filter(|_| none.is_none());
+            scores.columns.entry(COSINE_MEAN.into()).or_default().push(mean);
+        }
         let mut put = |mode: Definition, values: [(&str, Option<f64>); 3]| {
             let scored = none.is_none() && (mode != Definition::Corrected || empty.is_none());
             for (method, value) in values {

@@ -5,6 +5,7 @@ use crate::Result;
 use crate::definition::{IMAGE, TEXT};
 use crate::top_tokens::{RELEASE_TOP, TOP, TokenPosition, TopTokens, Tops};
 use rayon::prelude::*;
+use sae_core::random::mix;
 use sae_core::store::Store;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -89,6 +90,40 @@ pub struct Weights {
     pub baseline: Option<f64>,
     /// Number of features with tokens of both modalities, but with too few for a weight: `[paper, release, corrected]`.
     pub too_few: [u64; 3],
+    /// How similar text and image are in the features of the model: `[paper, release, corrected]`. Nothing if fewer than two
+    /// features have a weight.
+    pub model_scores: [Option<ModelScore>; 3],
+}
+
+/// The mean of the weights of one definition: how similar the text tokens and the image tokens of a feature are, over all features
+/// that have a weight (SAE-V, Section 4.1 and Fig. 10, which compares models and training data by it).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ModelScore {
+    /// Number of features with a weight.
+    pub features: usize,
+    /// The mean of their weights.
+    pub mean: f64,
+    /// The standard error of the mean.
+    pub se: f64,
+    /// The same mean if every feature gets the image tokens of another feature: what is left of it is not due to features.
+    pub shuffled: f64,
+    /// The standard error of `shuffled`.
+    pub shuffled_se: f64,
+}
+
+impl ModelScore {
+    /// Nothing with fewer than two values of either.
+    fn new(own: &[f64], shuffled: &[f64]) -> Option<Self> {
+        let ((mean, se), (shuffled, shuffled_se)) = (mean_and_se(own)?, mean_and_se(shuffled)?);
+        Some(Self { features: own.len(), mean, se, shuffled, shuffled_se })
+    }
+}
+
+fn mean_and_se(values: &[f64]) -> Option<(f64, f64)> {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    (values.len() > 1).then(|| (mean, (squares / (n - 1.0) / n).sqrt()))
 }
 
 impl Weights {
@@ -118,13 +153,33 @@ impl Weights {
             few(&released_both, &|k| release[k].is_some()),
             few(&|t| both(&t.corrected), &|k| corrected[k].is_some()),
         ];
-        Ok(Self { paper: paper_weights, release, corrected, baseline, too_few })
+        let shuffled = |groups: &[[Vec<TokenPosition>; 2]], own: &[Option<f64>], less: f64| -> Result<_> {
+            let weights = with_states(store, &mismatched(groups, own), paper)?;
+            let weights: Vec<f64> = weights.into_iter().flatten().map(|weight| weight - less).collect();
+            Ok(ModelScore::new(&own.iter().copied().flatten().collect::<Vec<_>>(), &weights))
+        };
+        let own: Vec<Option<f64>> = corrected.iter().map(|estimate| estimate.map(|e| e.weight)).collect();
+        let model_scores = [
+            shuffled(&published, &paper_weights, 0.0)?,
+            shuffled(&groups, &release, 0.0)?,
+            shuffled(&corrected_groups, &own, baseline.unwrap_or_default())?,
+        ];
+        Ok(Self { paper: paper_weights, release, corrected, baseline, too_few, model_scores })
     }
 
     /// The corrected weights without their standard errors.
     pub fn corrected_weights(&self) -> Vec<Option<f64>> {
         self.corrected.iter().map(|e| e.map(|e| e.weight)).collect()
     }
+}
+
+/// The tokens of each feature that has a weight, with the image tokens of another such feature, the next one in a random order
+/// that is always the same.
+fn mismatched(groups: &[[Vec<TokenPosition>; 2]], weights: &[Option<f64>]) -> Vec<[Vec<TokenPosition>; 2]> {
+    let mut order: Vec<usize> = (0..groups.len()).filter(|k| weights[*k].is_some()).collect();
+    order.sort_by_key(|k| (mix(*k as u64), *k));
+    let next = order.iter().cycle().skip(1);
+    order.iter().zip(next).map(|(k, next)| [groups[*k][TEXT].clone(), groups[*next][IMAGE].clone()]).collect()
 }
 
 /// Applies `compute` to the unit hidden states of the text tokens and image tokens of each group.

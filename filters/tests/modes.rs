@@ -6,7 +6,7 @@
 use filters::PAPER_THRESHOLD;
 use filters::definition::{Definition, Sides};
 use filters::length::LengthModel;
-use filters::pmi::{self, Folds, Options, Set, Unit};
+use filters::pmi::{self, Folds, Options, Set};
 use filters::pooling::{ActiveOn, PooledFeature, PooledSample, PooledStore, SamplePooler};
 use filters::scores::{self, co_l0_paper, cosine_paper, cosine_release, l0_paper, l0_release, score};
 use filters::top_tokens::{TokenPosition, TopTokens};
@@ -196,6 +196,24 @@ fn many() -> impl Strategy<Value = Vec<Tokens>> {
     prop::collection::vec(prop::collection::vec(token, 4..9), 16..28)
 }
 
+/// All ways to go once through `n` things in a circle: for each thing the next one.
+fn cycles(n: usize) -> Vec<Vec<usize>> {
+    let mut orders: Vec<Vec<usize>> = vec![vec![0]];
+    for _ in 1..n {
+        let longer = |order: &Vec<usize>| {
+            let rest: Vec<usize> = (0..n).filter(|k| !order.contains(k)).collect();
+            rest.into_iter().map(|k| [&order[..], &[k]].concat()).collect::<Vec<_>>()
+        };
+        orders = orders.iter().flat_map(longer).collect();
+    }
+    let next_of = |order: &Vec<usize>| {
+        let mut next = vec![0; n];
+        (0..n).for_each(|at| next[order[at]] = order[(at + 1) % n]);
+        next
+    };
+    orders.iter().map(next_of).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
@@ -213,6 +231,34 @@ proptest! {
             let (corrected, plain) = (found.corrected[k], plain_corrected(&tokens, k));
             prop_assert!(close(corrected.map(|e| e.weight), plain.map(|p| p.0)), "{:?} {:?}", corrected, plain);
             prop_assert!(close(corrected.map(|e| e.se), plain.map(|p| p.1)), "{:?} {:?}", corrected, plain);
+        }
+    }
+
+    #[test]
+    fn model_scores_are_means_of_weights_and_of_weights_across_features(tokens in many()) {
+        let (_dir, store, samples) = store(&tokens);
+        let (found, _) = passed(&store, samples.len(), &in_order(&store), 2);
+        let own: Vec<f64> = found.paper.iter().flatten().copied().collect();
+        let [score, ..] = found.model_scores;
+        prop_assert_eq!(score.is_some(), own.len() > 1);
+        if let Some(score) = score {
+            let center = mean(&own).unwrap();
+            let squares: f64 = own.iter().map(|w| (w - center).powi(2)).sum();
+            let se = (squares / ((own.len() - 1) * own.len()) as f64).sqrt();
+            prop_assert_eq!(score.features, own.len());
+            prop_assert!((score.mean - center).abs() < 1e-9 && (score.se - se).abs() < 1e-9, "{:?}", score);
+            // Every feature gives its text once and its images once, so the order of the features is a permutation of which the
+            // mean must be among those of all cyclic orders.
+            let tokens_of = |k: usize| {
+                let tokens = strongest(&tokens, k, 1.0, |_| true);
+                (first(&tokens, 5, false), first(&tokens, 5, true))
+            };
+            let sides: Vec<_> = (0..F).filter(|k| found.paper[*k].is_some()).map(tokens_of).collect();
+            let cross = |a: usize, b: usize| mean(&cosines(&sides[a].0, &sides[b].1)).unwrap();
+            let orders = cycles(sides.len());
+            let possible = orders.iter().map(|next| mean(&next.iter().enumerate().map(|(a, b)| cross(a, *b)).collect::<Vec<_>>()).unwrap());
+            let closest = possible.map(|p| (p - score.shuffled).abs()).fold(f64::INFINITY, f64::min);
+            prop_assert!(closest < 1e-5, "{} is not the mean of any cycle", score.shuffled);
         }
     }
 
@@ -241,6 +287,14 @@ proptest! {
             expect("l0_paper", both.then_some(text.union(&image).count() as f64))?;
             expect("co_l0_paper", both.then_some(text.intersection(&image).count() as f64))?;
             expect("cosine_paper", both.then_some(sum(&mut text.union(&image), &found.paper)))?;
+            let content_tokens = || sample.iter().filter(|t| !t.special);
+            let strength = |k: usize| content_tokens().map(|t| f64::from(activation(&t.h, k))).sum::<f64>();
+            let weighted: Vec<(f64, f64)> = (0..F).filter_map(|k| Some((found.paper[k]?, strength(k)))).collect();
+            let total: f64 = weighted.iter().map(|(_, x)| x).sum();
+            let mean_weight = weighted.iter().map(|(w, x)| w * x).sum::<f64>() / total;
+            let found_mean = scores.columns["cosine_mean"][n];
+            prop_assert_eq!(found_mean.is_some(), both && total > 0.0);
+            prop_assert!(found_mean.is_none_or(|found| (found - mean_weight).abs() < 1e-6), "{:?} {}", found_mean, mean_weight);
             let (text, image) = (on(false, &|t| !t.answer), on(true, &|t| !t.answer));
             expect("co_l0_release", both.then_some(text.intersection(&image).count() as f64))?;
             expect("cosine_release", both.then_some(sum(&mut text.intersection(&image), &found.release)))?;
@@ -398,102 +452,6 @@ fn other_modalities_can_be_compared() {
         let [first, second] = tops.places(3);
         assert_eq!((first.len(), second.len()), (positions[1] as usize - 1, 1));
     }
-}
-
-/// 64 samples with two objects each: an image position for each object (features 0 to 3 and 4 to 7), and a token for each (8 to
-/// 11 and 12 to 15). The second token of the first four samples names another object.
-fn objects() -> (Vec<Sample>, PooledStore) {
-    let samples: Vec<Sample> = (0..64)
-        .map(|n| Sample {
-            id: format!("{n}"),
-            key: String::new(),
-            text: String::new(),
-            images: Vec::new(),
-            source: String::new(),
-            meta: serde_json::Value::Null,
-            piece: None,
-        })
-        .collect();
-    let mut pool = SamplePooler::new(samples.len(), 16, PAPER_THRESHOLD, &std::env::temp_dir()).unwrap().with_tokens();
-    for n in 0..samples.len() as u32 {
-        let (first, second) = (n % 4, n / 4 % 4);
-        let said = if n < 4 { (second + 1) % 4 } else { second };
-        let mut dense = vec![0.0; 5 * 16];
-        let fires = [first, 4 + second, 8 + first, 12 + said];
-        fires.iter().enumerate().for_each(|(row, k)| dense[row * 16 + *k as usize] = 1.0 + n as f32 / 100.0);
-        let tokens = sae_core::store::TokenColumns {
-            sample: vec![n; 5],
-            position: (0..5).collect(),
-            modality: [vec![Modality::Image; 2], vec![Modality::Text; 3]].concat(),
-            role: vec![Role::Assistant; 5],
-            // The newline at the end has no content.
-            special: vec![false, false, false, false, true],
-        };
-        let active = Sparse::from_dense(&dense, 16);
-        pool.observe(&Block { tokens: &tokens, rows: 0..5, shard: 0, hidden: &[], active: &active }).unwrap();
-    }
-    (samples, pool.finish().unwrap())
-}
-
-#[test]
-fn a_few_samples_are_too_few_for_any_number_of_tokens() {
-    let (samples, pooled) = objects();
-    let few = |n: usize, sample: &PooledSample, _: &PooledSample| (n < 12).then(|| sample.clone());
-    let pooled = pooled.select(&std::env::temp_dir(), few).unwrap();
-    let options = Options { unit: Unit::Token, ..Options::default() };
-    let said = Folds::fit(&[Set { samples: &samples, pooled: &pooled }], &[], &options).unwrap_err().to_string();
-    assert!(said.contains("12 samples"), "{said}");
-}
-
-fn all(pooled: &PooledStore) -> Vec<PooledSample> {
-    let mut found = Vec::new();
-    let see = |_, sample: &PooledSample| {
-        found.push(sample.clone());
-        Ok::<_, sae_core::Error>(())
-    };
-    pooled.each(see).unwrap();
-    found
-}
-
-#[test]
-fn the_token_that_does_not_fit_determines_the_score() {
-    let (samples, pooled) = objects();
-    let options = Options { unit: Unit::Token, ridge: 0.1, ..Options::default() };
-    let folds = Folds::fit(&[Set { samples: &samples, pooled: &pooled }], &samples, &options).unwrap();
-    let scores = folds.score(&samples, &pooled).unwrap();
-    let (wrong, right) = scores.split_at(4);
-    let least = right.iter().flatten().copied().fold(f64::INFINITY, f64::min);
-    assert!(wrong.iter().flatten().all(|score| *score < least - 1.0), "{wrong:?} against {least}");
-    // Computed by hand: every token is the text of its sample.
-    for (n, sample) in all(&pooled).iter().enumerate() {
-        assert_eq!(sample.tokens.len(), 2, "newlines are no content");
-        let fit = folds.fit_for(&samples[n]);
-        let alone = sample.tokens.iter().map(|token| {
-            let [(feature, z)] = token[..] else { panic!("one feature a token") };
-            let mut alone = sample.clone();
-            alone.features.retain(|trace| trace.feature < 8);
-            alone.features.push(PooledFeature { feature, max: [z, 0.0], ..PooledFeature::default() });
-            let [q, p] = fit.variables(&alone).unwrap();
-            fit.score(&q, &p)
-        });
-        let by_hand = alone.fold(f64::INFINITY, f64::min);
-        assert!((by_hand - scores[n].unwrap()).abs() < 1e-9, "{n}");
-    }
-}
-
-#[test]
-fn tokens_are_combined_with_the_text_and_another_image() {
-    let (samples, pooled) = objects();
-    let pair: Vec<Option<usize>> = (0..samples.len()).map(|n| (n % 3 > 0).then_some((n + 5) % 64)).collect();
-    let joined = pooled.with_text(&pooled, &pair, &std::env::temp_dir()).unwrap();
-    let (old, new) = (all(&pooled), all(&joined));
-    for (n, sample) in new.iter().enumerate() {
-        let texts = pair[n].map(|other| old[other].tokens.clone()).unwrap_or_default();
-        assert_eq!(sample.tokens, texts);
-    }
-    let kept = pair.iter().flatten().count() * 2;
-    assert_eq!((joined.kept_tokens(), joined.active_tokens().iter().sum::<u64>()), (kept, kept as u64));
-    assert_eq!(pooled.kept_tokens(), 128);
 }
 
 #[test]

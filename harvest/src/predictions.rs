@@ -1,5 +1,5 @@
-//! Predictions of the tokens of a data set: rows become samples, samples form batches, and each batch is given to whoever computes.
-//! Does not know what the predictions are of, holds one chunk of rows, and writes no file.
+//! Reads a data set without storing anything: rows become samples, samples form batches, and each batch is given to whoever
+//! computes, such as the predictions of its tokens. Holds one chunk of rows, and writes no file.
 
 use crate::capture::{CHUNK_ROWS, for_each_batch};
 use crate::checkpoint::{Checkpoint, Prepared};
@@ -23,8 +23,7 @@ pub struct Predicted<'a> {
 pub(crate) type Predict<'a> = dyn Fn(&[Prepared], &[Vec<usize>]) -> Result<Vec<Vec<Prediction>>> + Sync + 'a;
 
 /// A batch that went through the model.
-struct Done<'a> {
-    samples: &'a [Prepared],
+struct Done {
     targets: Vec<Vec<usize>>,
     predictions: Vec<Vec<Prediction>>,
 }
@@ -37,6 +36,25 @@ pub(crate) fn predict(
     source: &Source,
     predict: &Predict,
     visit: &mut dyn FnMut(Option<&Predicted>, u64),
+) -> Result<SkipList> {
+    let work = |samples: &_| Done::new(samples, predict);
+    for_each_prepared(plan, checkpoint, source, work, &mut |samples, batch: Done, done| {
+        batch.for_each(samples, &mut |predicted| visit(Some(predicted), done));
+        visit(None, done);
+    })
+}
+
+/// Computes something of every batch of samples of a data set, on several threads. `receive` gets each batch with the result, in
+/// order, and the number of rows done so far. Returns the rows that could not be used.
+///
+/// # Errors
+/// A file cannot be read, or `work` returned an error.
+pub(crate) fn for_each_prepared<R: Send>(
+    plan: &Plan,
+    checkpoint: &Checkpoint,
+    source: &Source,
+    work: impl Fn(&[Prepared]) -> Result<R> + Sync,
+    receive: &mut dyn FnMut(&[Prepared], R, u64),
 ) -> Result<SkipList> {
     let mut rows = plan.stream(source)?.take(plan.row_limit());
     let (mut skipped, mut done) = (SkipList::default(), 0);
@@ -53,27 +71,24 @@ pub(crate) fn predict(
             prepared.map_or_else(|row| skipped.push(row), |sample| samples.push(sample));
         }
         done += (row_count - samples.len()) as u64;
-        let work = |samples| Done::new(samples, predict);
-        for_each_batch(&samples, plan, work, |_, batch| {
-            let batch = batch?;
-            done += batch.samples.len() as u64;
-            batch.for_each(&mut |predicted| visit(Some(predicted), done));
-            visit(None, done);
+        for_each_batch(&samples, plan, &work, |range, result| {
+            done += range.len() as u64;
+            receive(&samples[range], result?, done);
             Ok::<_, Error>(())
         })?;
     }
 }
 
-impl<'a> Done<'a> {
-    fn new(samples: &'a [Prepared], predict: &Predict) -> Result<Self> {
+impl Done {
+    fn new(samples: &[Prepared], predict: &Predict) -> Result<Self> {
         let targets: Vec<Vec<usize>> = samples.iter().map(Prepared::targets).collect();
         let predictions = predict(samples, &targets)?;
-        Ok(Self { samples, targets, predictions })
+        Ok(Self { targets, predictions })
     }
 
-    fn for_each(&self, visit: &mut dyn FnMut(&Predicted)) {
+    fn for_each(&self, samples: &[Prepared], visit: &mut dyn FnMut(&Predicted)) {
         let mut start = 0;
-        for (sample, targets) in self.samples.iter().zip(&self.targets).filter(|(_, targets)| !targets.is_empty()) {
+        for (sample, targets) in samples.iter().zip(&self.targets).filter(|(_, targets)| !targets.is_empty()) {
             let range = start..start + targets.len();
             start = range.end;
             visit(&Predicted {

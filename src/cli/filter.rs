@@ -9,19 +9,20 @@ use clap::{Args, ValueEnum};
 use filters::select::budget::{BudgetReport, BudgetRule};
 use filters::select::{Keep, QUANTILES};
 use sae_workbench::{
-    BudgetRules, FilterBy, FilterReport, FilterRequest, PromiseRule, QuantileReport, SelectionRule, SelectionRules,
-    ShownFeatures,
+    BudgetRules, FilterBy, FilterReport, FilterRequest, FilterSeries, PromiseRule, QuantileReport, SelectionRule,
+    SelectionRules, ShownFeatures,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `sae filter`
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  sae filter --run run --by cosine_paper --keep 50% --out kept --dropped dropped
+  sae filter --run run --keep auto --out kept --dropped dropped
   sae filter --run run --by cosine_paper --keep 50% --by-group category --out kept
   sae filter --run run --by predicted_hard --keep 20% --within answer_tokens --out kept
   sae filter --run run --by l0_paper --keep 10000 --dedup 0.9 --diverse --out kept --format parquet
+  sae filter --run run --keep 10%,20%,30%,40%,50%,60%,70%,80%,90% --out deciles
   sae filter --run run --match target-run --keep 10% --out kept
   sae filter --run run --by probe_help --keep 30% --budget 'probe_harm<=0.10' --out kept
   sae filter --run run --by pmi --keep '>=0.3' --out kept --format sharegpt --images reference
@@ -35,12 +36,12 @@ pub struct FilterArgs {
     /// Autoencoder whose scores or features decide; may be left out if the run has only one
     #[arg(long)]
     pub sae: Option<String>,
-    /// Column of the score table, such as cosine_paper. With --rule, --diverse or --match it may be left out
-    #[arg(long, required_unless_present_any = ["decisions", "rule", "diverse", "match_run"])]
+    /// Column of the score table, such as cosine_paper (default: pmi_blank, or pmi without it; with --diverse, --match or --rule greedselect features alone decide)
+    #[arg(long)]
     pub by: Option<String>,
-    /// How much to keep: 50% (best share), 1000 (best N), '>=0.3' (threshold) or auto
-    #[arg(long, required_unless_present_any = ["decisions", "quota"])]
-    pub keep: Option<Keep>,
+    /// How much to keep: 50% (best share), 1000 (best N), '>=0.3' (threshold) or auto. Several shares or numbers (10%,20%,30%) each get a folder in --out, such as 10-percent, and share their image files
+    #[arg(long, value_delimiter = ',', required_unless_present_any = ["decisions", "quota"])]
+    pub keep: Vec<Keep>,
     /// Keep the samples that a CSV or Parquet file names in a column sample, id or key; with a column keep or stays (true or false), those with true
     #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "keep", "by_group", "quota", "equal_groups", "within", "dedup", "rule", "diverse", "match_run", "seed"])]
     pub decisions: Option<PathBuf>,
@@ -153,7 +154,7 @@ impl FilterArgs {
             None => FilterBy::Rules(SelectionRules {
                 sae: self.sae.clone(),
                 column: self.by.clone(),
-                keep: self.keep,
+                keep: self.keep.first().copied(),
                 by_group: self.by_group.clone(),
                 equal_groups: self.equal_groups,
                 quotas: self.quota.clone(),
@@ -186,11 +187,22 @@ impl FilterArgs {
 /// Runs the command.
 pub fn run(args: &FilterArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = args.request();
-    let report = |report: &FilterReport| {
-        draw_frontier(report, args)?;
+    let report = |report: &FilterReport, out: &Path| {
+        draw_frontier(report, args, out)?;
         warnings(report).iter().for_each(|warning| eprintln!("warning: {warning}"));
-        Ok(describe(report, args))
+        Ok(describe(report, out))
     };
+    if args.keep.len() > 1 {
+        let series = FilterSeries { filter: request, amounts: args.keep.clone() };
+        let folders = args.keep.iter().map(|amount| args.out.join(FilterSeries::folder(*amount).unwrap_or_default()));
+        let folders: Vec<PathBuf> = folders.collect();
+        let describe_all = |reports: &Vec<FilterReport>| {
+            let texts = reports.iter().zip(&folders).map(|(one, out)| report(one, out));
+            Ok(texts.collect::<Result<Vec<_>>>()?.join("\n"))
+        };
+        return invocation.outcome(|_| series.plan(), |control| series.run(control), describe_all);
+    }
+    let report = |found: &FilterReport| report(found, &args.out);
     invocation.outcome(|_| request.plan(), |control| request.run(control), report)
 }
 
@@ -221,7 +233,7 @@ fn describe_quantiles(within: &QuantileReport) -> String {
 }
 
 /// Draws what other limits would allow, beside the rows.
-fn draw_frontier(report: &FilterReport, args: &FilterArgs) -> Result<()> {
+fn draw_frontier(report: &FilterReport, args: &FilterArgs, out: &Path) -> Result<()> {
     let Some(budget) = report.budget.as_ref().filter(|budget| !budget.budgets.is_empty()) else { return Ok(()) };
     let plots = args.budget.iter().zip(&budget.budgets).map(|(rule, spent)| Frontier {
         column: rule.column.clone(),
@@ -230,8 +242,8 @@ fn draw_frontier(report: &FilterReport, args: &FilterArgs) -> Result<()> {
         chosen: (spent.mean, budget.score),
         without: (spent.mean_without, budget.score_without),
     });
-    let score = args.by.as_deref().unwrap_or_default();
-    plots::frontiers(&args.out.join("frontier.png"), score, &plots.collect::<Vec<_>>())
+    let score = report.by.as_deref().unwrap_or_default();
+    plots::frontiers(&out.join("frontier.png"), score, &plots.collect::<Vec<_>>())
 }
 
 fn describe_budget(budget: &BudgetReport, left_out: usize) -> String {
@@ -279,9 +291,9 @@ fn describe_features(shown: &ShownFeatures) -> String {
     text
 }
 
-fn describe(filtered: &FilterReport, args: &FilterArgs) -> String {
+fn describe(filtered: &FilterReport, out: &Path) -> String {
     let (kept, all) = (count(filtered.kept.rows), count(filtered.kept.rows + filtered.dropped));
-    let mut text = match &args.by {
+    let mut text = match &filtered.by {
         Some(by) => {
             let lowest = filtered.threshold.map_or(String::new(), |score| format!(" (lowest score kept: {score:.4})"));
             format!("kept {kept} of {all} samples by {by}{lowest}\n")
@@ -318,5 +330,5 @@ fn describe(filtered: &FilterReport, args: &FilterArgs) -> String {
         }));
         text += &table(&rows);
     }
-    text + &format!("  {}", args.out.display())
+    text + &format!("  {}", out.display())
 }

@@ -1,12 +1,13 @@
 //! `sae score`: scores of every sample by every method, in `scores/<name>.parquet`; with `--explain`, why a sample has its score.
 
-use super::arguments::{SaeArgs, ThresholdArg};
+use super::arguments::{ModelArgs, SaeArgs, ThresholdArg};
 use super::{Invocation, Outcome};
-use crate::cli::terminal::{count, table};
+use crate::cli::terminal::{columns, count, table};
 use anyhow::Result;
 use clap::Args;
 use filters::definition::{Definition, Sides};
 use filters::pmi::Contribution;
+use filters::score_names::{FINDERS, RECOMMENDED};
 use sae_workbench::score::ScorePlan;
 use sae_workbench::{Control, ExplainReport, ExplainRequest, ScoreOptions, ScoreReport, ScoreRequest};
 use serde::Serialize;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 Examples:
   sae score --run run --sae base                          every definition; pmi fitted to the run itself
   sae score --run new --sae base --calibrate run          weights and pmi fitted to another run
+  sae score --run run --model llava-1.5 --data data.jsonl  also the likelihoods of the answers, and blurred and noisy images
   sae score --run new --probe run/probes/base/safe.json    what a probe says about the samples of another run
   sae score --run chosen --rejected rejected              preferred and rejected answers separately, and their margin
   sae score --run run --explain row-17                    why a sample has its score")]
@@ -40,7 +42,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FIELD")]
     pub feedback: Option<String>,
     /// Explain the pmi of one sample, named by key, id or number, by its components and features; nothing is scored
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["calibrate", "rejected", "probe", "feedback", "sides"])]
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["calibrate", "rejected", "probe", "feedback", "sides", "model"])]
     pub explain: Option<String>,
     #[command(flatten)]
     pub threshold: ThresholdArg,
@@ -50,6 +52,9 @@ pub struct ScoreArgs {
     /// Seed of the column `random`
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// With a model and the data set that the run was captured from: adds the likelihoods of the answers, and how sharp and noisy the images are. Each sample is read twice
+    #[command(flatten)]
+    pub model: ModelArgs,
 }
 
 impl ScoreArgs {
@@ -67,6 +72,7 @@ impl ScoreArgs {
             rejected: self.rejected.clone(),
             probes: self.probe.clone(),
             feedback: self.feedback.clone(),
+            reading: self.model.plan(self.sae.device),
         };
         Ok(ScoreRequest { sae: self.sae.choice(), options })
     }
@@ -108,10 +114,21 @@ fn describe(report: &ScoreReport, definitions: &[Definition]) -> String {
         lines.push(vec![name.clone(), count(values.len() as u64), cell(0.0), cell(0.5), cell(1.0), length]);
     }
     let lacking = report.without_score;
+    let finders = finders(report);
     let mut text = format!("{}  samples that lack scores (column reason says why): {lacking}\n", table(&lines));
     let few = Definition::ALL.iter().zip(report.too_few_tokens);
     for (definition, few) in few.filter(|(definition, _)| definitions.contains(definition)) {
         text += &format!("  features with too few tokens for a {} weight: {}\n", definition.name(), count(few));
+    }
+    for (definition, score) in &report.model_score {
+        text += &format!(
+            "  mean {definition} weight of {} features: {:.4} ± {:.4}; with the image tokens of other features {:.4} ± {:.4}\n",
+            count(score.features as u64),
+            score.mean,
+            score.se,
+            score.shuffled,
+            score.shuffled_se
+        );
     }
     for (column, why) in &report.without {
         text += &format!("  no {column}: {why}\n");
@@ -123,7 +140,30 @@ fn describe(report: &ScoreReport, definitions: &[Definition]) -> String {
             100.0 * estimate.share_kept
         );
     }
-    text + &format!("  {}", report.file.display())
+    text + &format!("{finders}  {}", report.file.display())
+}
+
+/// A line for every kind of error with the column that finds it, and one with the column to filter by.
+fn finders(report: &ScoreReport) -> String {
+    let is_there = |name: &&str| {
+        let values = report.scores.columns.get(*name);
+        values.is_some_and(|values| values.iter().any(Option::is_some))
+    };
+    let first = |names: &[&'static str]| names.iter().copied().find(is_there);
+    let mut lines = vec![["to find", "sort by", "of this table"].map(String::from).to_vec()];
+    for (error, names) in FINDERS {
+        let best = names.first().copied().unwrap_or_default();
+        let here = match first(names) {
+            Some(found) if found == best => "the same",
+            Some(found) => found,
+            None => "none yet: needs --model and --data",
+        };
+        lines.push([error, best, here].map(String::from).to_vec());
+    }
+    let by = first(&RECOMMENDED)
+        .filter(|_| !report.pieces)
+        .map_or(String::new(), |by| format!("  sae filter takes {by} unless --by names another column\n"));
+    format!("{}{by}", columns(&lines))
 }
 
 fn explanation(report: &ExplainReport) -> String {

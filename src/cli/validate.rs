@@ -7,7 +7,8 @@ use crate::plots::{self, Interval, Panel};
 use anyhow::Result;
 use clap::Args;
 use harvest::data::CorruptionKind;
-use sae_workbench::validate::{TrialReport, percent};
+use sae_workbench::numbers::percent;
+use sae_workbench::validate::TrialReport;
 use sae_workbench::{ValidateReport, ValidateRequest};
 use std::path::{Path, PathBuf};
 

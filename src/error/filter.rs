@@ -1,5 +1,6 @@
 //! Why a filter cannot choose.
 
+use filters::score_names::RECOMMENDED;
 use filters::select::Keep;
 use sae_core::error::{Hint, Setting};
 use std::path::PathBuf;
@@ -65,9 +66,21 @@ pub enum FilterError {
     /// Limits are to be tried of a budget that is not there, or is one of several.
     #[error("limits can be tried of one budget, and the selection has none or several")]
     NotOneBudget,
-    /// A selection by scores without a score.
-    #[error("a selection by scores needs a score")]
+    /// A selection by scores without a score, where the table has no recommended one.
+    #[error("a selection by scores needs a score, and no sample has a {}", RECOMMENDED.join(" or a "))]
     NoScore,
+    /// Several amounts of which one has no folder of its own.
+    #[error("several amounts have to be different shares or numbers of samples, and {amount} is not one")]
+    Amounts {
+        /// The amount.
+        amount: Keep,
+    },
+    /// Several amounts of what has one.
+    #[error("several amounts cannot be combined with {what}")]
+    AmountsExclude {
+        /// What has one amount.
+        what: &'static str,
+    },
     /// An estimate of how much to keep without a score.
     #[error("how much to keep is estimated from a score, and none decides")]
     NoScoreForEstimate,
@@ -86,6 +99,8 @@ impl FilterError {
             ]),
             Self::NotOneBudget => Hint::Set(Setting::Budget, Vec::new()),
             Self::BudgetsNeedScores | Self::NoScore => Hint::Set(Setting::Score, Vec::new()),
+            Self::AmountsExclude { .. } => Hint::Change(Setting::Keep),
+            Self::Amounts { .. } => Hint::set(Setting::Keep, "10%,20%,30%"),
             Self::NoScoreForEstimate => Hint::AnyOf(vec![
                 Hint::Set(Setting::Score, Vec::new()),
                 Hint::set(Setting::Keep, "a share or a number"),

@@ -45,6 +45,9 @@ impl Error {
             },
             Self::NoFeedback { .. } => Hint::set(Setting::Melt, "response,refinement,feedback:column"),
             Self::OtherSamples { .. } => Hint::set(Setting::Answers, "rejected"),
+            Self::NoneRead { .. } => {
+                "name the data set that the run was captured from, and read it in the same way".into()
+            }
             Self::NoFit { .. } => format!("score {} samples with text and image or more", filters::pmi::LEAST).into(),
             Self::NoBlankImages { .. } => {
                 "capture these shards with blank images as well, or remove that folder from the others".into()

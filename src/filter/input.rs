@@ -10,7 +10,8 @@ use crate::roles::{Kind, Role};
 use crate::sae::{LoadedSae, SaeChoice, choose};
 use crate::score::step_name;
 use crate::{Error, Result};
-use filters::score_names::PMI_TOKEN_MIN;
+use filters::column::ScoreTable;
+use filters::score_names::{PMI_TOKEN_MIN, RECOMMENDED};
 use filters::select::budget::{BudgetReport, FrontierPoint, MovableInput};
 use filters::select::objective::TargetDistribution;
 use filters::select::{Decision, Division, Groups, Keep, Quantiles, Rule, Rules, Ties};
@@ -89,9 +90,7 @@ impl Input {
         let keep = rules.keep.unwrap_or(Keep::Quotas);
         let (sae, scores, keep): (String, Vec<_>, Keep) = match &rules.column {
             Some(column) => {
-                let tables =
-                    run.list("scores").into_iter().filter_map(|f| f.strip_suffix(".parquet").map(String::from));
-                let sae = choose(&rules.sae, tables.collect(), Kind::ScoreTable)?;
+                let sae = scored_sae(run, rules)?;
                 let table = run.scores(&sae);
                 let scores: Vec<_> = ids.zip(column::read_column(&table, column, &samples)?).collect();
                 let keep = decide(keep, column, &table, &scores)?;
@@ -179,6 +178,27 @@ impl Input {
         }
         Ok(Some(Chosen { decisions: decided, ..Chosen::default() }))
     }
+}
+
+/// The autoencoder whose score table is used.
+fn scored_sae(run: &Run, rules: &SelectionRules) -> Result<String> {
+    let tables = run.list("scores").into_iter().filter_map(|f| f.strip_suffix(".parquet").map(String::from));
+    choose(&rules.sae, tables.collect(), Kind::ScoreTable)
+}
+
+/// The first of the recommended columns in which a sample has a score.
+///
+/// # Errors
+/// There is no score table, or it has none of them.
+pub(super) fn recommended(run: &Run, rules: &SelectionRules) -> Result<String> {
+    let table = ScoreTable::open(&run.scores(&scored_sae(run, rules)?), &load_samples(run)?)?;
+    let names = table.names();
+    for name in RECOMMENDED.into_iter().filter(|name| names.iter().any(|known| known == name)) {
+        if table.column(name)?.iter().any(Option::is_some) {
+            return Ok(name.into());
+        }
+    }
+    Err(FilterError::NoScore.into())
 }
 
 fn groups(samples: &[Sample], rules: &SelectionRules) -> Result<(Groups, Division)> {

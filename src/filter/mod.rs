@@ -5,9 +5,11 @@ mod budget;
 mod input;
 mod manifest;
 mod sample_numbers;
+mod series;
 
 pub use budget::{BudgetRules, PromiseRule};
 pub use manifest::{FilterReport, Group, LeftBehind, QuantileReport, ShownFeatures, SourceFile};
+pub use series::FilterSeries;
 
 use crate::control::{Control, Notice, Stage};
 use crate::dataset::{self, DIVISION, Dataset};
@@ -79,7 +81,8 @@ pub enum FilterBy {
 pub struct SelectionRules {
     /// The autoencoder whose scores or features are used; `None` chooses the only score table or autoencoder of the run.
     pub sae: Option<String>,
-    /// The column of the score that ranks samples. Without one, features alone decide.
+    /// The column of the score that ranks samples. Without one, features alone decide; where the rule is
+    /// [`SelectionRule::Score`], the recommended column does ([`filters::score_names::RECOMMENDED`]).
     pub column: Option<String>,
     /// How much to keep; `None` leaves that to the quotas.
     pub keep: Option<Keep>,
@@ -196,6 +199,10 @@ impl FilterRequest {
     /// # Errors
     /// No scores, groups or quotas that do not exist, folders that are not empty.
     pub fn plan(&self) -> Result<FilterPlan> {
+        self.with_score()?.planned()
+    }
+
+    fn planned(&self) -> Result<FilterPlan> {
         let input = self.input()?;
         let decided = input.choose(self, None)?.map(|chosen| chosen.decisions);
         let stays = |decision: &&Decision| **decision == Decision::Kept;
@@ -215,15 +222,21 @@ impl FilterRequest {
     /// As [`FilterRequest::plan`]; no sample that is kept, rows that have changed since they were harvested, a full disk; a
     /// request to stop. Each folder appears complete or not at all.
     pub fn run(&self, control: &mut Control) -> Result<FilterReport> {
+        self.with_score()?.filtered(&mut None, control)
+    }
+
+    /// Selects and writes. The features that are needed are computed unless they are given, and can be used again.
+    fn filtered(&self, features: &mut Option<Features>, control: &mut Control) -> Result<FilterReport> {
         let input = self.input()?;
         let (singles, groups) = (input.groups.singles(), input.groups.names.len());
         if let Some(fields) = self.fields().filter(|_| groups > 2 && 2 * singles > groups) {
             control.notice(&Notice::SingleGroups { singles, groups, fields });
         }
-        let features = match (self.rules(), &input.sae) {
-            (Some(rules), Some(sae)) if rules.need_features() => Some(self.features(sae, rules, control)?),
-            _ => None,
-        };
+        if let (Some(rules), Some(sae), None) = (self.rules(), &input.sae, &features)
+            && rules.need_features()
+        {
+            *features = Some(self.features(sae, rules, control)?);
+        }
         let chosen = input.choose(self, features.as_ref())?.unwrap_or_default();
         let decided = &chosen.decisions;
         if !decided.contains(&Decision::Kept) {
@@ -248,6 +261,18 @@ impl FilterRequest {
         }
         let input = Input::read(&Run::open(&self.run)?, self)?;
         input.movable().ok_or_else(|| FilterError::NotOneBudget.into())
+    }
+
+    /// The same request; if scores decide and none is named, with the first column of [`filters::score_names::RECOMMENDED`] in which a sample has a score.
+    fn with_score(&self) -> Result<Self> {
+        let mut request = self.clone();
+        if let FilterBy::Rules(rules) = &mut request.by
+            && rules.column.is_none()
+            && rules.rule == SelectionRule::Score
+        {
+            rules.column = Some(input::recommended(&Run::open(&self.run)?, rules)?);
+        }
+        Ok(request)
     }
 
     fn input(&self) -> Result<Input> {

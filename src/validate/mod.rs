@@ -191,8 +191,3 @@ impl ValidateReport {
         names
     }
 }
-
-/// A share in percent, with as few digits as possible: 0.07 is `7`, although `100.0 * 0.07` is not exactly 7.
-pub fn percent(share: f64) -> f64 {
-    (share * 1e10).round() / 1e8
-}

@@ -1,20 +1,19 @@
 //! One corruption at one rate: the corrupted rows go through the model and are scored, and every score is measured.
 
-use super::{Auc, Kept, TrialPlan, TrialReport, ValidateRequest, percent};
+use super::{Auc, Kept, TrialPlan, TrialReport, ValidateRequest};
 use crate::control::{Control, Stage};
 use crate::harvest::{capture, capture_blank};
+use crate::numbers::percent;
 use crate::sae::LoadedSae;
 use crate::score::{ScoreOptions, score};
 use crate::{Error, Result};
 use filters::auc;
 use filters::hidden::Means;
 use filters::rank;
-use filters::score_names::{PMI_BLANK, PMI_TOKEN_MIN};
+use harvest::Plan;
 use harvest::data::{ALTERED, Corruption, CorruptionKind};
-use harvest::{Plan, SpliceRunner};
 use sae_core::Run;
 use sae_core::autoencoder::formats::{self, Format};
-use sae_core::store::sample::{Role, Sample, Token};
 use sae_core::store::{Store, load_samples};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,6 +56,7 @@ impl Trial<'_> {
             threshold: self.request.threshold,
             seed,
             calibrate: self.request.calibrate.iter().cloned().chain([root]).collect(),
+            reading: Some(plan.clone()),
             ..ScoreOptions::default()
         };
         let scored = score(&sae, &options, control)?;
@@ -66,9 +66,6 @@ impl Trial<'_> {
         let mut means = Means::new(samples.len(), sae.store.manifest().d_in);
         sae.observe(Stage::Hidden, &mut [&mut means], control)?;
         values.insert("hidden_cosine".into(), means.cosines());
-        let with = likelihoods(plan, &samples, control)?;
-        let without = likelihoods(&plan.blank(&samples), &samples, control)?;
-        add_likelihoods(&mut values, &with, &without);
 
         let bad: Vec<bool> = samples.iter().map(|sample| sample.meta[ALTERED] == true).collect();
         let judged = values.iter().filter_map(|(name, values)| Some((name.clone(), judge(values, &bad, seed)?)));
@@ -95,20 +92,6 @@ impl Trial<'_> {
     }
 }
 
-/// Adds the baselines: the likelihood of the answers, the drop in likelihood without the image, and the likelihood combined
-/// with `pmi`.
-fn add_likelihoods(values: &mut BTreeMap<String, Values>, with: &Values, without: &Values) {
-    let drop = without.iter().zip(with).map(|(without, with)| Some((*without)? - (*with)?)).collect();
-    let likelihood: Values = with.iter().map(|nll| nll.map(|nll| -nll)).collect();
-    for column in [PMI_BLANK, PMI_TOKEN_MIN] {
-        if let Some(pmi) = values.get(column).cloned() {
-            values.insert(format!("{column}+likelihood"), together(&[&pmi, &likelihood]));
-        }
-    }
-    values.insert("likelihood".into(), likelihood);
-    values.insert("likelihood_drop".into(), drop);
-}
-
 /// The folder of a trial: one for each corruption and share, such as `swapped-images-2.5`.
 fn folder_name(corruption: CorruptionKind, share: f64) -> String {
     format!("{}-{}", corruption.name(), percent(share))
@@ -122,45 +105,6 @@ fn explain(error: Error, root: &Path) -> Error {
         }
         other => other,
     }
-}
-
-/// Mean negative log-likelihood of the tokens of each sample's answers, or of all its text tokens if it has no answer.
-fn likelihoods(plan: &Plan, samples: &[Sample], control: &mut Control) -> Result<Values> {
-    let by_source: BTreeMap<&str, usize> = samples.iter().enumerate().map(|(n, s)| (s.source.as_str(), n)).collect();
-    let mut values = vec![None; samples.len()];
-    let runner = SpliceRunner::open(plan)?;
-    let mut staged = control.stage(Stage::Model, samples.len() as u64)?;
-    let cancel = staged.cancel();
-    let no_splices = |_: &[&Token], _: &[f32]| cancel.check().map(|()| Vec::new()).map_err(Into::into);
-    runner.run(&no_splices, &mut |predicted, rows| {
-        staged.show(rows);
-        let Some(predicted) = predicted else { return };
-        let Some(n) = by_source.get(predicted.sample.sample.source.as_str()) else { return };
-        let mean_over = |wanted: fn(Role) -> bool| {
-            let tokens = predicted.targets.iter().zip(predicted.predictions[0]);
-            let nll =
-                tokens.filter(|(at, _)| wanted(predicted.sample.tokens[**at].role)).map(|(_, p)| f64::from(p.nll));
-            let nll: Vec<f64> = nll.collect();
-            (!nll.is_empty()).then(|| nll.iter().sum::<f64>() / nll.len() as f64)
-        };
-        values[*n] = mean_over(|role| role == Role::Assistant).or_else(|| mean_over(|_| true));
-    })?;
-    Ok(values)
-}
-
-/// The mean of a sample's ranks by several scores, among the samples that have all of them; 1 is the best. Combines scores on
-/// different scales without labels.
-fn together(scores: &[&Values]) -> Values {
-    let samples = scores.first().map_or(0, |values| values.len());
-    let complete: Vec<usize> = (0..samples).filter(|n| scores.iter().all(|values| values[*n].is_some())).collect();
-    let mut joined = vec![None; samples];
-    for values in scores {
-        let values: Vec<f64> = complete.iter().filter_map(|n| values[*n]).collect();
-        for (n, rank) in complete.iter().zip(rank::ranks(&values)) {
-            *joined[*n].get_or_insert(0.0) += rank / (complete.len() * scores.len()) as f64;
-        }
-    }
-    joined
 }
 
 fn judge(values: &Values, bad: &[bool], seed: u64) -> Option<Auc> {
@@ -203,13 +147,6 @@ mod tests {
         let full = sae_core::Error::io("write", root)(std::io::Error::other("no space left"));
         let said = explain(harvest::Error::Core(full).into(), root).to_string();
         assert!(said.contains("no space left") && !said.contains("settings"), "{said}");
-    }
-
-    #[test]
-    fn ranks_are_combined_if_a_sample_has_all_scores() {
-        let found =
-            together(&[&vec![Some(10.0), None, Some(-3.0), Some(0.0)], &vec![Some(1.0), Some(2.0), Some(3.0), None]]);
-        assert_eq!(found, [Some(0.75), None, Some(0.75), None]);
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn from_a_data_set_to_a_filtered_one() {
     let columns: Vec<_> = scored["columns"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
     let modes = ["paper", "release", "corrected"];
     let expected = modes.iter().flat_map(|mode| ["cosine", "l0", "co_l0"].map(|method| format!("{method}_{mode}")));
-    assert_eq!(columns, expected.chain(["pmi".into(), "random".into()]).collect::<Vec<_>>());
+    assert_eq!(columns, expected.chain(["cosine_mean", "pmi", "random"].map(String::from)).collect::<Vec<_>>());
     assert_eq!(scored["without"], serde_json::json!({}));
     let why = json(&["score", "--run", run, "--explain", "row-3"]);
     assert!(why["pmi"].is_f64() && why["sample"] == 3, "{why}");

@@ -103,8 +103,12 @@ impl Fit {
     /// The canonical variables of a side's vector, from which the mean is subtracted.
     fn variable(&self, side: usize, x: &mut [f64]) -> Vec<f64> {
         x.iter_mut().zip(&self.means[side]).for_each(|(x, mean)| *x -= mean);
-        let rows = self.directions[side].chunks_exact(x.len().max(1));
-        rows.map(|row| row.iter().zip(x.iter()).map(|(a, b)| a * b).sum()).collect()
+        self.rows(side).map(|row| dot(row, x)).collect()
+    }
+
+    /// The direction of each component over the features of a side.
+    fn rows(&self, side: usize) -> impl Iterator<Item = &[f64]> {
+        self.directions[side].chunks_exact(self.means[side].len().max(1))
     }
 
     /// The score for the canonical variables `q` of a text and `p` of an image, in nats.
@@ -119,11 +123,77 @@ impl Fit {
         match self.options.unit {
             Unit::Sample => Some(self.score(&self.variable(TEXT, &mut vectors[TEXT]), &p)),
             Unit::Token => {
-                let tokens = sample.tokens.iter().map(|token| self.chosen.token(token, &self.options));
-                tokens.map(|mut t| self.score(&self.variable(TEXT, &mut t), &p)).min_by(f64::total_cmp)
+                // Of a token, only the few features that are active on it add to the variables of a text without any.
+                let none = self.variable(TEXT, &mut vec![0.0; self.means[TEXT].len()]);
+                let variable = |token: Vec<(usize, f64)>| -> Vec<f64> {
+                    let adds = |row: &[f64]| token.iter().map(|(i, value)| row[*i] * value).sum::<f64>();
+                    none.iter().zip(self.rows(TEXT)).map(|(none, row)| none + adds(row)).collect()
+                };
+                let tokens = sample.tokens.iter().map(|token| variable(self.chosen.token(token, &self.options)));
+                tokens.map(|q| self.score(&q, &p)).min_by(f64::total_cmp)
             }
         }
     }
+
+    /// The score as a polynomial, for many pairs.
+    pub(super) fn pair_score(&self) -> PairScore {
+        let of = |value: fn(f64) -> f64| self.correlations.iter().map(|s| value(*s)).collect::<Vec<f64>>();
+        PairScore {
+            constant: of(|s| -0.5 * (1.0 - s * s).ln()).iter().sum(),
+            squares: of(|s| s * s / (2.0 * (1.0 - s * s))),
+            products: of(|s| s / (1.0 - s * s)),
+        }
+    }
+}
+
+/// [`Fit::score`] divided into what a text adds, what an image adds, and one product of vectors: `c - sum a_j q_j^2 - sum a_j p_j^2 +
+/// sum b_j p_j q_j`, with `a = s^2 / (2 (1 - s^2))` and `b = s / (1 - s^2)`.
+pub(super) struct PairScore {
+    constant: f64,
+    squares: Vec<f64>,
+    products: Vec<f64>,
+}
+
+/// What one side of a pair adds to its score.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HalfPair {
+    alone: f64,
+    vector: Vec<f64>,
+}
+
+impl PairScore {
+    /// The half of an image with these canonical variables.
+    pub(super) fn image(&self, p: &[f64]) -> HalfPair {
+        let vector = self.products.iter().zip(p).map(|(b, p)| b * p).collect();
+        HalfPair { alone: self.constant - self.alone(p), vector }
+    }
+
+    /// The half of a text with these canonical variables.
+    pub(super) fn text(&self, q: &[f64]) -> HalfPair {
+        HalfPair { alone: -self.alone(q), vector: q.to_vec() }
+    }
+
+    fn alone(&self, x: &[f64]) -> f64 {
+        self.squares.iter().zip(x).map(|(a, x)| a * x * x).sum()
+    }
+}
+
+impl HalfPair {
+    /// The score of an image with a text.
+    pub(super) fn score_with(&self, other: &Self) -> f64 {
+        self.alone + other.alone + dot(&self.vector, &other.vector)
+    }
+}
+
+/// The product of two vectors, in eight sums that a processor computes at once.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut sums = [0.0; 8];
+    for (a, b) in a.iter().zip(b) {
+        (0..8).for_each(|i| sums[i] += a[i] * b[i]);
+    }
+    let rest: f64 = rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f64>() + rest
 }
 
 #[cfg(test)]
@@ -159,6 +229,12 @@ mod tests {
                 fit.score(&q, &p)
             });
             assert!((few - whole).abs() < 1e-6, "{n}: {few} {whole}");
+        }
+        let pair_score = few.pair_score();
+        for (a, b) in [(3, 3), (4, 90), (17, 2)] {
+            let ([q, _], [_, p]) = (few.project(vectors(a)), few.project(vectors(b)));
+            let halves = pair_score.image(&p).score_with(&pair_score.text(&q));
+            assert!((halves - few.score(&q, &p)).abs() < 1e-9, "{a} {b}");
         }
     }
 }

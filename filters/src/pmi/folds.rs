@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashSet};
 /// Approximate number of pairs that are mismatched on purpose.
 const MISMATCHED: f64 = 4000.0;
 
-/// Approximate number of tokens in a fit. Each costs as much as a sample, and there are more of them.
+/// Approximate number of tokens in a fit.
 const TOKENS: f64 = 200_000.0;
 /// The seed with which tokens are drawn.
 const TOKEN_SALT: u64 = 0x70c3_0000;
@@ -40,13 +40,18 @@ pub struct Folds {
 }
 
 /// The part of a sample that must not be fitted and scored at once: its images, with any text.
-fn subject(sample: &Sample) -> &str {
+pub(super) fn subject(sample: &Sample) -> &str {
     sample.images.first().map_or(&sample.id, |image| &image.sha256)
 }
 
 /// The fold of a sample. It depends only on the images, so that each image is in one fold wherever it occurs.
-fn fold(sample: &Sample, folds: usize) -> usize {
+pub(super) fn fold(sample: &Sample, folds: usize) -> usize {
     ((random(subject(sample), 0xf01d) * folds as f64) as usize).min(folds.saturating_sub(1))
+}
+
+/// Whether a sample is among a share of all samples that is drawn by their ids.
+pub(super) fn drawn(sample: &Sample, salt: u64, share: f64) -> bool {
+    random(&sample.id, salt) < share
 }
 
 impl Folds {
@@ -89,12 +94,11 @@ impl Folds {
                     moments.push(vectors);
                     return Ok(());
                 }
-                let drawn = |at: u64| random(&samples[n].id, TOKEN_SALT + at) < share;
-                for (token, _) in sample.tokens.iter().zip(0..).filter(|(_, at)| drawn(*at)) {
-                    let mut pair = vectors.clone();
-                    pair[TEXT] = chosen.token(token, options);
-                    moments.push(pair);
-                }
+                let chosen_token = |at: u64| drawn(&samples[n], TOKEN_SALT + at, share);
+                let drawn = sample.tokens.iter().zip(0..).filter(|(_, at)| chosen_token(*at));
+                let tokens: Vec<_> = drawn.map(|(token, _)| chosen.token(token, options)).collect();
+                let [_, image] = vectors;
+                moments.push_tokens(image, &tokens);
                 Ok::<_, Error>(())
             })?;
         }
@@ -137,7 +141,7 @@ impl Folds {
     pub fn mismatched(&self, samples: &[Sample], pooled: &PooledStore) -> Result<Vec<f64>> {
         let share = MISMATCHED / samples.len().max(1) as f64;
         let drawn = in_batches(pooled, |n, sample| {
-            let drawn = random(&samples[n].id, 0xd4a3) < share;
+            let drawn = drawn(&samples[n], 0xd4a3, share);
             drawn.then(|| self.fit_for(&samples[n]).variables(sample)).flatten()
         })?;
         let mut by_fold: BTreeMap<usize, Vec<(f64, usize)>> = BTreeMap::new();
@@ -163,7 +167,7 @@ impl Folds {
 }
 
 /// Applies `compute` to every sample, on all threads with a few hundred samples in memory.
-fn in_batches<T: Send>(
+pub(super) fn in_batches<T: Send>(
     pooled: &PooledStore,
     compute: impl Fn(usize, &PooledSample) -> Option<T> + Sync,
 ) -> Result<Vec<Option<T>>> {

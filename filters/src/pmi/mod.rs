@@ -21,12 +21,17 @@
 //!
 //! One wrong word among many right ones hardly changes the pooled features of a text. The column `pmi_token_min` therefore
 //! scores every token by itself and takes the minimum ([`Unit::Token`]), to find a single token that does not fit the image.
+//!
+//! The pairs with the most to say have the highest scores. The column `pmi_rank` ([`Folds::ranks`]) says instead what share of other
+//! texts and of other images would fit worse.
 
+mod eigen;
 mod explain;
 mod file;
 mod fit;
 pub mod folds;
 mod moments;
+mod rank;
 mod svd;
 
 pub use explain::{Component, Contribution, Explanation, explain};

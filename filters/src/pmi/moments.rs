@@ -69,16 +69,19 @@ impl Chosen {
         Some(out)
     }
 
-    /// The values of the text side for one token.
-    pub(super) fn token(&self, token: &[(u32, f32)], options: &Options) -> Vec<f64> {
-        let mut out = vec![0.0; self.features[TEXT].len()];
-        for (feature, z) in token {
-            if let Some(slot) = out.get_mut(self.slots[TEXT][*feature as usize] as usize) {
-                *slot = options.scaled(f64::from(*z));
-            }
-        }
-        out
+    /// The values of the text side for one token that are not zero, with their indices.
+    pub(super) fn token(&self, token: &[(u32, f32)], options: &Options) -> Vec<(usize, f64)> {
+        let slots = token.iter().map(|(feature, z)| (self.slots[TEXT][*feature as usize] as usize, *z));
+        let chosen = slots.filter(|(slot, _)| *slot < self.features[TEXT].len());
+        chosen.map(|(slot, z)| (slot, options.scaled(f64::from(z)))).collect()
     }
+}
+
+/// Adds the products of rows over all columns to the lower triangle of `sum`.
+fn add_products(sum: &mut Mat<f64>, rows: &Mat<f64>) {
+    let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+    let (left, right) = (rows.as_ref(), rows.transpose());
+    triangular::matmul(sum.as_mut(), lower, Accum::Add, left, whole, right, whole, 1.0, Par::Seq);
 }
 
 /// Sums over pairs of an image with a text or with a token.
@@ -92,7 +95,18 @@ pub struct Moments {
     own: [Mat<f64>; 2],
     /// `sum u t^T`, `[image, text]`.
     cross: Mat<f64>,
-    waiting: Vec<Vectors>,
+    waiting: Vec<Waiting>,
+}
+
+/// An image with its texts, of which there are several if they are tokens.
+#[derive(Clone, Debug)]
+struct Waiting {
+    image: Vec<f64>,
+    /// The sum of the texts.
+    texts: Vec<f64>,
+    count: usize,
+    /// Whether the products of the texts with themselves are in the sums already.
+    is_counted: bool,
 }
 
 impl Moments {
@@ -110,8 +124,29 @@ impl Moments {
     }
 
     /// Adds a pair.
-    pub(super) fn push(&mut self, vectors: Vectors) {
-        self.waiting.push(vectors);
+    pub(super) fn push(&mut self, [texts, image]: Vectors) {
+        self.wait(Waiting { image, texts, count: 1, is_counted: false });
+    }
+
+    /// Adds the pairs of an image with each of several tokens ([`Chosen::token`]). The image enters the products once, whatever the
+    /// number of tokens, and tokens only with their few values that are not zero.
+    pub(super) fn push_tokens(&mut self, image: Vec<f64>, tokens: &[Vec<(usize, f64)>]) {
+        let mut texts = vec![0.0; self.sums[TEXT].len()];
+        for token in tokens {
+            for (n, (i, value)) in token.iter().enumerate() {
+                texts[*i] += value;
+                for (j, other) in &token[..=n] {
+                    self.own[TEXT][(*i.max(j), *i.min(j))] += value * other;
+                }
+            }
+        }
+        if !tokens.is_empty() {
+            self.wait(Waiting { image, texts, count: tokens.len(), is_counted: true });
+        }
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        self.waiting.push(waiting);
         if self.waiting.len() == BATCH {
             self.flush();
         }
@@ -120,25 +155,30 @@ impl Moments {
     /// Adds the pairs that are still buffered.
     pub(super) fn flush(&mut self) {
         let waiting = std::mem::take(&mut self.waiting);
-        let rows =
-            [TEXT, IMAGE].map(|side| Mat::from_fn(self.sums[side].len(), waiting.len(), |k, n| waiting[n][side][k]));
-        for side in [TEXT, IMAGE] {
-            for row in &waiting {
-                self.sums[side].iter_mut().zip(&row[side]).for_each(|(sum, v)| *sum += v);
-            }
+        let columns = |side: usize, value: &dyn Fn(&Waiting, usize) -> f64| {
+            Mat::from_fn(self.sums[side].len(), waiting.len(), |k, n| value(&waiting[n], k))
+        };
+        let texts = columns(TEXT, &|pair, k| pair.texts[k]);
+        let images = columns(IMAGE, &|pair, k| pair.image[k]);
+        // `count u u^T` is the product of `sqrt(count) u` with itself.
+        let repeated = columns(IMAGE, &|pair, k| (pair.count as f64).sqrt() * pair.image[k]);
+        let uncounted = columns(TEXT, &|pair, k| if pair.is_counted { 0.0 } else { pair.texts[k] });
+        for pair in &waiting {
+            self.sums[TEXT].iter_mut().zip(&pair.texts).for_each(|(sum, v)| *sum += v);
+            self.sums[IMAGE].iter_mut().zip(&pair.image).for_each(|(sum, v)| *sum += pair.count as f64 * v);
+            self.pairs += pair.count;
         }
-        let (own, cross) = (&mut self.own, &mut self.cross);
+        let texts_are_counted = waiting.iter().all(|pair| pair.is_counted);
+        let ([own_text, own_image], cross) = (&mut self.own, &mut self.cross);
         rayon::join(
             || {
-                for (sum, rows) in own.iter_mut().zip(&rows) {
-                    let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
-                    let (left, right) = (rows.as_ref(), rows.transpose());
-                    triangular::matmul(sum.as_mut(), lower, Accum::Add, left, whole, right, whole, 1.0, Par::Seq);
+                add_products(own_image, &repeated);
+                if !texts_are_counted {
+                    add_products(own_text, &uncounted);
                 }
             },
-            || matmul(cross.as_mut(), Accum::Add, rows[IMAGE].as_ref(), rows[TEXT].transpose(), 1.0, Par::Seq),
+            || matmul(cross.as_mut(), Accum::Add, images.as_ref(), texts.transpose(), 1.0, Par::Seq),
         );
-        self.pairs += waiting.len();
     }
 
     /// Adds the sums over other pairs.

@@ -7,9 +7,11 @@
 //! 2. The eigenvectors of `A^T A` are the right singular vectors, and its eigenvalues `s^2`. The square costs half of the
 //!    digits, so the smallest value must not be far below the largest.
 
+use super::eigen::{self, Eigen};
 use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::solvers::SvdError;
-use faer::{Accum, Mat, MatRef, Par, Side};
+use faer::{Accum, Mat, MatRef, Par};
 use sae_core::random::SplitMix64;
 
 /// Columns beyond those wanted in which the span is looked for.
@@ -80,12 +82,12 @@ fn within_span(a: MatRef<f64>, wanted: usize) -> Result<Option<Largest>, SvdErro
 
 /// The largest singular values from `a^T a`, if they are all large enough.
 fn by_square(a: MatRef<f64>, wanted: usize) -> Option<Largest> {
-    let square = product(a.transpose(), a);
-    let eigen = square.self_adjoint_eigen(Side::Lower).ok()?;
-    // Ascending.
-    let order: Vec<usize> = (0..a.ncols()).rev().take(wanted).collect();
-    let values: Vec<f64> = order.iter().map(|j| eigen.S().column_vector()[*j].max(0.0).sqrt()).collect();
-    let right = Mat::from_fn(a.ncols(), order.len(), |i, j| eigen.U()[(i, order[j])]);
+    let mut square = Mat::zeros(a.ncols(), a.ncols());
+    let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+    let (left, right) = (a.transpose(), a);
+    triangular::matmul(square.as_mut(), lower, Accum::Replace, left, whole, right, whole, 1.0, Par::Seq);
+    let Eigen { values, vectors: right } = eigen::largest(square.as_ref(), wanted)?;
+    let values: Vec<f64> = values.iter().map(|value| value.max(0.0).sqrt()).collect();
     let mut left = product(a, right.as_ref());
     for (j, s) in values.iter().enumerate() {
         left.col_mut(j).iter_mut().for_each(|u| *u /= s);

@@ -7,6 +7,7 @@ use super::{Compute, Hidden, Input, KvCache, Model};
 use crate::{Error, Result};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Tensor};
+use std::ops::Range;
 
 /// Maximum number of logits in one tensor: 64 MiB in `f32`. A comparison holds about half a dozen such tensors.
 const LOGITS: usize = 1 << 24;
@@ -210,8 +211,14 @@ impl Model {
         if rows.is_empty() {
             return Ok(positions.iter().map(|_| Vec::new()).collect());
         }
-        let log_p = self.log_probabilities(self.ends(inputs, &rows)?);
-        let mut nll = Matrix::Device(likelihood(&log_p, &ids).neg()).into_values()?.into_iter();
+        let end = self.ends(inputs, &rows)?;
+        let mut nll = Vec::with_capacity(ids.len());
+        for part in parts(ids.len(), self.config.text.vocab_size) {
+            let rows: Vec<u32> = part.clone().map(|row| row as u32).collect();
+            let log_p = self.log_probabilities(end.gather(&rows));
+            nll.extend(Matrix::Device(likelihood(&log_p, &ids[part]).neg()).into_values()?);
+        }
+        let mut nll = nll.into_iter();
         Ok(positions.iter().map(|positions| nll.by_ref().take(positions.len()).collect()).collect())
     }
 
@@ -247,10 +254,8 @@ pub fn log_sum_exp(logits: &[f32]) -> f64 {
 /// Each output has a row for each of `ids`. The result is `[outputs][ids]`.
 fn predictions(ends: &[(&Model, Matrix)], ids: &[u32]) -> Result<Vec<Vec<Prediction>>> {
     let mut predictions = vec![Vec::with_capacity(ids.len()); ends.len()];
-    let height = (LOGITS / ends.first().map_or(1, |(model, _)| model.config.text.vocab_size)).max(1);
-    for start in (0..ids.len()).step_by(height) {
-        let part: Vec<u32> = (start as u32..(start + height).min(ids.len()) as u32).collect();
-        let ids = &ids[start..start + part.len()];
+    for part in parts(ids.len(), ends.first().map_or(1, |(model, _)| model.config.text.vocab_size)) {
+        let (part, ids): (Vec<u32>, _) = (part.clone().map(|row| row as u32).collect(), &ids[part]);
         let mut reference: Option<(Tensor<2>, Tensor<2>)> = None;
         for ((model, end), predictions) in ends.iter().zip(&mut predictions) {
             let log_p = model.log_probabilities(end.gather(&part));
@@ -262,6 +267,12 @@ fn predictions(ends: &[(&Model, Matrix)], ids: &[u32]) -> Result<Vec<Vec<Predict
         }
     }
     Ok(predictions)
+}
+
+/// Ranges of so many rows that their logits fit into one tensor.
+fn parts(rows: usize, vocabulary: usize) -> impl Iterator<Item = Range<usize>> {
+    let height = (LOGITS / vocabulary.max(1)).max(1);
+    (0..rows).step_by(height).map(move |start| start..(start + height).min(rows))
 }
 
 /// The entry of each row in the column of the row's token, `[rows, 1]`.

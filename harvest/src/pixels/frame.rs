@@ -63,6 +63,12 @@ impl Origin {
 }
 
 impl Frame {
+    /// The image as the vision tower reads it, before its bytes are converted to numbers: the whole of it, if there are several
+    /// views, and the first frame of a patch of a video.
+    pub fn whole(&self) -> Option<&Rgb> {
+        self.views.first()
+    }
+
     /// A single view, a square: the window at `offset` of an image that was resized to `resized`. In the tower's
     /// output, `prefix` rows come before those of the patches.
     pub(super) fn square(

@@ -13,6 +13,7 @@ mod geometry;
 mod jpeg;
 mod picture;
 mod prismatic;
+pub mod quality;
 mod video;
 
 pub use config::ImageProcessor;

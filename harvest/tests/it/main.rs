@@ -21,6 +21,7 @@ mod harvest;
 mod hub;
 mod image_processors;
 mod lerobot;
+mod likelihood;
 mod logit_lens;
 mod memory;
 mod parity;

@@ -1,6 +1,9 @@
 //! What the columns of a score table mean, in a line each, and how well `sae validate` found them to work. Computes nothing.
 
-use filters::score_names::{CO_L0, COSINE, L0, PMI, PMI_BLANK, PMI_TOKEN_MIN, PREDICTED, RANDOM};
+use filters::score_names::{
+    CO_L0, COSINE, COSINE_MEAN, IFD, IMAGE_CLEANNESS, IMAGE_SHARPNESS, JOINED, L0, LIKELIHOOD, LIKELIHOOD_DROP,
+    LIKELIHOOD_END, LIKELIHOOD_MIN, PMI, PMI_BLANK, PMI_RANK, PMI_TOKEN_MIN, PREDICTED, RANDOM,
+};
 use std::collections::BTreeMap;
 
 /// How well a score tells good rows from rows with one kind of error.
@@ -29,6 +32,9 @@ pub fn meaning(score: &str) -> String {
     if let Some(predicted) = score.strip_prefix(PREDICTED) {
         return format!("What the features of the sample predict for {predicted} (a contrast of this run).");
     }
+    if let Some((_, [first, second])) = JOINED.iter().find(|(name, _)| *name == score) {
+        return format!("The mean of a sample's ranks by {first} and by {second}.");
+    }
     let (base, mode) = match score.rsplit_once('_') {
         Some((base, mode @ ("paper" | "release" | "corrected"))) => (base, mode),
         _ => (score, ""),
@@ -46,6 +52,17 @@ pub fn meaning(score: &str) -> String {
         }
         PMI_TOKEN_MIN => "The same for each token of the text by itself; the lowest of them. Finds single wrong words.",
         PMI => "How well the features of the image and of the text belong together, in nats.",
+        PMI_RANK => "The share of other texts and of other images that fit worse than these, by pmi_blank.",
+        LIKELIHOOD => {
+            "How likely the model finds the answer: the mean log-likelihood of its tokens."
+        }
+        LIKELIHOOD_MIN => "The log-likelihood of the answer's least likely token. Finds wrong words and wrong orders.",
+        LIKELIHOOD_END => "How likely the model finds that the answer ends where it ends. Finds truncated answers.",
+        LIKELIHOOD_DROP => "How much less likely the model finds the answer with a blank image.",
+        IFD => "Instruction-following difficulty: how little image and question help the model with the answer.",
+        IMAGE_SHARPNESS => "How sharp the least sharp image is: the variance of its Laplacian. Finds blurred images.",
+        IMAGE_CLEANNESS => "How free of noise the noisiest image is: minus its estimated noise. Finds noisy images.",
+        COSINE_MEAN => "Mean cross-modal weight of the features, weighted by activation.",
         COSINE => "Sum of the cross-modal weights of the active features.",
         L0 => "Number of active features.",
         CO_L0 => "Number of features that are active on text and on the image.",
