@@ -259,7 +259,7 @@ mod tests {
     fn filters_and_devices_are_understood() {
         let args = ["sae", "filter", "--run", "r", "--by", "co_l0_paper", "--keep", "25%", "--out", "o"];
         let Command::Filter(filter) = Args::parse_from(args).command else { panic!("a filter") };
-        assert_eq!(filter.keep, Some(Keep::Share(0.25)));
+        assert_eq!(filter.keep, [Keep::Share(0.25)]);
         let bad = [
             ["--dedup", "0"],
             ["--dedup", "1.5"],
