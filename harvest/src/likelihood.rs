@@ -120,12 +120,7 @@ impl<'a> LikelihoodRunner<'a> {
     /// # Errors
     /// A file cannot be read, the device failed, or `check` returned an error. A row that cannot be used stops nothing; such
     /// rows are counted in the returned list.
-    pub fn run(
-        &self,
-        alone: bool,
-        check: &(dyn Fn() -> Result<()> + Sync),
-        visit: &mut Visit,
-    ) -> Result<SkipList> {
+    pub fn run(&self, alone: bool, check: &(dyn Fn() -> Result<()> + Sync), visit: &mut Visit) -> Result<SkipList> {
         let batch = |samples: &[Prepared]| {
             check()?;
             self.batch(samples, alone)

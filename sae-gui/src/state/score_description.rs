@@ -53,9 +53,7 @@ pub fn meaning(score: &str) -> String {
         PMI_TOKEN_MIN => "The same for each token of the text by itself; the lowest of them. Finds single wrong words.",
         PMI => "How well the features of the image and of the text belong together, in nats.",
         PMI_RANK => "The share of other texts and of other images that fit worse than these, by pmi_blank.",
-        LIKELIHOOD => {
-            "How likely the model finds the answer: the mean log-likelihood of its tokens."
-        }
+        LIKELIHOOD => "How likely the model finds the answer: the mean log-likelihood of its tokens.",
         LIKELIHOOD_MIN => "The log-likelihood of the answer's least likely token. Finds wrong words and wrong orders.",
         LIKELIHOOD_END => "How likely the model finds that the answer ends where it ends. Finds truncated answers.",
         LIKELIHOOD_DROP => "How much less likely the model finds the answer with a blank image.",
