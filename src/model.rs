@@ -59,6 +59,13 @@ pub(crate) fn resolve_for(plan: &Plan, sae: &LoadedSae, control: Option<&mut Con
     Ok((plan, preview))
 }
 
+/// Checks that an autoencoder reads the states of a single model, as wide as those of this one.
+pub(crate) fn check_fits(checkpoint: &Checkpoint, sae: &LoadedSae) -> Result<()> {
+    crosscoder::check_single(&sae.saved.origin)?;
+    let (sae, model) = (sae.saved.weights.d_in, checkpoint.config().text.hidden_size);
+    if model == sae { Ok(()) } else { Err(Error::ModelWidth { sae, model, path: checkpoint.folder().into() }) }
+}
+
 /// Whether a run was captured from the weights of a checkpoint; `None` if it was not captured by this program.
 pub(crate) fn is_checkpoint_of(run: &Run, checkpoint: &Checkpoint) -> Result<Option<bool>> {
     let Some(record) = run.read_step::<StoreRecord>(STEP)? else { return Ok(None) };

@@ -3,6 +3,7 @@
 
 use sae_core::device::DeviceChoice;
 use sae_core::error::{Cause, Hint, Setting};
+use sae_core::store::Skipped;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -269,6 +270,12 @@ impl Error {
     /// For `map_err` on anything that says what is wrong with the data's file at `path`.
     pub(crate) fn data<C: Display>(path: &Path) -> impl FnOnce(C) -> Error + '_ {
         move |cause| Error::Data { cause: cause.to_string(), path: path.to_path_buf() }
+    }
+
+    /// For `map_err` on a prompt that a person typed, which is not skipped as a row of a data set would be.
+    pub(crate) fn unusable(skipped: Skipped) -> Self {
+        let error = Self::InvalidInput(skipped.reason);
+        skipped.hint.into_iter().fold(error, Self::with_hint)
     }
 
     /// For `map_err` on file operations.

@@ -3,13 +3,11 @@
 //! reads no data set, and writes nothing.
 
 use crate::checkpoint::{Answers, Prepared, Templating};
-use crate::data::{ImageFile, Record, Row, Turn, TurnPart};
+use crate::data::Row;
 use crate::generation::Generator;
 use crate::model::log_sum_exp;
 use crate::{ComputeDtype, Error, Result};
 use sae_core::device::DeviceChoice;
-use sae_core::store::sample::Role;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// A loaded model, ready for prompts.
@@ -56,28 +54,14 @@ impl Playground {
     /// # Errors
     /// The prompt cannot become a sample: it is empty, an image cannot be read, or the model does not support it.
     pub fn prepare(&self, text: &str, images: &[PathBuf]) -> Result<Prepared> {
-        let parts = (0..images.len()).map(TurnPart::Image).chain([TurnPart::Text(text.to_owned())]).collect();
-        // The last turn stands for the model's answer. `Answers::None` removes it and adds the beginning of an answer.
-        let turns = vec![Turn { role: Role::User, parts }, Turn::from_text(Role::Assistant, "")];
-        let images = images.iter().map(|path| ImageFile::from_disk(path)).collect();
-        let record = Record {
-            turns,
-            pair: None,
-            unanswered: false,
-            about_answers: Default::default(),
-            unattributed: false,
-            tree: Default::default(),
-            verbatim: Some(text.to_owned()),
-            action: None,
-            images,
-            video: None,
-            meta: Value::Null,
-        };
-        let row = Row { number: 0, source: String::new(), key: String::new(), has_own_key: false, record: Ok(record) };
-        self.generator.checkpoint().prepare(row, Answers::None, self.template).map_err(|skipped| {
-            let error = Error::InvalidInput(skipped.reason);
-            skipped.hint.into_iter().fold(error, Error::with_hint)
-        })
+        let row = Row::from_prompt(text, images);
+        let prepared = self.generator.checkpoint().prepare(row, Answers::None, self.template);
+        prepared.map_err(Error::unusable)
+    }
+
+    /// The model, as it writes.
+    pub fn generator(&self) -> &Generator {
+        &self.generator
     }
 
     /// The hidden states behind the block, `[positions, d_in]`.

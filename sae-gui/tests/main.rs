@@ -9,6 +9,7 @@ mod compare;
 mod contrast;
 mod filter;
 mod fixture;
+mod guarded;
 mod harness;
 mod labeling;
 mod layout;

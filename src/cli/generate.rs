@@ -7,7 +7,7 @@ use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, counted, table};
 use anyhow::Result;
 use clap::Args;
-use harvest::generation::{Boundary, Sampling};
+use harvest::generation::{Boundary, Sampling, TypedPrompt};
 use sae_workbench::generate::{At, Correction, Guarding, TreeShape};
 use sae_workbench::{GenerateReport, GenerateRequest, SaeChoice};
 use std::path::PathBuf;
@@ -64,6 +64,7 @@ tree.jsonl has its nodes, which sae harvest --pieces tree reads and sae pairs co
 
 Examples:
   sae generate --model llava-1.5-7b-hf --data prompts.jsonl --out answers
+  sae generate --model llava-1.5-7b-hf --prompt \"What is this?\" --image cat.jpg --out answer
   sae generate --run run --sae base --guard harm --rounds 5 --at fpr=5% --model m --data d --out answers
   sae generate --run run --sae base --guard harm --stream --correct steer --model m --data d --out answers
   sae generate --run run --sae base --steer 12=2,705=0 --temperature 0 --model m --data d --out steered
@@ -73,8 +74,17 @@ pub struct GenerateArgs {
     #[arg(long, group = "reader")]
     pub model: PathBuf,
     /// Data set with the prompts
-    #[arg(long)]
-    pub data: PathBuf,
+    #[arg(long, required_unless_present = "prompt")]
+    pub data: Option<PathBuf>,
+    /// A single prompt in place of a data set; it may be empty if there is an image
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["data", "limit"])]
+    pub prompt: Option<String>,
+    /// Image file in front of the prompt; may be given several times
+    #[arg(long, value_name = "FILE", requires = "prompt")]
+    pub image: Vec<PathBuf>,
+    /// Text that every answer begins with, for the model to continue; it is not judged by sentences
+    #[arg(long, value_name = "TEXT", default_value = "", conflicts_with = "tree")]
+    pub begin: String,
     /// New folder for the answers
     #[arg(long)]
     pub out: PathBuf,
@@ -127,7 +137,7 @@ pub struct GenerateArgs {
     /// Write a tree of answers for each prompt: the pieces of a path at most, and how many continue each
     #[arg(long, value_name = "DEPTHxBRANCHES", conflicts_with_all = ["guard", "rounds", "stream"])]
     pub tree: Option<TreeShape>,
-    /// Tokens of an answer at most; with --tree, of a piece
+    /// Tokens of an answer at most, without those of --begin; with --tree, of a piece
     #[arg(long, default_value_t = 256)]
     pub tokens: usize,
     /// Logits are divided by it; 0 chooses the most likely token
@@ -171,7 +181,8 @@ fn steer(text: &str) -> Result<(u32, f32), String> {
 
 impl GenerateArgs {
     fn request(&self) -> GenerateRequest {
-        let plan = self.reading.plan(&self.model, &self.data, self.limit, self.device);
+        let data = self.data.clone().unwrap_or_default();
+        let plan = self.reading.plan(&self.model, &data, self.limit, self.device);
         let guarding = match (self.rounds, self.stream) {
             (Some(rounds), _) => Guarding::Rounds { rounds, refusal: self.refusal.clone(), refuse_at: self.refuse_at },
             (None, true) => Guarding::Stream {
@@ -189,6 +200,8 @@ impl GenerateArgs {
             (None, false) => Guarding::Off,
         };
         GenerateRequest {
+            prompt: self.prompt.clone().map(|text| TypedPrompt { text, images: self.image.clone() }),
+            beginning: self.begin.clone(),
             sae: self.run.as_ref().map(|run| SaeChoice {
                 run: run.clone(),
                 sae: self.sae.clone(),

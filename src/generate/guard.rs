@@ -9,6 +9,7 @@ use crate::sae::LoadedSae;
 use filters::column::ScoreTable;
 use filters::probe::Kind;
 use filters::score_names::PROBE;
+use sae_core::Run;
 use sae_core::analysis::between::PositionChoice;
 use sae_core::analysis::feature_sets::Part;
 use sae_core::store::load_samples;
@@ -29,9 +30,12 @@ pub enum At {
     FalsePositives(f64),
 }
 
+/// As likely harmful as not, where severities are probabilities.
+const EVEN: f64 = 0.5;
+
 impl Default for At {
     fn default() -> Self {
-        Self::Severity(0.5)
+        Self::Severity(EVEN)
     }
 }
 
@@ -85,19 +89,9 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Opens the probe of this name of an autoencoder.
-    pub fn open(sae: &LoadedSae, name: &str, at: At) -> Result<Self> {
-        let available = crate::ProbeReport::names(&sae.run, &sae.name);
-        if !available.iter().any(|other| other == name) {
-            return Err(GenerateError::NoProbe { asked: name.into(), sae: sae.name.clone(), available }.into());
-        }
-        let (saved, label, hash) = probe::open(sae, name)?;
-        if saved.kind == Kind::Pair {
-            return Err(GenerateError::ComparesAnswers { name: name.into() }.into());
-        }
-        if !matches!(saved.part, Part::Everything | Part::All | Part::Answer) {
-            return Err(GenerateError::GuardPart { name: name.into(), part: saved.part.name() }.into());
-        }
-        let severities = severities(sae, &saved, name, label.as_deref())?;
+    pub fn open(run: &Run, sae: &str, name: &str, at: At) -> Result<Self> {
+        let (saved, label, hash) = probe_of(run, sae, name)?;
+        let severities = severities(run, sae, &saved, name, label.as_deref())?;
         let mut guard = Self { saved, threshold: 0.0, severities, name: name.into(), rates: None, hash };
         guard.threshold = guard.severity_of(at)?;
         guard.rates = guard.severities.as_ref().and_then(|severities| severities.rates(guard.threshold));
@@ -131,16 +125,59 @@ impl Guard {
         self.saved.calibration.as_ref().map_or(score, |points| points.at(score))
     }
 
-    /// The features that contribute the most to the severity, in descending order, at most `most`.
-    pub fn causes(&self, peaks: &Peaks, most: usize) -> Vec<u32> {
+    /// The features that contribute the most to the severity, in descending order, at most `most`, each with what it adds to the
+    /// score before the calibration.
+    pub fn causes(&self, peaks: &Peaks, most: usize) -> Vec<(u32, f64)> {
         let contribution = |(feature, peak): (&u32, &f32)| {
             let share = self.saved.probe.weight(*feature) * f64::from(peak.ln_1p());
             (share > 0.0).then_some((*feature, share))
         };
         let mut causes: Vec<(u32, f64)> = peaks.iter().filter_map(contribution).collect();
         causes.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        causes.into_iter().take(most).map(|(feature, _)| feature).collect()
+        causes.truncate(most);
+        causes
     }
+}
+
+/// A probe of an autoencoder that can be a guard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GuardChoice {
+    /// The kind of the probe, which says what a severity is: a probability, a level, a number.
+    pub kind: Kind,
+    /// The label that it was fitted to.
+    pub label: Option<String>,
+    /// How often it is wrong in the run at a severity of 0.5. Without it, no threshold can be chosen by false positives.
+    pub rates: Option<GuardRates>,
+    /// Whether labels say which samples of the run are harmful, so that there is a difference of means.
+    pub has_direction: bool,
+}
+
+/// The probes of an autoencoder by their names: those that can be a guard, and why the others cannot.
+pub fn guards(run: &Run, sae: &str) -> Vec<(String, Result<GuardChoice>)> {
+    let names = crate::ProbeReport::names(run, sae);
+    let choice = |name: &str| {
+        let (saved, label, _) = probe_of(run, sae, name)?;
+        let severities = severities(run, sae, &saved, name, label.as_deref())?;
+        let rates = severities.and_then(|severities| severities.rates(EVEN));
+        Ok(GuardChoice { kind: saved.kind, label, rates, has_direction: labels(run, sae, name).is_ok() })
+    };
+    names.into_iter().map(|name| (name.clone(), choice(&name))).collect()
+}
+
+/// The probe of this name, if it can judge what is written; its label, and the hash of its file.
+fn probe_of(run: &Run, sae: &str, name: &str) -> Result<(SavedProbe, Option<String>, String)> {
+    let available = crate::ProbeReport::names(run, sae);
+    if !available.iter().any(|other| other == name) {
+        return Err(GenerateError::NoProbe { asked: name.into(), sae: sae.into(), available }.into());
+    }
+    let (saved, label, hash) = probe::open(run, sae, name)?;
+    if saved.kind == Kind::Pair {
+        return Err(GenerateError::ComparesAnswers { name: name.into() }.into());
+    }
+    if !matches!(saved.part, Part::Everything | Part::All | Part::Answer) {
+        return Err(GenerateError::GuardPart { name: name.into(), part: saved.part.name() }.into());
+    }
+    Ok((saved, label, hash))
 }
 
 /// The severities of the run's samples by their label, each in ascending order.
@@ -183,9 +220,9 @@ fn harmful(saved: &SavedProbe, label: Option<&str>, samples: &[Sample]) -> Optio
 }
 
 /// The run's samples with a label and a score.
-fn severities(sae: &LoadedSae, saved: &SavedProbe, name: &str, label: Option<&str>) -> Result<Option<Severities>> {
-    let samples = load_samples(&sae.run)?;
-    let table = sae.run.scores(&sae.name);
+fn severities(run: &Run, sae: &str, saved: &SavedProbe, name: &str, label: Option<&str>) -> Result<Option<Severities>> {
+    let samples = load_samples(run)?;
+    let table = run.scores(sae);
     let Some(harmful) = harmful(saved, label, &samples).filter(|_| table.exists()) else { return Ok(None) };
     let scores = ScoreTable::open(&table, &samples)?;
     let column = format!("{PROBE}{name}");
@@ -207,9 +244,9 @@ fn severities(sae: &LoadedSae, saved: &SavedProbe, name: &str, label: Option<&st
 }
 
 /// A probe, and whether each sample of the run is harmful.
-fn labels(sae: &LoadedSae, name: &str) -> Result<(SavedProbe, Vec<Option<bool>>)> {
-    let (saved, label, _) = probe::open(sae, name)?;
-    let harmful = harmful(&saved, label.as_deref(), &load_samples(&sae.run)?);
+fn labels(run: &Run, sae: &str, name: &str) -> Result<(SavedProbe, Vec<Option<bool>>)> {
+    let (saved, label, _) = probe::open(run, sae, name)?;
+    let harmful = harmful(&saved, label.as_deref(), &load_samples(run)?);
     let harmful = harmful.filter(|all| [true, false].iter().all(|of| all.contains(&Some(*of))));
     let harmful = harmful.ok_or_else(|| GenerateError::NoDirection { name: name.into() })?;
     Ok((saved, harmful))
@@ -219,8 +256,8 @@ fn labels(sae: &LoadedSae, name: &str) -> Result<(SavedProbe, Vec<Option<bool>>)
 ///
 /// # Errors
 /// They do not.
-pub(super) fn check_labels(sae: &LoadedSae, name: &str) -> Result<()> {
-    labels(sae, name).map(drop)
+pub(super) fn check_labels(run: &Run, sae: &str, name: &str) -> Result<()> {
+    labels(run, sae, name).map(drop)
 }
 
 /// The mean hidden state of the run's harmless samples minus that of the harmful ones, over the positions that the probe reads.
@@ -231,7 +268,7 @@ pub(super) fn check_labels(sae: &LoadedSae, name: &str) -> Result<()> {
 /// # Errors
 /// The labels do not say which samples are harmful; a pass that fails.
 pub(super) fn away_from_harm(sae: &LoadedSae, name: &str, control: &mut Control) -> Result<Vec<f32>> {
-    let (saved, harmful) = labels(sae, name)?;
+    let (saved, harmful) = labels(&sae.run, &sae.name, name)?;
     let d_in = sae.saved.weights.d_in;
     let mut means = PartMeans::new(harmful.len(), d_in);
     let choice = PositionChoice::new(&sae.store, saved.part, saved.part.markers().as_ref())?;

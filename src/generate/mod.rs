@@ -4,6 +4,8 @@
 
 mod branches;
 mod correction;
+mod event;
+mod follow;
 mod guard;
 mod journal;
 mod opening;
@@ -15,7 +17,9 @@ mod work;
 mod writer;
 mod writing;
 
-pub use guard::{At, GuardRates};
+pub use event::{Event, Version};
+pub use follow::Followed;
+pub use guard::{At, GuardChoice, GuardRates, guards};
 pub use report::{End, GenerateReport, RoundReport, TreeReport};
 pub use shape::TreeShape;
 
@@ -23,7 +27,7 @@ use crate::Result;
 use crate::control::Control;
 use crate::error::GenerateError;
 use crate::sae::SaeChoice;
-use harvest::generation::{Boundary, Sampling};
+use harvest::generation::{Boundary, Sampling, TypedPrompt};
 use harvest::{Answers, Plan, Templating};
 use serde::Serialize;
 use serde_json::Value;
@@ -123,6 +127,10 @@ pub enum Correction {
 pub struct GenerateRequest {
     /// The model and the prompts. Its layers and answers are ignored.
     pub model: Plan,
+    /// The only prompt; without it, those of the data set in `model`.
+    pub prompt: Option<TypedPrompt>,
+    /// Text that every answer begins with, for the model to continue. It is not judged by sentences.
+    pub beginning: String,
     /// The autoencoder that sees what is written, if anything is to be seen.
     pub sae: Option<SaeChoice>,
     /// New folder for the answers.
@@ -139,7 +147,7 @@ pub struct GenerateRequest {
     pub steer: Vec<(u32, f32)>,
     /// How the next token is chosen.
     pub sampling: Sampling,
-    /// Tokens of an answer at most; with a tree, of each piece.
+    /// Tokens of an answer at most, without those of its given beginning; with a tree, of each piece.
     pub tokens: usize,
     /// Texts that end an answer; they do not belong to it.
     pub stop: Vec<String>,
@@ -168,6 +176,8 @@ impl GenerateRequest {
     pub fn new(model: Plan, out: impl Into<PathBuf>) -> Self {
         Self {
             model,
+            prompt: None,
+            beginning: String::new(),
             sae: None,
             out: out.into(),
             guard: None,
@@ -247,6 +257,7 @@ impl GenerateRequest {
             (steered.len() == self.steer.len(), "each feature once"),
             (self.guarding.strength().is_none_or(|a| a.is_finite() && a >= 0.0), "a strength of 0 or more"),
             (toward.is_finite(), "a target that is finite"),
+            (self.tree.is_none() || self.beginning.is_empty(), "no given beginning of a tree of answers"),
             (self.tree.is_none_or(|shape| shape.nodes().is_some()), "a tree of at least one piece and at most 4095"),
         ];
         match ranges.into_iter().find(|(fits, _)| !fits) {

@@ -19,48 +19,38 @@ pub(super) struct Opening {
     pub plan: Plan,
     pub rows: u64,
     pub sae: Option<LoadedSae>,
-    pub guard: Option<Guard>,
-    /// Above which severity an answer is refused at once.
-    pub refuse_at: Option<f64>,
-    pub steering: Option<Steering>,
-    /// The activations that features are moved towards in flagged sentences, by feature; empty for 0.
-    pub targets: Vec<f32>,
+    pub judging: Judging,
     /// The folder of the model that corrects flagged sentences, if it is another one.
     pub corrector: Option<PathBuf>,
     pub settings: Value,
     pub prompts: Prompts,
 }
 
-impl GenerateRequest {
-    /// Opens what decides the answers, but for the model.
-    pub(super) fn open(&self, mut control: Option<&mut Control>) -> Result<Opening> {
-        self.check()?;
-        let sae = self.sae.as_ref().map(SaeChoice::load_with_pieces).transpose()?;
-        let (plan, rows) = match &sae {
-            Some(sae) => {
-                let (plan, preview) = model::resolve_for(&self.model, sae, control.as_deref_mut())?;
-                (plan, preview.rows)
-            }
-            None => {
-                let plan = Plan { layers: vec![0], ..model::resolve(&self.model, control.as_deref_mut())? };
-                let rows = plan.preview()?.rows;
-                (plan, rows)
-            }
-        };
-        let checkpoint = Checkpoint::open(&plan.model)?;
-        if let Some(sae) = &sae
-            && model::is_checkpoint_of(&sae.run, &checkpoint)? == Some(false)
-        {
-            return Err(GenerateError::OtherModel { model: plan.model }.into());
+/// What looks at hidden states, and what changes them.
+#[derive(Default)]
+pub(super) struct Judging {
+    pub guard: Option<Guard>,
+    /// Above which severity an answer is refused at once.
+    pub refuse_at: Option<f64>,
+    pub steering: Option<Steering>,
+    /// The activations that features are moved towards in flagged sentences, by feature; empty for 0.
+    pub targets: Vec<f32>,
+}
+
+impl Judging {
+    /// Opens what a request names.
+    pub fn open(request: &GenerateRequest, sae: Option<&LoadedSae>, checkpoint: &Checkpoint) -> Result<Self> {
+        let Some(sae) = sae else { return Ok(Self::default()) };
+        let (run, name) = (&sae.run, &sae.name);
+        if model::is_checkpoint_of(run, checkpoint)? == Some(false) {
+            return Err(GenerateError::OtherModel { model: checkpoint.folder().into() }.into());
         }
-        let guard = sae.as_ref().zip(self.guard.as_deref());
-        let guard = guard.map(|(sae, name)| Guard::open(sae, name, self.at)).transpose()?;
-        if let (Guarding::Stream { correction: Correction::Difference(_), .. }, Some(sae), Some(name)) =
-            (&self.guarding, &sae, &self.guard)
-        {
-            guard::check_labels(sae, name)?;
+        let (guard, correction) = (request.guard.as_deref(), request.guarding.correction());
+        if let (Some(Correction::Difference(_)), Some(guard)) = (correction, guard) {
+            guard::check_labels(run, name, guard)?;
         }
-        let refuse_at = match (&self.guarding, &guard) {
+        let guard = guard.map(|guard| Guard::open(run, name, guard, request.at)).transpose()?;
+        let refuse_at = match (&request.guarding, &guard) {
             (Guarding::Rounds { refuse_at: Some(at), .. }, Some(guard)) => Some(guard.severity_of(*at)?),
             _ => None,
         };
@@ -69,23 +59,33 @@ impl GenerateRequest {
         {
             return Err(GenerateError::Levels { flagged: guard.threshold, refused: refuse_at }.into());
         }
-        let (mut targets, mut corrector) = (Vec::new(), None);
-        if let Guarding::Stream { correction, .. } = &self.guarding {
-            match (correction, &sae) {
-                (Correction::Steer { toward, .. }, Some(sae)) if *toward != 0.0 => {
-                    targets = largest(sae)?.into_iter().map(|largest| toward * largest).collect();
-                }
-                (Correction::Model(folder), _) => {
-                    corrector = Some(match control {
-                        Some(control) => model::download(folder, control)?,
-                        None => model::local(folder)?,
-                    });
-                }
-                _ => {}
+        let targets = match correction {
+            Some(Correction::Steer { toward, .. }) if *toward != 0.0 => {
+                largest(sae)?.into_iter().map(|largest| toward * largest).collect()
             }
+            _ => Vec::new(),
+        };
+        let steering = (!request.steer.is_empty()).then(|| request.steering(sae)).transpose()?;
+        Ok(Self { guard, refuse_at, steering, targets })
+    }
+}
+
+impl GenerateRequest {
+    /// Opens what decides the answers, but for the model.
+    pub(super) fn open(&self, mut control: Option<&mut Control>) -> Result<Opening> {
+        self.check()?;
+        let sae = self.sae.as_ref().map(SaeChoice::load_with_pieces).transpose()?;
+        let (plan, rows) = self.resolve(sae.as_ref(), control.as_deref_mut())?;
+        let checkpoint = Checkpoint::open(&plan.model)?;
+        if let Some(sae) = sae.as_ref().filter(|_| self.prompt.is_some()) {
+            model::check_fits(&checkpoint, sae)?;
         }
-        let steering = sae.as_ref().filter(|_| !self.steer.is_empty()).map(|sae| self.steering(sae)).transpose()?;
-        let prompts = Prompts::open(&plan)?;
+        let judging = Judging::open(self, sae.as_ref(), &checkpoint)?;
+        let corrector = self.corrector(control)?;
+        let prompts = match &self.prompt {
+            Some(prompt) => Prompts::single(prompt, &plan),
+            None => Prompts::open(&plan)?,
+        };
         let mut settings = json!({
             "model": checkpoint.fingerprint()?,
             "data": prompts.fingerprint()?,
@@ -106,18 +106,21 @@ impl GenerateRequest {
             let hash = if weights.exists() { file::hash(&weights)? } else { String::new() };
             settings["sae"] = json!({ "name": sae.name, "blake3": hash });
         }
-        if let Some(guard) = &guard {
+        if !self.beginning.is_empty() {
+            settings["beginning"] = json!(self.beginning);
+        }
+        if let Some(guard) = &judging.guard {
             settings["guard"] =
                 json!({ "name": self.guard, "blake3": guard.hash, "threshold": guard.threshold.to_string() });
         }
-        if let Some(steering) = &steering {
+        if let Some(steering) = &judging.steering {
             let texts = steering.targets.iter().map(|(feature, target)| format!("{feature}={target}"));
             settings["steer"] = json!(texts.collect::<Vec<_>>());
         }
         match &self.guarding {
             Guarding::Off => {}
             Guarding::Rounds { rounds, refusal, .. } => {
-                let refuse_at = refuse_at.map(|severity| severity.to_string());
+                let refuse_at = judging.refuse_at.map(|severity| severity.to_string());
                 settings["rounds"] = json!({ "rounds": rounds, "refusal": refusal, "refuse_at": refuse_at });
             }
             Guarding::Stream { boundary, longest, correction, tries } => {
@@ -134,7 +137,30 @@ impl GenerateRequest {
             settings["tree"] = json!(shape.to_string());
         }
         journal::check(&self.out, &settings)?;
-        Ok(Opening { plan, rows, sae, guard, refuse_at, steering, targets, corrector, settings, prompts })
+        Ok(Opening { plan, rows, sae, judging, corrector, settings, prompts })
+    }
+
+    /// The plan with its model on this machine, and the number of prompts.
+    fn resolve(&self, sae: Option<&LoadedSae>, control: Option<&mut Control>) -> Result<(Plan, u64)> {
+        if self.prompt.is_some() {
+            return Ok((model::resolve(&self.model, control)?, 1));
+        }
+        if let Some(sae) = sae {
+            let (plan, preview) = model::resolve_for(&self.model, sae, control)?;
+            return Ok((plan, preview.rows));
+        }
+        let plan = Plan { layers: vec![0], ..model::resolve(&self.model, control)? };
+        let rows = plan.preview()?.rows;
+        Ok((plan, rows))
+    }
+
+    /// The folder of the model that corrects flagged sentences, if it is another one.
+    pub(super) fn corrector(&self, control: Option<&mut Control>) -> Result<Option<PathBuf>> {
+        let Some(Correction::Model(folder)) = self.guarding.correction() else { return Ok(None) };
+        Ok(Some(match control {
+            Some(control) => model::download(folder, control)?,
+            None => model::local(folder)?,
+        }))
     }
 
     /// The activations that features are set to.

@@ -17,7 +17,9 @@ pub(super) struct Rules<'a> {
     pub guard: Option<&'a Guard>,
     pub sampling: Sampling,
     pub seed: u64,
-    /// Tokens of an answer at most, or of a node of a tree.
+    /// Text that every answer begins with.
+    pub beginning: &'a str,
+    /// Tokens of an answer at most, without those of its given beginning, or of a node of a tree.
     pub tokens: usize,
     /// Texts that end an answer.
     pub stop: &'a [String],
@@ -28,7 +30,7 @@ pub(super) struct Rules<'a> {
     /// How often a unit that is flagged is written again.
     pub redraws: u32,
     /// How flagged units are steered when they are written again, if they are.
-    pub steers: Option<Away>,
+    pub steers: Option<&'a Away>,
     /// Who is asked to write flagged units again, if they are not just drawn again.
     pub asks: Option<Asking<'a>>,
     /// What takes the place of an answer that is flagged every time; otherwise its least severe version stays.
@@ -86,9 +88,10 @@ impl Rules<'_> {
         self.sampling.choose(logits, seen, unit(SplitMix64::nth(stream, token as u64 + 1)))
     }
 
-    /// Where the first stop text begins in a text, in bytes.
-    pub fn stopped_at(&self, text: &str) -> Option<usize> {
-        self.stop.iter().filter_map(|stop| text.find(stop.as_str())).min()
+    /// Where the first stop text begins in a text behind its first bytes, which are given, in bytes.
+    pub fn stopped_at(&self, text: &str, given: usize) -> Option<usize> {
+        let find = |stop: &String| Some(given + text.get(given..)?.find(stop.as_str())?);
+        self.stop.iter().filter_map(find).min()
     }
 
     /// Steers the states of an answer, of positions from `first` on, to what all of them are steered to. `answer` is the position at

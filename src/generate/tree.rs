@@ -88,7 +88,7 @@ impl Grower {
             Some(id) => id,
         };
         if !rules.stop.is_empty()
-            && let Some(cut) = rules.stopped_at(&generator.text(&[draft.answer(), &[id]].concat()))
+            && let Some(cut) = rules.stopped_at(&generator.text(&[draft.answer(), &[id]].concat()), 0)
         {
             return Step::End(End::Stop, Some(cut));
         }

@@ -57,7 +57,7 @@ pub(super) fn write_all<T: Task>(
     rows: u64,
     batch: usize,
     journal: &mut Journal<T::Done>,
-    mut begin: impl FnMut(u32, Prompt) -> Result<T>,
+    mut begin: impl FnMut(u32, Prompt, &Draft) -> Result<T>,
     control: &mut Control,
 ) -> Result<f64> {
     let finished: BTreeSet<u32> = journal.answers.iter().map(Finished::sample).collect();
@@ -71,8 +71,9 @@ pub(super) fn write_all<T: Task>(
                 None => is_last = true,
                 Some(prompt) => {
                     if !finished.contains(&next) {
-                        let drafts = Drafts { main: rules.generator.draft(&prompt.prepared), aside: None };
-                        desks.push(Desk { task: begin(next, prompt)?, drafts });
+                        let main = rules.generator.draft_from(&prompt.prepared, rules.beginning)?;
+                        let task = begin(next, prompt, &main)?;
+                        desks.push(Desk { task, drafts: Drafts { main, aside: None } });
                     }
                     next += 1;
                 }
@@ -99,6 +100,32 @@ pub(super) fn write_all<T: Task>(
     }
     journal.answers.sort_by_key(Finished::sample);
     Ok(tokens as f64 / begun.elapsed().as_secs_f64().max(1e-9))
+}
+
+/// Writes a single text, and shows it after every token.
+///
+/// # Errors
+/// A device that failed; a request to stop, which is met after the next token.
+pub(super) fn write_one<T: Task>(
+    rules: &Rules,
+    task: T,
+    main: Draft,
+    mut show: impl FnMut(&mut T),
+    control: &mut Control,
+) -> Result<T::Done> {
+    let mut desks = [Desk { task, drafts: Drafts { main, aside: None } }];
+    let mut staged = control.stage(Stage::Generate, 1)?;
+    loop {
+        let readings = read(rules, &mut desks)?;
+        for (desk, reading) in desks.iter_mut().zip(readings) {
+            let done = desk.task.advance(rules, &mut desk.drafts, reading);
+            show(&mut desk.task);
+            if let Some(done) = done {
+                return Ok(done);
+            }
+        }
+        staged.advance(0)?;
+    }
 }
 
 /// Has the drafts that come next read, those of a corrector by the corrector.

@@ -2,7 +2,8 @@
 //! Says what the model should read next; runs nothing.
 
 use super::correction::Flagged;
-use super::guard::{Guard, Peaks};
+use super::event::{Event, Version};
+use super::guard::Peaks;
 use super::report::{Attempt, End, Written};
 use super::rules::Rules;
 use super::work::{Drafts, Task};
@@ -56,19 +57,25 @@ pub(super) struct Writer {
     cut: Option<usize>,
     /// Tokens that were drawn, those of versions that did not stay included.
     drawn: u64,
+    /// Tokens and bytes of the answer that were given.
+    given: [usize; 2],
+    /// What has happened, if somebody wants to know.
+    pub events: Option<Vec<Event>>,
 }
 
 impl Writer {
-    pub fn new(rules: &Rules, sample: u32, prompt: Prompt) -> Self {
+    /// The writer of a draft, which has the given beginning of the answer.
+    pub fn new(rules: &Rules, sample: u32, prompt: Prompt, draft: &Draft) -> Self {
         let tokens = &prompt.prepared.tokens;
+        let given = [draft.answer().len(), rules.generator.text(draft.answer()).len()];
         Self {
             written: Written::new(sample, &prompt.prepared.sample),
             content: tokens.iter().map(|token| !token.special).collect(),
             ends_with_image: tokens.last().is_some_and(|token| token.image.is_some()),
             phase: Phase::Prompt,
-            start: tokens.len(),
+            start: draft.ids().len(),
             at_start: Vec::new(),
-            before: 0,
+            before: given[1],
             attempt: 0,
             attempts: Vec::new(),
             steering: None,
@@ -77,7 +84,25 @@ impl Writer {
             prompt_peaks: Peaks::new(),
             cut: None,
             drawn: 0,
+            given,
+            events: None,
             prompt: rules.asks.is_some().then_some(prompt),
+        }
+    }
+
+    /// Makes known what happens. The event is made only if somebody wants to know.
+    fn tell(&mut self, event: impl FnOnce() -> Event) {
+        if let Some(events) = &mut self.events {
+            events.push(event());
+        }
+    }
+
+    /// Makes known what is written of a version.
+    fn tell_text(&mut self, text: impl FnOnce(&Self) -> String) {
+        if self.events.is_some() {
+            let (unit, attempt, text) = (self.written.units, self.attempt, text(self));
+            let strength = self.steering.as_ref().map(|steering| steering.strength);
+            self.tell(|| Event::Written { unit, attempt, strength, text });
         }
     }
 
@@ -114,9 +139,14 @@ impl Task for Writer {
         let d = weights.d_in;
         let end = first + states.len() / d;
         let corrected = self.steering.as_ref().filter(|_| matches!(self.phase, Phase::Write));
-        let wants_prompt = rules.guard.is_some_and(Guard::reads_prompt) && rules.boundary.is_none();
         let (answer, steered_from) = (self.content.len(), self.steered_from());
-        let seen = if wants_prompt { read } else { read.max(self.start) };
+        // Whole answers are judged with the beginning that was given.
+        let judged = match rules.guard {
+            _ if rules.boundary.is_some() => self.start,
+            Some(guard) if guard.reads_prompt() => 0,
+            _ => answer,
+        };
+        let seen = read.max(judged);
         // A device that keeps nothing computes all positions again, and those that were steered have to be steered again.
         let moved = match corrected {
             Some(_) => steered_from.min(if rules.always.is_some() { answer } else { usize::MAX }),
@@ -135,7 +165,7 @@ impl Task for Writer {
             let peaks = match position {
                 _ if position < read => None,
                 _ if position >= self.start => Some(&mut self.peaks),
-                _ if position < answer && self.content[position] => Some(&mut self.prompt_peaks),
+                _ if position >= judged && self.content.get(position) != Some(&false) => Some(&mut self.prompt_peaks),
                 _ => None,
             };
             // What was written with the guard's own features taken away says nothing about the text.
@@ -186,7 +216,7 @@ impl Writer {
         let unit = length - self.start;
         let next = rules.choose(&logits, draft.ids(), [self.written.sample, self.attempt], answer);
         let mut end = match next {
-            _ if answer >= rules.tokens => Some(End::Tokens),
+            _ if answer - self.given[0] >= rules.tokens => Some(End::Tokens),
             _ if length >= generator.context() => Some(End::Context),
             None => Some(End::NotFinite),
             Some(id) if generator.is_end(id) => Some(End::Finished),
@@ -198,7 +228,7 @@ impl Writer {
             if !rules.stop.is_empty() || rules.boundary.is_some() {
                 let known = generator.text(draft.answer());
                 let text = generator.text(&[draft.answer(), &[id]].concat());
-                self.cut = rules.stopped_at(&text);
+                self.cut = rules.stopped_at(&text, self.given[1]);
                 end = self.cut.map(|_| End::Stop);
                 let first_end = |boundary: &Boundary| boundary.first_end(text.get(self.before..)?);
                 // A token that is in two sentences belongs to the first.
@@ -210,6 +240,7 @@ impl Writer {
                 self.drawn += 1;
                 draft.push(id);
                 self.phase = Phase::Write;
+                self.tell_text(|writer| writer.unit_text(rules, draft));
                 return None;
             }
         }
@@ -223,7 +254,7 @@ impl Writer {
         }
         // A try with nothing in it, or after which the model says nothing, counts as none.
         if unit == 0 || (self.attempt > 0 && end == Some(End::NotFinite)) {
-            return self.redraw(rules, drafts, None);
+            return self.give_up(rules, drafts, end != Some(End::NotFinite));
         }
         if self.steering.is_some() {
             self.phase = Phase::Reread(end);
@@ -233,9 +264,16 @@ impl Writer {
         self.judge(rules, drafts, logits, end)
     }
 
+    /// A try came to nothing: because the model had nothing to say, or else because its numbers are not finite.
+    fn give_up(&mut self, rules: &Rules, drafts: &mut Drafts, is_finite: bool) -> Option<Written> {
+        let (unit, attempt) = (self.written.units, self.attempt);
+        self.tell(|| Event::Dropped { unit, attempt, is_finite });
+        self.redraw(rules, drafts, None)
+    }
+
     /// Chooses the next token of what replaces the unit, or finds that it is complete.
     fn replace(&mut self, rules: &Rules, drafts: &mut Drafts, logits: &[f32]) -> Option<Written> {
-        let Some(aside) = &mut drafts.aside else { return self.redraw(rules, drafts, None) };
+        let Some(aside) = &mut drafts.aside else { return self.give_up(rules, drafts, true) };
         let (generator, length) = (rules.corrector().unwrap_or(rules.generator), aside.answer().len());
         let token = drafts.main.answer().len() + length;
         let next = rules.choose(logits, aside.ids(), [self.written.sample, self.attempt], token);
@@ -247,6 +285,7 @@ impl Writer {
                 aside.push(id);
                 self.drawn += 1;
                 self.phase = Phase::Replace;
+                self.tell_text(|_| generator.text(aside.answer()));
                 None
             }
             None => {
@@ -267,8 +306,8 @@ impl Writer {
         let said = text.trim();
         let whole = format!("{}{said}{}", around.0, around.1);
         let found = rules.generator.continuation(draft, &whole).filter(|ids| !said.is_empty() && !ids.is_empty());
-        let Some(mut ids) = found else { return self.redraw(rules, drafts, None) };
-        let left = rules.tokens - draft.answer().len();
+        let Some(mut ids) = found else { return self.give_up(rules, drafts, true) };
+        let left = rules.tokens + self.given[0] - draft.answer().len();
         let context = rules.generator.context() - draft.ids().len();
         let mut end = None;
         if ids.len() > left.min(context) {
@@ -276,7 +315,7 @@ impl Writer {
             end = Some(if left <= context { End::Tokens } else { End::Context });
         }
         ids.iter().for_each(|id| draft.push(*id));
-        self.cut = rules.stopped_at(&rules.generator.text(draft.answer()));
+        self.cut = rules.stopped_at(&rules.generator.text(draft.answer()), self.given[1]);
         self.phase = Phase::Reread(self.cut.map(|_| End::Stop).or(end));
         None
     }
@@ -294,7 +333,8 @@ impl Writer {
         }
         let severity = rules.guard.map(|guard| guard.severity(&peaks));
         let accepted = rules.guard.zip(severity).is_none_or(|(guard, severity)| severity <= guard.threshold);
-        let features = rules.guard.map_or_else(Vec::new, |guard| guard.causes(&peaks, MOST_STEERED));
+        let causes = rules.guard.map_or_else(Vec::new, |guard| guard.causes(&peaks, MOST_STEERED));
+        let features = causes.iter().map(|(feature, _)| *feature).collect();
         self.attempts.push(Attempt {
             unit: self.written.units,
             attempt: self.attempt,
@@ -308,6 +348,8 @@ impl Writer {
             end,
             cut: self.cut,
         });
+        let version = self.attempts.last().map(|attempt| Version::new(attempt, causes));
+        version.into_iter().for_each(|version| self.tell(|| Event::Judged(version)));
         if accepted {
             return self.close(rules, drafts, self.attempts.len() - 1, next);
         }
@@ -330,7 +372,7 @@ impl Writer {
                 return self.ask(rules, drafts);
             }
             let causes = &self.attempts[0].features;
-            self.steering = rules.steers.as_ref().map(|away| away.steering(self.attempt, causes));
+            self.steering = rules.steers.map(|away| away.steering(self.attempt, causes));
             let from = self.steered_from();
             if self.steering.is_some() && from < self.start {
                 drafts.main.forget(from);
@@ -375,7 +417,7 @@ impl Writer {
                 self.phase = Phase::Replace;
                 None
             }
-            None => self.redraw(rules, drafts, None),
+            None => self.give_up(rules, drafts, true),
         }
     }
 
@@ -384,6 +426,8 @@ impl Writer {
         let draft = &drafts.main;
         let end = self.attempts[kept].end;
         self.cut = self.attempts[kept].cut;
+        let (unit, attempt) = (self.written.units, self.attempts[kept].attempt);
+        self.tell(|| Event::Kept { unit, attempt });
         self.written.keep(self.attempts.drain(..), kept);
         if end.is_some() || self.written.repeats() {
             let end = end.unwrap_or(End::Repeated);

@@ -3,7 +3,7 @@
 use super::branches::{self, Grown};
 use super::correction::Asking;
 use super::journal::{Finished, Journal};
-use super::opening::Opening;
+use super::opening::{Judging, Opening};
 use super::report::{self, End, Written};
 use super::rules::{Away, Rules, To};
 use super::shape::TreeShape;
@@ -15,39 +15,78 @@ use crate::Result;
 use crate::contrast::FeatureNames;
 use crate::control::Control;
 use crate::error::GenerateError;
-use harvest::generation::{Generator, Prompt, Prompts};
-use sae_core::autoencoder::Encoder;
+use crate::sae::LoadedSae;
+use harvest::Plan;
+use harvest::generation::{Draft, Generator, Prompt, Prompts};
+use sae_core::autoencoder::{Encoder, Weights};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What rules refer to and somebody has to hold: whoever else writes, and what sees and moves states.
+pub(super) struct Means<'a> {
+    sae: Option<(&'a Weights, Encoder<'a>)>,
+    corrector: Option<Generator>,
+    names: Option<FeatureNames>,
+    away: Option<Away>,
+}
+
+impl<'a> Means<'a> {
+    /// Opens what the request needs besides the model, which computes as `plan` says.
+    pub fn open(
+        request: &GenerateRequest,
+        plan: &Plan,
+        sae: Option<&'a LoadedSae>,
+        judging: &Judging,
+        corrector: Option<&Path>,
+        control: &mut Control,
+    ) -> Result<Self> {
+        let corrector = corrector.map(|folder| Generator::open(folder, None, plan.device, plan.dtype)).transpose()?;
+        let correction = request.guarding.correction();
+        let is_told = correction == Some(&Correction::Feedback);
+        let names = sae.filter(|_| is_told).map(FeatureNames::read);
+        let away = match (correction, sae, &request.guard) {
+            (Some(Correction::Steer { strength, .. }), ..) => {
+                Some(Away { strength: *strength, to: To::Targets(judging.targets.clone()) })
+            }
+            (Some(Correction::Difference(strength)), Some(sae), Some(name)) => {
+                let vector = guard::away_from_harm(sae, name, control)?;
+                Some(Away { strength: *strength, to: To::Vector(vector) })
+            }
+            _ => None,
+        };
+        let sees = judging.guard.is_some() || judging.steering.is_some();
+        let sae = sae.filter(|_| sees);
+        let sae = sae.map(|sae| (&sae.saved.weights, Encoder::new(&sae.saved.weights, &sae.device)));
+        Ok(Self { sae, corrector, names, away })
+    }
+}
 
 impl GenerateRequest {
-    pub(super) fn write(&self, opening: &mut Opening, control: &mut Control) -> Result<GenerateReport> {
-        let Opening { plan, rows, sae, guard, refuse_at, steering, targets, corrector, settings, prompts } = opening;
-        let layer = sae.as_ref().map(|sae| sae.store.manifest().layer);
-        let generator = Generator::open(&plan.model, layer, plan.device, plan.dtype)?;
-        let corrector = corrector.as_deref().map(|folder| Generator::open(folder, None, plan.device, plan.dtype));
-        let corrector = corrector.transpose()?;
-        let weights = sae.as_ref().map(|sae| &sae.saved.weights);
-        let encoder = sae.as_ref().zip(weights).map(|(sae, weights)| Encoder::new(weights, &sae.device));
-        let is_told = self.guarding.correction() == Some(&Correction::Feedback);
-        let names = sae.as_ref().filter(|_| is_told).map(FeatureNames::read);
-        let sees = guard.is_some() || steering.is_some();
+    /// What is the same for all texts.
+    pub(super) fn rules<'a>(
+        &'a self,
+        generator: &'a Generator,
+        judging: &'a Judging,
+        means: &'a Means<'a>,
+    ) -> Rules<'a> {
         let mut rules = Rules {
-            generator: &generator,
-            sae: weights.zip(encoder.as_ref()).filter(|_| sees),
-            guard: guard.as_ref(),
+            generator,
+            sae: means.sae.as_ref().map(|(weights, encoder)| (*weights, encoder)),
+            guard: judging.guard.as_ref(),
             sampling: self.sampling,
             seed: self.seed,
+            beginning: &self.beginning,
             tokens: self.tokens,
             stop: &self.stop,
             boundary: None,
             longest: usize::MAX,
             redraws: 0,
-            steers: None,
+            steers: means.away.as_ref(),
             asks: None,
             refusal: None,
-            refuse_at: refuse_at.unwrap_or(f64::INFINITY),
-            always: steering.as_ref(),
+            refuse_at: judging.refuse_at.unwrap_or(f64::INFINITY),
+            always: judging.steering.as_ref(),
         };
         match &self.guarding {
             Guarding::Off => {}
@@ -56,28 +95,28 @@ impl GenerateRequest {
             }
             Guarding::Stream { boundary, longest, correction, tries } => {
                 (rules.boundary, rules.longest, rules.redraws) = (Some(boundary), *longest, *tries);
-                match correction {
-                    Correction::Sample => {}
-                    Correction::Steer { strength, .. } => {
-                        rules.steers = Some(Away { strength: *strength, to: To::Targets(std::mem::take(targets)) });
-                    }
-                    Correction::Difference(strength) => {
-                        if let (Some(sae), Some(name)) = (&*sae, &self.guard) {
-                            let vector = guard::away_from_harm(sae, name, control)?;
-                            rules.steers = Some(Away { strength: *strength, to: To::Vector(vector) });
-                        }
-                    }
-                    Correction::Feedback => rules.asks = names.as_ref().map(Asking::Feedback),
-                    Correction::Model(_) => rules.asks = corrector.as_ref().map(Asking::Corrector),
-                }
+                rules.asks = match correction {
+                    Correction::Feedback => means.names.as_ref().map(Asking::Feedback),
+                    Correction::Model(_) => means.corrector.as_ref().map(Asking::Corrector),
+                    Correction::Sample | Correction::Steer { .. } | Correction::Difference(_) => None,
+                };
             }
         }
+        rules
+    }
+
+    pub(super) fn write(&self, opening: &mut Opening, control: &mut Control) -> Result<GenerateReport> {
+        let Opening { plan, rows, sae, judging, corrector, settings, prompts } = opening;
+        let layer = sae.as_ref().map(|sae| sae.store.manifest().layer);
+        let generator = Generator::open(&plan.model, layer, plan.device, plan.dtype)?;
+        let means = Means::open(self, plan, sae.as_ref(), judging, corrector.as_deref(), control)?;
+        let rules = self.rules(&generator, judging, &means);
         let settings = settings.clone();
         let mut report = match self.tree {
             Some(shape) => self.write_trees(shape, &rules, prompts, *rows, settings, control),
             None => self.write_answers(&rules, prompts, *rows, settings, control),
         }?;
-        report.refuse_at = *refuse_at;
+        report.refuse_at = judging.refuse_at;
         Ok(report)
     }
 
@@ -90,7 +129,7 @@ impl GenerateRequest {
         control: &mut Control,
     ) -> Result<GenerateReport> {
         let mut journal = Journal::open(&self.out, settings)?;
-        let begin = |sample, prompt| Ok(Writer::new(rules, sample, prompt));
+        let begin = |sample, prompt, draft: &Draft| Ok(Writer::new(rules, sample, prompt, draft));
         let tokens_per_s = write_all(rules, prompts, rows, self.batch, &mut journal, begin, control)?;
         self.check_any(journal.answers.len(), prompts)?;
         let answers = self.out.join("answers.parquet");
@@ -115,7 +154,7 @@ impl GenerateRequest {
         control: &mut Control,
     ) -> Result<GenerateReport> {
         let mut journal = Journal::<Grown>::open(&self.out, settings)?;
-        let begin = |sample, prompt: Prompt| {
+        let begin = |sample, prompt: Prompt, _: &Draft| {
             let grown = Grown::new(sample, &prompt, &self.out)?;
             Ok(Grower::new(shape, grown, prompt.prepared.tokens.len()))
         };

@@ -241,7 +241,7 @@ impl PairsRequest {
     }
 
     fn read_probe(&self, sae: &LoadedSae, name: &str) -> Result<SavedProbe> {
-        let (probe, ..) = probe::open(sae, name)?;
+        let (probe, ..) = probe::open(&sae.run, &sae.name, name)?;
         if probe.kind != Kind::Pair {
             return Err(PairsError::ProbeKind { name: name.into(), kind: probe.kind }.into());
         }

@@ -109,17 +109,17 @@ pub(crate) fn label_field(run: &Run, sae: &str, name: &str) -> Result<Option<Str
 ///
 /// # Errors
 /// There is no such probe, its file is damaged, or it belongs to another autoencoder.
-pub(crate) fn open(sae: &LoadedSae, name: &str) -> Result<(SavedProbe, Option<String>, String)> {
+pub(crate) fn open(run: &Run, sae: &str, name: &str) -> Result<(SavedProbe, Option<String>, String)> {
     check_name(name)?;
-    let path = path(&sae.run, &sae.name, name);
+    let path = path(run, sae, name);
     if !path.exists() {
-        let (kind, available) = (RunKind::Probe, ProbeReport::names(&sae.run, &sae.name));
+        let (kind, available) = (RunKind::Probe, ProbeReport::names(run, sae));
         if available.is_empty() {
             return Err(Error::Missing { kind });
         }
         return Err(Error::Unknown { kind, asked: name.into(), available });
     }
-    let Read { fitted, label, .. } = read(&path, sae)?;
+    let Read { fitted, label, .. } = read(&path, run, sae)?;
     Ok((fitted, label, file::hash(&path)?))
 }
 
@@ -136,16 +136,16 @@ struct Read {
     fitted: SavedProbe,
 }
 
-fn read(path: &Path, sae: &LoadedSae) -> Result<Read> {
+fn read(path: &Path, run: &Run, sae: &str) -> Result<Read> {
     let read: Read = file::read_json(path, MOST_BYTES)?;
     check_name(&read.name)?;
     if !read.fitted.is_consistent() {
         let cause = format!("the numbers of `fitted` are not those of a {} probe", read.fitted.kind.name());
         return Err(sae_core::Error::format(path)(cause).into());
     }
-    let weights = sae.run.sae_dir(&sae.name).join("sae_weights.safetensors");
+    let weights = run.sae_dir(sae).join("sae_weights.safetensors");
     if !weights.exists() || file::hash(&weights)? != read.sae_blake3 {
-        return Err(ProbeError::OtherAutoencoder { path: path.to_path_buf(), sae: sae.name.clone() }.into());
+        return Err(ProbeError::OtherAutoencoder { path: path.to_path_buf(), sae: sae.into() }.into());
     }
     Ok(read)
 }
@@ -155,7 +155,7 @@ fn read(path: &Path, sae: &LoadedSae) -> Result<Read> {
 /// # Errors
 /// As [`apply`], but for the pass.
 pub(crate) fn check(sae: &LoadedSae, probes: &[PathBuf]) -> Result<()> {
-    probes.iter().try_for_each(|path| read(path, sae).map(drop))
+    probes.iter().try_for_each(|path| read(path, &sae.run, &sae.name).map(drop))
 }
 
 /// A column with the scores of each probe. Its samples are not those that the probes were fitted to.
@@ -168,7 +168,7 @@ pub(crate) fn apply(
     samples: usize,
     control: &mut Control,
 ) -> Result<Vec<(String, Vec<Option<f64>>)>> {
-    let mut probes = probes.iter().map(|path| read(path, sae)).collect::<Result<Vec<Read>>>()?;
+    let mut probes = probes.iter().map(|path| read(path, &sae.run, &sae.name)).collect::<Result<Vec<Read>>>()?;
     // The run of a probe has better scores of it: those of samples that the fits have not seen.
     let own = sae.run.root().canonicalize().ok();
     probes.retain(|read| read.run.canonicalize().ok() != own);

@@ -447,3 +447,47 @@ fn a_question_alone_is_a_prompt_and_stop_texts_end_answers() {
     assert_eq!(stopped[0], text[..first]);
     assert!(told["ends"]["stop"].as_u64().unwrap() >= 1, "{told}");
 }
+
+#[test]
+fn a_prompt_is_answered_as_the_row_of_a_data_set_and_an_answer_goes_on_from_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = repository("assets/demo-data/images/noto-1f93d-1f3fd-200d-2640-fe0f.png");
+    let row = json!({ "image": image, "question": "What is this?" });
+    let data = dir.path().join("prompts.jsonl");
+    fs::write(&data, format!("{row}\n")).unwrap();
+    let model = repository("assets/demo-mllm");
+    let [model, data, image] = [&model, &data, &image].map(|path| path.to_str().unwrap());
+    let out = |name: &str| dir.path().join(name);
+    let args = |name: &str, more: &[&str]| -> Vec<String> {
+        let out = out(name);
+        let args = ["generate", "--model", model, "--out", out.to_str().unwrap(), "--tokens=12", "--seed", "3"];
+        args.iter().chain(more).map(|arg| (*arg).to_owned()).collect()
+    };
+    let generate = |name: &str, more: &[&str]| {
+        let args = args(name, more);
+        let told = json(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        (told, strings(&out(name).join("answers.parquet"), "text").remove(0))
+    };
+    let prompt = ["--prompt", "What is this?", "--image", image];
+    let (_, row) = generate("row", &["--data", data]);
+    let (told, whole) = generate("prompt", &prompt);
+    assert_eq!((told["samples"].as_u64(), &whole), (Some(1), &row));
+    let other = args("prompt", &["--prompt", "What is that?", "--image", image]);
+    assert!(fails(1, &other.iter().map(String::as_str).collect::<Vec<_>>()).contains("other settings (data)"));
+
+    // The random number of a token depends on its number in the answer, so that the rest is the same.
+    let word = whole.find(|c: char| !c.is_whitespace()).unwrap();
+    let beginning = &whole[..word + whole[word..].find(' ').unwrap()];
+    let (told, rest) = generate("rest", &[&prompt[..], &["--begin", beginning]].concat());
+    assert!(rest.starts_with(&whole), "{beginning:?} {whole:?} {rest:?}");
+    assert!(told["tokens"].as_u64().unwrap() > 1, "{told}");
+
+    let failed = |status: i32, more: &[&str]| {
+        let args = args("failed", more);
+        fails(status, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    assert!(failed(2, &[]).contains("--data"));
+    assert!(failed(2, &[&prompt[..], &["--data", data]].concat()).contains("cannot be used with"));
+    assert!(failed(1, &["--prompt", "a", "--image", "/nowhere.png"]).contains("/nowhere.png"));
+    assert!(failed(1, &["--prompt", " "]).contains("the text is empty"));
+}

@@ -2,9 +2,14 @@
 //! data set yields. Data only.
 
 use super::columns::Columns;
+use super::image::ImageFile;
 use super::record::Record;
 use super::row_error::RowError;
 use crate::Result;
+use sae_core::store::conversation::{Turn, TurnPart};
+use sae_core::store::sample::Role;
+use serde_json::Value;
+use std::path::PathBuf;
 
 /// A row of a data set.
 #[derive(Debug)]
@@ -20,6 +25,30 @@ pub struct Row {
     pub has_own_key: bool,
     /// The content of the row, or why it cannot be used.
     pub record: Result<Record, RowError>,
+}
+
+impl Row {
+    /// A row that no data set has: the user shows images, says a text unless it is empty, and is to be answered.
+    pub(crate) fn from_prompt(text: &str, images: &[PathBuf]) -> Self {
+        let says = (!text.is_empty()).then(|| TurnPart::Text(text.to_owned()));
+        let parts = (0..images.len()).map(TurnPart::Image).chain(says).collect();
+        // The last turn stands for the answer. `Answers::None` removes it and adds the beginning of an answer.
+        let turns = vec![Turn { role: Role::User, parts }, Turn::from_text(Role::Assistant, "")];
+        let record = Record {
+            turns,
+            pair: None,
+            unanswered: false,
+            about_answers: Default::default(),
+            unattributed: false,
+            tree: Default::default(),
+            verbatim: Some(text.to_owned()),
+            action: None,
+            images: images.iter().map(|path| ImageFile::from_disk(path)).collect(),
+            video: None,
+            meta: Value::Null,
+        };
+        Self { number: 0, source: String::new(), key: String::new(), has_own_key: false, record: Ok(record) }
+    }
 }
 
 /// The rows of a data set, in order. An error means that the rest of a file cannot be read.

@@ -7,7 +7,7 @@ mod prompts;
 mod sampling;
 
 pub use boundary::Boundary;
-pub use prompts::{Prompt, Prompts};
+pub use prompts::{Prompt, Prompts, TypedPrompt};
 pub use sampling::Sampling;
 
 use crate::checkpoint::{Checkpoint, Prepared, Shown};
@@ -146,6 +146,26 @@ impl Generator {
     /// An empty answer to a prompt ([`Answers::None`](crate::Answers::None)).
     pub fn draft(&self, prompt: &Prepared) -> Draft {
         Draft::new(self.checkpoint.input(prompt))
+    }
+
+    /// An answer that begins with a text, which the model has not read yet and does not choose.
+    ///
+    /// # Errors
+    /// The text has a token that ends answers, or cannot be divided into tokens.
+    pub fn draft_from(&self, prompt: &Prepared, beginning: &str) -> Result<Draft> {
+        let mut draft = self.draft(prompt);
+        let ids = self.checkpoint.prompter().encode(beginning);
+        let ids = ids.ok_or_else(|| Error::InvalidInput("the beginning of the answer has no tokens".into()))?;
+        for id in ids {
+            if self.is_end(id) {
+                let token = self.checkpoint.prompter().token_name(id);
+                return Err(Error::InvalidInput(format!(
+                    "the beginning of the answer has {token}, which ends answers"
+                )));
+            }
+            draft.push(id);
+        }
+        Ok(draft)
     }
 
     /// An empty answer to a prompt with further turns.

@@ -1,12 +1,23 @@
-//! The prompts of a data set: its rows as samples without their last answers, one by one, and the conversations that they are. Runs
-//! no model.
+//! Prompts, one by one, and the conversations that they are: the rows of a data set as samples without their last answers, or a single
+//! text with images. Runs no model.
 
 use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating, conversation};
 use crate::data::{Row, Rows, Turn, Video};
 use crate::fingerprint::fingerprint;
-use crate::{Plan, Result};
+use crate::identity::hex;
+use crate::{Error, Plan, Result};
 use sae_core::store::{SkipList, Skipped};
+use sha2::{Digest, Sha256};
 use std::path::PathBuf;
+
+/// A single prompt, which no data set has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TypedPrompt {
+    /// What the user says.
+    pub text: String,
+    /// Image files, which come first.
+    pub images: Vec<PathBuf>,
+}
 
 /// What a model is asked.
 #[derive(Clone, Debug)]
@@ -42,9 +53,19 @@ pub struct Prompts {
     plan: Plan,
     skipped: SkipList,
     files: Vec<PathBuf>,
+    /// The text of the only prompt, if it is not of a data set.
+    text: Option<String>,
 }
 
 impl Prompts {
+    /// A single prompt; of the plan, only the use of the template counts.
+    pub fn single(prompt: &TypedPrompt, plan: &Plan) -> Self {
+        let row = Row::from_prompt(&prompt.text, &prompt.images);
+        let rows: Rows = Box::new(std::iter::once(Ok(row)));
+        let (files, text) = (prompt.images.clone(), Some(prompt.text.clone()));
+        Self { rows: rows.take(1), plan: plan.clone(), skipped: SkipList::default(), files, text }
+    }
+
     /// Opens the data set of a plan. Its layers, answers and settings for storing are ignored.
     ///
     /// # Errors
@@ -53,25 +74,27 @@ impl Prompts {
         plan.check_whole("generation")?;
         let source = plan.source()?;
         let rows = plan.stream(&source)?.take(plan.row_limit());
-        Ok(Self { rows, plan: plan.clone(), skipped: SkipList::default(), files: source.files })
+        Ok(Self { rows, plan: plan.clone(), skipped: SkipList::default(), files: source.files, text: None })
     }
 
-    /// A hash of the files with the rows: of large files the size and both ends.
+    /// A hash of the files with the rows, or of the only prompt and its images: of large files the size and both ends.
     ///
     /// # Errors
     /// A file cannot be read.
     pub fn fingerprint(&self) -> Result<String> {
-        fingerprint(self.files.iter().map(PathBuf::as_path))
+        let files = fingerprint(self.files.iter().map(PathBuf::as_path))?;
+        Ok(self.text.as_ref().map_or(files.clone(), |text| hex(Sha256::digest(format!("{files}{text}")))))
     }
 
     /// The next prompt.
     ///
     /// # Errors
-    /// A file cannot be read.
+    /// A file cannot be read, or the only prompt is of no use.
     pub fn next(&mut self, checkpoint: &Checkpoint) -> Result<Option<Prompt>> {
         for row in self.rows.by_ref() {
             match Prompt::new(checkpoint, row?, self.plan.template) {
                 Ok(prompt) => return Ok(Some(prompt)),
+                Err(skipped) if self.text.is_some() => return Err(Error::unusable(skipped)),
                 Err(skipped) => self.skipped.push(skipped),
             }
         }

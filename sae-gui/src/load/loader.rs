@@ -6,10 +6,11 @@ use super::open;
 use super::sample::Samples;
 use super::tables::Tables;
 use super::watch::{Changed, Watch};
-use super::{contrast, folders, guarded, probe, report, sample_images, scores};
+use super::{contrast, folders, guarded, probe, report, sample_images, scores, writing};
 use crate::state::Link;
 use crate::state::contrast::AnyContrast;
 use crate::state::details::Details;
+use crate::state::guard::GuardOption;
 use crate::state::label_edits::Edits;
 use crate::state::open_dialog::FolderEntry;
 use crate::state::report::RunReport;
@@ -59,6 +60,8 @@ pub enum Reply {
     Probes(Vec<String>),
     /// A probe.
     Probe(String, Box<Result<ProbeReport, String>>),
+    /// Which probes can be a guard.
+    Guards(Vec<GuardOption>),
     /// Edits of labels were saved, or could not be, whatever run is open by now.
     Saved(Edits, Result<Saved, String>),
     /// Somebody else wrote labels.
@@ -95,6 +98,7 @@ struct Requests {
     report: bool,
     contrast: Option<String>,
     probe: Option<String>,
+    guards: bool,
     data: Option<PathBuf>,
     folder: Option<PathBuf>,
     quit: bool,
@@ -175,6 +179,11 @@ impl Loader {
         self.worker.change(|requests| requests.probe = Some(name));
     }
 
+    /// Asks which probes can be a guard.
+    pub fn request_guards(&self) {
+        self.worker.change(|requests| requests.guards = true);
+    }
+
     /// Says where the data set is; its pictures are looked for there from now on.
     pub fn set_data(&self, folder: PathBuf) {
         self.worker.change(|requests| requests.data = Some(folder));
@@ -239,6 +248,7 @@ enum Task {
     Report,
     Contrast(String),
     Probe(String),
+    Guards,
     Quit,
 }
 
@@ -288,6 +298,9 @@ fn take_task(requests: &mut Requests) -> Option<Task> {
     }
     if let Some(name) = requests.probe.take() {
         return Some(Task::Probe(name));
+    }
+    if std::mem::take(&mut requests.guards) {
+        return Some(Task::Guards);
     }
     std::mem::take(&mut requests.report).then_some(Task::Report)
 }
@@ -443,6 +456,10 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
             (Some(Task::Probe(name)), Some(current)) => {
                 let probe = Box::new(probe::read(&current.run, current.sae.as_deref(), &name));
                 reply(current.number, Reply::Probe(name, probe));
+            }
+            (Some(Task::Guards), Some(current)) => {
+                let guards = writing::guards(&current.run, current.sae.as_deref());
+                reply(current.number, Reply::Guards(guards));
             }
             (None, Some(current)) => {
                 current.changes().into_iter().for_each(|changed| reply(current.number, changed));

@@ -12,6 +12,7 @@ mod loader;
 mod mailbox;
 mod open;
 mod playground;
+mod playground_reply;
 mod probe;
 pub mod recents;
 pub mod recovery;
@@ -24,11 +25,13 @@ pub mod signals;
 mod subprocess;
 mod tables;
 mod watch;
+mod writing;
 
 pub use activations::{ActivationReply, ActivationRequest, ActivationWorker, DecoderDirection};
 pub use budget::BudgetWorker;
 pub use loader::{Loader, Reply};
-pub use playground::{PlaygroundReply, PlaygroundWorker};
+pub use playground::PlaygroundWorker;
+pub use playground_reply::PlaygroundReply;
 pub use subprocess::{ProcessEvent, Subprocess};
 
 use std::any::Any;

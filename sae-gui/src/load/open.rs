@@ -3,11 +3,12 @@
 
 use super::{guarded, probe, tables::FEATURES};
 use crate::state::Link;
-use crate::state::run_info::{OpenedRun, PositionCounts, RunInfo, SaeInfo};
+use crate::state::run_info::{CapturedModel, OpenedRun, PositionCounts, RunInfo, SaeInfo};
 use crate::state::typical_words::TypicalWords;
 use sae_core::Run;
 use sae_core::analysis::index::{FeatureRow, Row, TypicalWord, read_features, read_lists};
 use sae_core::analysis::labels::Labels;
+use sae_core::path_text;
 use sae_core::store::run::check_name;
 use sae_core::store::{STEP, StoreRecord};
 use serde_json::Value;
@@ -36,6 +37,7 @@ pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
         _ => Vec::new(),
     };
     let info = RunInfo {
+        captured: captured(harvest.as_ref()),
         model: harvest.map(|harvest| harvest.spec.model).unwrap_or_default(),
         samples: stored.samples,
         positions: stored.rows,
@@ -44,7 +46,8 @@ pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
         indexed: step.as_ref().and_then(indexed_positions).unwrap_or_default(),
         threshold: step.and_then(|step| step.get("threshold")?.as_f64()),
         read_only: read_only(&root),
-        export_folder: export_folder(&root),
+        export_folder: folder_beside(&root, "kept"),
+        answer_folder: folder_beside(&root, "answer"),
         root,
     };
     // Labels that cannot be read are no reason to show no features; they are moved aside when something is saved.
@@ -165,11 +168,21 @@ fn read_only(root: &Path) -> Option<String> {
     }
 }
 
+/// The model that a run was captured from.
+fn captured(harvest: Option<&StoreRecord>) -> CapturedModel {
+    let text = |name: &str| harvest?.spec.arguments.get(name)?.as_str();
+    CapturedModel {
+        folder: text("model_folder").map(path_text::decode),
+        dtype: text("dtype").unwrap_or("f32").into(),
+        template: text("template").unwrap_or("auto").into(),
+    }
+}
+
 /// A folder beside the run that does not exist yet.
-fn export_folder(root: &Path) -> PathBuf {
+fn folder_beside(root: &Path, ending: &str) -> PathBuf {
     let name = |number: u32| {
         let mut name = root.file_name().unwrap_or_default().to_os_string();
-        name.push(if number > 1 { format!("-kept-{number}") } else { "-kept".into() });
+        name.push(if number > 1 { format!("-{ending}-{number}") } else { format!("-{ending}") });
         root.with_file_name(name)
     };
     (1..1000).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(1))
@@ -214,6 +227,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run = dir.path().join("run");
         fs::create_dir_all(dir.path().join("run-kept")).unwrap();
-        assert_eq!(export_folder(&run), dir.path().join("run-kept-2"));
+        assert_eq!(folder_beside(&run, "kept"), dir.path().join("run-kept-2"));
     }
 }

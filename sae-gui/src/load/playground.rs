@@ -1,24 +1,27 @@
-//! The worker that runs the model of a run on a prompt. Loads model and autoencoder when it is first asked, and keeps them until
-//! the run is closed.
+//! The worker that runs the model of a run: on a prompt, or to write under a guard. Loads model and autoencoder when it is first asked,
+//! and keeps them until the run is closed.
 
 use super::mailbox::{Mailbox, Worker};
-use super::{guarded, sample_images};
+use super::playground_reply::{PlaygroundReply, ReplySender};
+use super::{guarded, sample_images, writing};
 use crate::state::activations::SampleActivations;
 use crate::state::playground::{Answer, Continuation, Prompt, PromptActivations, parse_multiples};
+use crate::state::run_info::CapturedModel;
 use crate::state::sample::TokenView;
-use harvest::{ComputeDtype, Playground, Prepared, Templating};
+use crate::state::writing::{Ending, WritingRequest};
+use harvest::{Playground, Prepared};
 use sae_core::Run;
 use sae_core::autoencoder::formats::{self, Saved};
 use sae_core::autoencoder::sparse::Sparse;
 use sae_core::autoencoder::{Encoder, Weights};
 use sae_core::device::DeviceChoice;
-use sae_core::path_text;
 use sae_core::store::sample::Token;
-use sae_core::store::{STEP, StoreRecord};
 use sae_workbench::steering::Steering;
+use sae_workbench::{Cancel, LoadedSae, SaeChoice};
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// Tokens that are generated.
@@ -26,24 +29,18 @@ const GENERATED: usize = 16;
 /// Next tokens that are listed.
 const LISTED: usize = 8;
 
-/// What the worker has computed.
-pub enum PlaygroundReply {
-    /// The answer to the prompt of the Playground page.
-    Answer(Result<Answer, String>),
-    /// The features that are active in the prompt of the page of a feature.
-    Test(Result<PromptActivations, String>),
-}
-
 #[derive(Default)]
 struct Requests {
     prompt: Option<Prompt>,
     test: Option<Prompt>,
+    writing: Option<(WritingRequest, Cancel)>,
     quit: bool,
 }
 
 enum Task {
     Answer(Prompt),
     Test(Prompt),
+    Write(WritingRequest, Cancel),
     Quit,
 }
 
@@ -52,13 +49,20 @@ fn take_task(requests: &mut Requests) -> Option<Task> {
         return Some(Task::Quit);
     }
     let answer = requests.prompt.take().map(Task::Answer);
-    answer.or_else(|| requests.test.take().map(Task::Test))
+    let test = || requests.test.take().map(Task::Test);
+    let mut task = answer.or_else(test);
+    if task.is_none() {
+        task = requests.writing.take().map(|(request, cancel)| Task::Write(request, cancel));
+    }
+    task
 }
 
 /// The window's end of the worker, for one autoencoder of one run.
 pub struct PlaygroundWorker {
     worker: Worker<Requests>,
     replies: Receiver<PlaygroundReply>,
+    /// What stops the text that was asked for last.
+    stop: RefCell<Cancel>,
 }
 
 impl PlaygroundWorker {
@@ -66,11 +70,29 @@ impl PlaygroundWorker {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(root: PathBuf, sae: String, wake: impl Fn() + Send + 'static) -> std::io::Result<Self> {
+    pub fn start(
+        root: PathBuf,
+        sae: String,
+        captured: CapturedModel,
+        wake: impl Fn() + Clone + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (sender, replies) = channel();
         let quit = |requests: &mut Requests| requests.quit = true;
-        let work = move |mailbox: &_| work(mailbox, &root, &sae, &sender, &wake);
-        Ok(Self { worker: Worker::start("playground", quit, false, work)?, replies })
+        let reply = ReplySender { sender, wake };
+        let work = move |mailbox: &_| work(mailbox, &root, &sae, &captured, &reply);
+        Ok(Self { worker: Worker::start("playground", quit, false, work)?, replies, stop: RefCell::default() })
+    }
+
+    /// Asks for a text to be written under a guard.
+    pub fn write(&self, request: WritingRequest) {
+        let cancel = Cancel::new();
+        self.stop.replace(cancel.clone());
+        self.worker.change(|requests| requests.writing = Some((request, cancel)));
+    }
+
+    /// Asks the model to stop writing. It does after the next token.
+    pub fn stop(&self) {
+        self.stop.borrow().cancel();
     }
 
     /// Asks how the model continues a prompt.
@@ -89,7 +111,20 @@ impl PlaygroundWorker {
     }
 }
 
-fn work(mailbox: &Mailbox<Requests>, root: &Path, sae: &str, sender: &Sender<PlaygroundReply>, wake: &impl Fn()) {
+/// A run that is closed needs no text.
+impl Drop for PlaygroundWorker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn work(
+    mailbox: &Mailbox<Requests>,
+    root: &Path,
+    sae: &str,
+    captured: &CapturedModel,
+    reply: &ReplySender<impl Fn() + Clone + 'static>,
+) {
     let next = || loop {
         if let Some(task) = mailbox.next(Duration::from_secs(3600), take_task) {
             return task;
@@ -100,27 +135,77 @@ fn work(mailbox: &Mailbox<Requests>, root: &Path, sae: &str, sender: &Sender<Pla
     if matches!(task, Task::Quit) {
         return;
     }
-    let opened = guarded(|| open(root, sae));
+    let opened = guarded(|| open(root, sae, captured));
     let device = DeviceChoice::Auto.open().map_err(|error| error.message());
-    let ready = opened.as_ref().map_err(Clone::clone).and_then(|(saved, playground)| {
-        let encoder = Encoder::new(&saved.weights, device.as_ref().map_err(Clone::clone)?);
-        Ok(LoadedModel { weights: &saved.weights, playground, encoder })
+    let ready = opened.as_ref().map_err(Clone::clone).and_then(|(autoencoder, playground)| {
+        let weights = &autoencoder.saved().weights;
+        let encoder = Encoder::new(weights, device.as_ref().map_err(Clone::clone)?);
+        Ok(LoadedModel { weights, playground, encoder })
     });
     loop {
         let model = ready.as_ref().map_err(Clone::clone);
-        let reply = match &task {
+        let answer = match &task {
             Task::Quit => return,
+            Task::Write(request, cancel) => {
+                let ending = opened.as_ref().map_err(Clone::clone).and_then(|(autoencoder, playground)| {
+                    guarded(|| writing::write(playground, autoencoder.in_run()?, captured, request, cancel, reply))
+                });
+                PlaygroundReply::Ended(ending.unwrap_or_else(Ending::Failed))
+            }
             Task::Answer(prompt) => PlaygroundReply::Answer(model.and_then(|model| guarded(|| model.answer(prompt)))),
             Task::Test(prompt) => {
                 let test = |model: &LoadedModel| guarded(|| Ok(model.activations(prompt)?.1));
                 PlaygroundReply::Test(model.and_then(test))
             }
         };
-        // The window may be gone; then `quit` comes next.
-        let _ = sender.send(reply);
-        wake();
+        reply.send(answer);
         task = next();
     }
+}
+
+/// The autoencoder that is shown.
+enum Autoencoder {
+    /// With the run's activations, which guards need.
+    InRun(Box<LoadedSae>),
+    /// By itself, and why.
+    Alone(Box<Saved>, String),
+}
+
+impl Autoencoder {
+    fn open(run: &Run, sae: &str) -> Result<Self, String> {
+        let choice = SaeChoice { sae: Some(sae.into()), ..SaeChoice::new(run.root()) };
+        match guarded(|| choice.load_with_pieces().map_err(super::message)) {
+            Ok(loaded) => Ok(Self::InRun(Box::new(loaded))),
+            Err(reason) => {
+                let saved = formats::load(&run.sae_dir(sae)).map_err(|error| error.message())?;
+                Ok(Self::Alone(Box::new(saved), reason))
+            }
+        }
+    }
+
+    fn saved(&self) -> &Saved {
+        match self {
+            Self::InRun(loaded) => &loaded.saved,
+            Self::Alone(saved, _) => saved,
+        }
+    }
+
+    fn in_run(&self) -> Result<&LoadedSae, String> {
+        match self {
+            Self::InRun(loaded) => Ok(loaded),
+            Self::Alone(_, reason) => Err(reason.clone()),
+        }
+    }
+}
+
+fn open(root: &Path, sae: &str, captured: &CapturedModel) -> Result<(Autoencoder, Playground), String> {
+    let run = Run::open(root).map_err(|error| error.message())?;
+    let folder = captured.open()?;
+    let (dtype, template) = (captured.dtype.parse()?, captured.template.parse()?);
+    let autoencoder = Autoencoder::open(&run, sae)?;
+    let layer = autoencoder.saved().origin.layer;
+    let playground = Playground::open(folder, layer, DeviceChoice::Auto, dtype, template);
+    Ok((autoencoder, playground.map_err(message)?))
 }
 
 /// The model and the autoencoder.
@@ -128,25 +213,6 @@ struct LoadedModel<'a> {
     weights: &'a Weights,
     playground: &'a Playground,
     encoder: Encoder<'a>,
-}
-
-fn open(root: &Path, sae: &str) -> Result<(Saved, Playground), String> {
-    let message = |error: sae_core::Error| error.message();
-    let run = Run::open(root).map_err(message)?;
-    let harvest: Option<StoreRecord> = run.read_step(STEP).map_err(message)?;
-    let arguments = harvest.map(|harvest| harvest.spec.arguments).unwrap_or_default();
-    let text = |name: &str| arguments.get(name).and_then(|value| value.as_str());
-    let folder = text("model_folder").ok_or("run.json does not say where the model is, so there is nothing to run.")?;
-    let folder = &path_text::decode(folder);
-    if !folder.is_dir() {
-        let folder = folder.display();
-        return Err(format!("The model is not where it was when the run was made.\nhint: put it back: {folder}"));
-    }
-    let dtype = text("dtype").unwrap_or("f32").parse::<ComputeDtype>()?;
-    let template = text("template").unwrap_or("auto").parse::<Templating>()?;
-    let saved = formats::load(&run.sae_dir(sae)).map_err(message)?;
-    let playground = Playground::open(folder, saved.origin.layer, DeviceChoice::Auto, dtype, template);
-    Ok((saved, playground.map_err(|error| error.message())?))
 }
 
 impl LoadedModel<'_> {

@@ -1,6 +1,7 @@
 //! Command lines of the program `sae` that the app starts. Starts nothing.
 
 use super::run_info::RunInfo;
+use super::writing::WritingRequest;
 use std::path::PathBuf;
 
 /// What is to be read again when a command has succeeded.
@@ -58,6 +59,34 @@ impl Invocation {
         Self { title: format!("Asking {model} for labels"), afterwards: Afterwards::Nothing, ..invocation }
     }
 
+    /// Writes what the Playground writes, into a folder.
+    pub fn generate(info: &RunInfo, sae: &str, request: &WritingRequest) -> Self {
+        let mut arguments = vec!["generate".to_owned()];
+        let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        let path = |path: &PathBuf| path.display().to_string();
+        add("--model", info.captured.folder.as_ref().map(path).unwrap_or_default());
+        // With an equals sign, a text may begin with a hyphen.
+        let mut texts = vec![format!("--prompt={}", request.prompt)];
+        request.image.iter().for_each(|image| add("--image", path(image)));
+        if !request.beginning.is_empty() {
+            texts.push(format!("--begin={}", request.beginning));
+        }
+        add("--run", path(&info.root));
+        add("--sae", sae.to_owned());
+        let steer: Vec<String> =
+            request.steer.iter().map(|(feature, multiple)| format!("{feature}={multiple}")).collect();
+        if !steer.is_empty() {
+            add("--steer", steer.join(","));
+        }
+        add("--guard", request.settings.guard.clone());
+        let how = [("--dtype", &info.captured.dtype, "f32"), ("--template", &info.captured.template, "auto")];
+        how.into_iter().filter(|(_, set, usual)| set != usual).for_each(|(name, set, _)| add(name, set.clone()));
+        arguments.extend(texts);
+        arguments.extend(request.settings.arguments());
+        arguments.extend(["--out".into(), path(&info.answer_folder)]);
+        Self { title: "Writing under a guard".into(), arguments, afterwards: Afterwards::Nothing }
+    }
+
     /// Prints what a run holds.
     pub fn info(info: &RunInfo) -> Self {
         let arguments = vec!["info".into(), info.root.display().to_string()];
@@ -83,6 +112,31 @@ impl Invocation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_playground_writes_is_a_command_line() {
+        use crate::state::guard::GuardSettings;
+        use crate::state::run_info::CapturedModel;
+        let captured =
+            CapturedModel { folder: Some("/models/a b".into()), dtype: "bf16".into(), template: "auto".into() };
+        let info = RunInfo {
+            root: "/data/run".into(),
+            answer_folder: "/data/run-answer".into(),
+            captured,
+            ..RunInfo::default()
+        };
+        let request = WritingRequest {
+            prompt: "-1 or it's?".into(),
+            image: Some("/a.png".into()),
+            steer: vec![(6, 0.5), (9, 0.0)],
+            settings: GuardSettings { guard: "harm".into(), until: "/[:,]/".into(), ..GuardSettings::default() },
+            beginning: "One.".into(),
+        };
+        let line = "sae generate --model '/models/a b' --image /a.png --run /data/run --sae base --steer 6=0.5,9=0 --guard harm --dtype \
+                    bf16 '--prompt=-1 or it'\\''s?' --begin=One. --at=0.5 --stream --until '/[:,]/' --tries 3 --correct steer \
+                    --strength 1 --tokens 64 --temperature 1 --seed 0 --out /data/run-answer";
+        assert_eq!(Invocation::generate(&info, "base", &request).command_line(), line);
+    }
 
     #[test]
     fn commands_are_shown_as_a_shell_takes_them() {

@@ -3,6 +3,7 @@
 //! another one is compared with. Touches no file.
 
 use super::field::Field;
+use super::guard::GuardSettings;
 use super::list::Sort;
 use super::location::{Location, Page};
 use super::map::MapKind;
@@ -49,6 +50,8 @@ pub struct Link {
     pub steer: Vec<(u32, Option<f32>)>,
     /// The multiples of these strengths that are compared there, as typed.
     pub multiples: Option<String>,
+    /// The guard under which the model writes there.
+    pub guard: Option<Box<GuardSettings>>,
 }
 
 impl Link {
@@ -97,6 +100,11 @@ impl Link {
                     parse_multiples(&multiples).map_err(|problem| format!("{problem}, in the link {text}"))?;
                     link.multiples = Some(multiples);
                 }
+                "guard" => {
+                    let guard = decode(value)?.parse();
+                    let guard = guard.map_err(|problem: String| format!("{problem}, in the link {text}"))?;
+                    link.guard = Some(Box::new(guard));
+                }
                 "steer" => link.steer.push(parse_steer(value).ok_or_else(|| invalid("feature to steer"))?),
                 _ => return Err(format!("unknown key \"{key}\" in the link {text}")),
             }
@@ -130,6 +138,7 @@ impl Display for Link {
         pairs.extend(self.image.as_ref().map(|path| ("image", percent_encode(&path.to_string_lossy()))));
         pairs.extend(self.steer.iter().map(|steer| ("steer", format_steer(*steer))));
         pairs.extend(self.multiples.as_ref().map(|text| ("multiples", percent_encode(text))));
+        pairs.extend(self.guard.as_ref().map(|guard| ("guard", percent_encode(&guard.to_string()))));
         let mut sign = '?';
         for (key, value) in pairs {
             write!(out, "{sign}{key}={value}")?;
@@ -353,10 +362,14 @@ mod tests {
             image in prop::option::of("/?[a-z0-9 %?&#=._-]{1,8}"),
             steer in prop::collection::vec((any::<u32>(), prop::option::of(-1e3f32..1e3)), 0..3),
             multiples in prop::option::of("[0-9]{1,2}\\.5(, ?-?[0-9]{1,2}){0,3}"),
+            guard in prop::option::of(("[a-z0-9_-]{0,6}", 0u32..9, any::<u64>(), -1e3f64..1e3)),
         ) {
             let budget = budget.map(|rule| rule.parse().unwrap());
             let with = with.map(|(run, sae, feature)| Counterpart { run: run.map(PathBuf::from), sae, feature });
-            let link = Link { image: image.map(PathBuf::from), run: run.into(), sae, location, with, name, search, sort, map, by, keep, budget, prompt, steer, multiples };
+            let guard = guard.map(|(guard, tries, seed, severity)| {
+                Box::new(GuardSettings { guard, tries, seed, severity, ..GuardSettings::default() })
+            });
+            let link = Link { guard, image: image.map(PathBuf::from), run: run.into(), sae, location, with, name, search, sort, map, by, keep, budget, prompt, steer, multiples };
             prop_assert_eq!(Link::parse(&link.to_string()), Ok(link));
         }
     }

@@ -15,6 +15,7 @@ pub mod explanation;
 pub mod export_settings;
 pub mod field;
 pub mod format;
+pub mod guard;
 pub mod history;
 pub mod hover;
 pub mod invocation;
@@ -46,6 +47,7 @@ pub mod session;
 pub mod settings;
 pub mod shared_samples;
 pub mod typical_words;
+pub mod writing;
 
 pub use command::Command;
 pub use link::Link;

@@ -4,6 +4,7 @@ use super::annotations::Annotations;
 use super::budget::{BudgetAnswer, BudgetQuestion, BudgetSettings, BudgetSource};
 use super::contrast::AnyContrast;
 use super::details::{Details, ExampleGroup};
+use super::excerpt::display_text;
 use super::export_settings::ExportSettings;
 use super::history::{History, VisitKind};
 use super::hover::Hover;
@@ -20,6 +21,7 @@ use super::report::RunReport;
 use super::run_info::{OpenedRun, RunInfo};
 use super::sample_browser::SampleBrowser;
 use super::score_filter::{FilterSettings, ScoreFilter};
+use super::writing::{WritingRequest, WritingState};
 use sae_core::analysis::index::{FeatureRow, Neighbor};
 use sae_core::analysis::layout::DecoderLayout;
 use sae_core::store::sample::Modality;
@@ -73,6 +75,8 @@ pub struct OpenRun {
     pub compare_with: Option<Counterpart>,
     /// The prompt that the user enters on the Playground page.
     pub playground: PlaygroundState,
+    /// What the model writes under a guard on the Playground page.
+    pub writing: WritingState,
     /// The prompt on which the features are tested on their page. It stays while one feature after the other is looked at.
     pub test: PlaygroundState,
     /// Provenance, curves and evaluations, once they are read.
@@ -129,6 +133,10 @@ impl OpenRun {
         prompt.draft.text = link.prompt.clone().unwrap_or_default();
         prompt.draft.image = link.image.clone();
         prompt.submits_at_once = link.prompt.is_some();
+        // With a guard, the prompt is for the model to write on.
+        let on_playground = link.location == Some(Location::Page(Page::Playground));
+        let writes = link.guard.is_some() && on_playground && std::mem::take(&mut playground.submits_at_once);
+        let writing = WritingState::new(link.guard.as_deref().cloned().unwrap_or_default(), writes);
         playground.draft.multiples = link.multiples.clone().unwrap_or(playground.draft.multiples);
         for (feature, strength) in &link.steer {
             let row = list.row(*feature);
@@ -149,6 +157,7 @@ impl OpenRun {
             layout: None,
             compare_with: link.with.clone(),
             playground,
+            writing,
             test,
             report: None,
             contrasts: Named::new(opened.contrasts, named_on(Page::Contrast, link)),
@@ -208,6 +217,9 @@ impl OpenRun {
         }
         if self.test.draft == Prompt::default() {
             self.test = before.test.reopened();
+        }
+        if link.guard.is_none() {
+            self.writing = before.writing.reopened();
         }
         let settings = match before.filter {
             Some(Ok(filter)) => filter.settings(),
@@ -369,6 +381,13 @@ impl OpenRun {
         self.details.peek(&feature)
     }
 
+    /// The tokens that a feature promotes most, once they are read.
+    pub fn promoted(&self, feature: u32, most: usize) -> Vec<String> {
+        let Some(Ok(tokens)) = self.details_of(feature).map(|details| &details.logits) else { return Vec::new() };
+        let promoted = tokens.iter().filter(|word| word.promoted).take(most);
+        promoted.map(|word| display_text(word.piece.trim())).collect()
+    }
+
     /// What the index holds about the feature that is shown; nothing while it is being read.
     pub fn details(&self) -> Option<&Details> {
         self.details_of(self.feature?)
@@ -427,6 +446,38 @@ impl OpenRun {
         (steer.feature, (!is_max).then_some(steer.strength))
     }
 
+    /// What the model is to write on the Playground page, or why it cannot.
+    ///
+    /// # Errors
+    /// Why not, and what to do about it.
+    pub fn writing_request(&self) -> Result<WritingRequest, String> {
+        self.info.captured.open()?;
+        if let Some(reason) = self.info.no_weights() {
+            return Err(reason);
+        }
+        if let Some(problem) = self.writing.problem() {
+            return Err(problem);
+        }
+        let draft = &self.playground.draft;
+        if draft.text.trim().is_empty() && draft.image.is_none() {
+            return Err("Type a prompt, or choose an image.".into());
+        }
+        let multiple = |steer: &Steer| match self.list.row(steer.feature).map(|row| row.max) {
+            Some(max) if max > 0.0 => Ok((steer.feature, steer.strength / max)),
+            _ => Err(format!(
+                "Feature {} never fires in the run, so that it has no largest activation to be steered by. Reset it.",
+                steer.feature
+            )),
+        };
+        Ok(WritingRequest {
+            prompt: draft.text.trim().to_owned(),
+            image: draft.image.clone(),
+            steer: draft.steers.iter().map(multiple).collect::<Result<_, _>>()?,
+            settings: self.writing.settings.clone(),
+            beginning: String::new(),
+        })
+    }
+
     /// What this view is as a link.
     pub fn link(&self) -> Link {
         let page = self.page();
@@ -436,7 +487,7 @@ impl OpenRun {
             Page::Playground => Some(&self.playground.draft),
             _ => None,
         };
-        let draft = draft.filter(|draft| !draft.text.is_empty());
+        let draft = draft.filter(|draft| !draft.text.is_empty() || draft.image.is_some());
         let search = Some(self.list.search_text()).filter(|text| on_features && !text.is_empty());
         let filter = self.scores().filter(|_| page == Page::Filter);
         let name = match page {
@@ -460,6 +511,9 @@ impl OpenRun {
             image: draft.and_then(|draft| draft.image.clone()),
             steer: draft.iter().flat_map(|draft| &draft.steers).map(|steer| self.steer_in_link(steer)).collect(),
             multiples: draft.filter(|draft| draft.has_multiples()).map(|draft| draft.multiples.clone()),
+            guard: Some(&self.writing)
+                .filter(|writing| page == Page::Playground && writing.is_shown())
+                .map(|writing| Box::new(writing.settings.clone())),
         }
     }
 }

@@ -88,6 +88,33 @@ impl PositionCounts {
     }
 }
 
+/// The model that a run was captured from, and how it read the data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CapturedModel {
+    /// Its folder, if `run.json` says where it was.
+    pub folder: Option<PathBuf>,
+    /// The number format in which it computed, as the program `sae` names it.
+    pub dtype: String,
+    /// Whether the chat template was used, as the program `sae` names it.
+    pub template: String,
+}
+
+impl CapturedModel {
+    /// The folder, if the model is still there.
+    ///
+    /// # Errors
+    /// What to do about it.
+    pub fn open(&self) -> Result<&PathBuf, String> {
+        let folder = self.folder.as_ref();
+        let folder = folder.ok_or("run.json does not say where the model is, so there is nothing to run.")?;
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        let folder = folder.display();
+        Err(format!("The model is not where it was when the run was made.\nhint: put it back: {folder}"))
+    }
+}
+
 /// An open run.
 #[derive(Clone, Debug, Default)]
 pub struct RunInfo {
@@ -111,6 +138,10 @@ pub struct RunInfo {
     pub read_only: Option<String>,
     /// A folder beside the run, which does not exist yet, for a filtered data set.
     pub export_folder: PathBuf,
+    /// A folder beside the run, which does not exist yet, for an answer of the model.
+    pub answer_folder: PathBuf,
+    /// The model that the run was captured from.
+    pub captured: CapturedModel,
 }
 
 impl RunInfo {

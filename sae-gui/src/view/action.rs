@@ -7,6 +7,7 @@ use crate::state::location::Location;
 use crate::state::open_run::SampleList;
 use crate::state::overlay::PictureView;
 use crate::state::playground::Prompt;
+use crate::state::writing::WritingRequest;
 use std::path::PathBuf;
 
 /// What was clicked on a page.
@@ -41,6 +42,10 @@ pub enum Action {
     Edited,
     /// Run the model on the prompt of the Playground page.
     Submit(Prompt),
+    /// Have the model write under a guard.
+    Write(WritingRequest),
+    /// Stop the model that writes.
+    StopWriting,
     /// Find the features that are active in the prompt of the page of a feature.
     Test(Prompt),
     /// Copy a text, and say so.

@@ -61,6 +61,14 @@ impl App {
                 self.test(ctx, prompt);
                 Vec::new()
             }
+            Action::Write(request) => {
+                self.write(ctx, request);
+                Vec::new()
+            }
+            Action::StopWriting => {
+                self.stop_writing();
+                Vec::new()
+            }
             Action::Copy(text, notice) => {
                 self.session.notice = Some(notice.into());
                 vec![Effect::Copy(text)]

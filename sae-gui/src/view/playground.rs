@@ -1,11 +1,13 @@
-//! The Playground page: which features are active in a prompt that the user enters, and how the model continues it with some of
-//! them steered.
+//! The Playground page: which features are active in a prompt that the user enters, how the model continues it with some of them
+//! steered, and what it writes under a guard.
 
 use super::Action;
+use super::guard::{self, GuardView};
 use super::prompt::LoadedPrompt;
 use super::sample::{self, SampleView};
 use super::theme::{self, note, section};
 use super::widgets::{self, feature_button, short_name};
+use super::writing;
 use crate::state::annotations::list_name_problem;
 use crate::state::excerpt::display_text;
 use crate::state::format;
@@ -39,12 +41,16 @@ pub struct PlaygroundView {
     image: String,
     /// What is typed as the name of a list of the steered features.
     preset: String,
+    guard: GuardView,
+    /// Whether the text that was written under a guard is shown, rather than the active features.
+    shows_writing: bool,
 }
 
 impl PlaygroundView {
     /// Takes an answer and uploads its picture.
     pub fn set_answer(&mut self, ctx: &Context, answer: Result<Answer, String>) {
         self.sample.clear();
+        self.shows_writing = false;
         let (prompt, continuations) = match answer {
             Err(reason) => (Err(reason), Vec::new()),
             Ok(answer) => {
@@ -59,6 +65,11 @@ impl PlaygroundView {
         };
         self.prompt.set(ctx, prompt);
         self.continuations = continuations;
+    }
+
+    /// Shows the text that is written under a guard.
+    pub fn show_writing(&mut self) {
+        self.shows_writing = true;
     }
 
     /// Forgets a run that is closed.
@@ -78,16 +89,37 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut PlaygroundView, opacity: 
         ScrollArea::vertical().id_salt("prompt").auto_shrink(false).show(ui, |ui| {
             ui.set_max_width(ui.available_width() - 16.0);
             action = prompt(ui, run, view);
+            action = guard::show(ui, run, &mut view.guard).or(action.take());
             if !several && !view.continuations.is_empty() {
                 continuations(ui, &view.continuations);
             }
         });
     });
     let margin = egui::Frame::NONE.inner_margin(egui::Margin { left: 12, ..egui::Margin::ZERO });
-    egui::CentralPanel::default().frame(margin).show(ui, |ui| match &view.prompt.content {
+    egui::CentralPanel::default().frame(margin).show(ui, |ui| {
+        if run.writing.is_shown() && view.prompt.content.is_some() {
+            ui.horizontal(|ui| {
+                ui.selectable_value(&mut view.shows_writing, false, "Active features");
+                ui.selectable_value(&mut view.shows_writing, true, "Guarded text");
+            });
+        }
+        if run.writing.is_shown() && (view.shows_writing || view.prompt.content.is_none()) {
+            action = writing::show(ui, run).or(action.take());
+            return;
+        }
+        let found = answer(ui, run, view, several, opacity);
+        action = found.or(action.take());
+    });
+    action
+}
+
+/// Which features are active in the prompt, and how the model continues it.
+fn answer(ui: &mut Ui, run: &OpenRun, view: &mut PlaygroundView, several: bool, opacity: f32) -> Option<Action> {
+    match &view.prompt.content {
         None => {
             ui.heading("Playground");
             note(ui, "Type a prompt on the left, add an image if you like, and see which features are active in it.");
+            note(ui, "With a probe as a guard, the model writes an answer, and you see each sentence judged.");
             note(ui, "The model of the run runs on this machine. It is loaded when it is first used.");
         }
         Some(Err(reason)) => {
@@ -99,11 +131,10 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun, view: &mut PlaygroundView, opacity: 
                 continuations(ui, &view.continuations);
                 ui.separator();
             }
-            let clicked = sample::halves(ui, run, loaded, &view.prompt.active, &mut view.sample, opacity, |_| None);
-            action = clicked.or(action.take());
+            return sample::halves(ui, run, loaded, &view.prompt.active, &mut view.sample, opacity, |_| None);
         }
-    });
-    action
+    }
+    None
 }
 
 fn prompt(ui: &mut Ui, run: &mut OpenRun, view: &mut PlaygroundView) -> Option<Action> {

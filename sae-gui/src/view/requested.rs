@@ -35,6 +35,8 @@ pub struct Requested {
     pub contrast: Option<String>,
     /// The probe that is read.
     pub probe: Option<String>,
+    /// Whether it is found out which probes can be a guard.
+    pub guards: bool,
 }
 
 impl Requested {

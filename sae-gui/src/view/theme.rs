@@ -1,6 +1,7 @@
 //! Colors, sizes, fonts, and the few symbols that are painted. Knows no data.
 
 use crate::load::fonts::SystemFont;
+use crate::state::writing::Shade;
 use egui::{
     Color32, Context, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Margin, Pos2, Rect, Shape, Stroke,
     TextStyle, Theme, Ui, Visuals, vec2,
@@ -122,6 +123,21 @@ pub fn muted(ui: &Ui) -> Color32 {
 /// Small secondary text.
 pub fn small(ui: &Ui, text: &str) -> egui::RichText {
     egui::RichText::new(text).small().color(muted(ui))
+}
+
+/// The background of a text by its severity: blue below the threshold, orange above it, stronger with the distance.
+pub fn severity(ui: &Ui, shade: Shade) -> Color32 {
+    let amount = shade.amount as f32;
+    if shade.is_flagged {
+        flagged(ui).gamma_multiply(0.2 + 0.4 * amount)
+    } else {
+        class(ui, "text").gamma_multiply(0.06 + 0.24 * amount)
+    }
+}
+
+/// The color of what a guard flags.
+pub fn flagged(ui: &Ui) -> Color32 {
+    if ui.visuals().dark_mode { rgb(0xf2873a) } else { rgb(0xd95f0e) }
 }
 
 /// The colors of promoted and of suppressed tokens.

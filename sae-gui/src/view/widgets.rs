@@ -1,7 +1,6 @@
 //! Small widgets that several pages use: tiles, buttons for features, command lines.
 
 use super::theme;
-use crate::state::excerpt::display_text;
 use crate::state::format;
 use crate::state::list::FeatureName;
 use crate::state::named::Named;
@@ -89,12 +88,9 @@ pub fn peek(ui: &mut Ui, run: &OpenRun, feature: u32) {
         }
     }
     ui.label(RichText::new(run.list.positions().class_reason(row)).color(theme::class(ui, &row.class)));
-    if let Some(Ok(tokens)) = run.details_of(feature).map(|details| &details.logits) {
-        let promoted = tokens.iter().filter(|word| word.promoted).take(PEEK_TOKENS);
-        let promoted: Vec<String> = promoted.map(|word| display_text(word.piece.trim())).collect();
-        if !promoted.is_empty() {
-            ui.label(format!("promotes: {}", promoted.join(" \u{b7} ")));
-        }
+    let promoted = run.promoted(feature, PEEK_TOKENS);
+    if !promoted.is_empty() {
+        ui.label(format!("promotes: {}", promoted.join(" \u{b7} ")));
     }
     let weight = row.weight_paper.map_or("none".into(), format::real);
     let (density, max) = (format::percent(row.density), format::real(row.max.into()));

@@ -6,8 +6,8 @@ use super::sample_cache::color_image;
 use super::side::Side;
 use super::theme;
 use crate::load::{
-    ActivationReply, ActivationRequest, ActivationWorker, BudgetWorker, PlaygroundReply, PlaygroundWorker,
-    ProcessEvent, Reply, Subprocess, label_cost, recents,
+    ActivationReply, ActivationRequest, ActivationWorker, BudgetWorker, PlaygroundWorker, ProcessEvent, Reply,
+    Subprocess, label_cost, recents,
 };
 use crate::state::Link;
 use crate::state::budget::BudgetQuestion;
@@ -17,7 +17,7 @@ use crate::state::location::{Location, Page};
 use crate::state::map::MapKind;
 use crate::state::open_run::OpenRun;
 use crate::state::overlay::{Overlay, PictureView};
-use crate::state::playground::{PlaygroundState, Prompt};
+use crate::state::playground::PlaygroundState;
 use crate::state::sample::Picture;
 use crate::state::score_filter::Grouping;
 use crate::state::session::Phase;
@@ -51,7 +51,8 @@ impl App {
         let searched =
             needed.search.is_none() && needed.captions.is_empty() && !needed.layout && needed.picture.is_none();
         let searched = searched && needed.contrast.is_none() && needed.probe.is_none() && needed.budget.is_none();
-        let answered = !run.playground.busy && !run.test.busy;
+        let searched = searched && !needed.guards;
+        let answered = !run.playground.busy && !run.test.busy && !run.writing.busy && !run.writing.submits_at_once;
         let compared = self.is_compared(run, needed.direction);
         searched && detailed && scores && report && shown && explained && saved && !running && answered && compared
     }
@@ -160,7 +161,14 @@ impl App {
                     ..Requested::default()
                 }
             }
-            Page::Playground => Requested::default(),
+            Page::Playground => {
+                let causes = run.writing.explained().map(|(.., version)| &version.causes[..]).unwrap_or_default();
+                Requested {
+                    features: causes.iter().map(|(feature, _)| *feature).collect(),
+                    guards: run.writing.guards.is_none(),
+                    ..Requested::default()
+                }
+            }
             Page::Compare => {
                 let strongest = self.side.as_ref().map(|side| side.strongest(run)).unwrap_or_default();
                 let also: Vec<u32> = strongest.into_iter().map(|[own, _]| own).collect();
@@ -207,6 +215,9 @@ impl App {
         }
         if needed.probe != self.requested.probe {
             needed.probe.clone().into_iter().for_each(|name| self.loader.request_probe(name));
+        }
+        if needed.guards && !self.requested.guards {
+            self.loader.request_guards();
         }
         if needed.report && run.report.is_none() {
             self.loader.request_report();
@@ -349,7 +360,8 @@ impl App {
             Reply::Probes(names) => {
                 if let Some(run) = self.session.run_mut() {
                     run.probes.renew(names);
-                    self.requested.probe = None;
+                    run.writing.guards = None;
+                    (self.requested.probe, self.requested.guards) = (None, false);
                 }
                 Vec::new()
             }
@@ -357,6 +369,10 @@ impl App {
                 if let Some(run) = self.session.run_mut() {
                     run.probes.set(name, *probe);
                 }
+                Vec::new()
+            }
+            Reply::Guards(guards) => {
+                self.take_guards(ctx, guards);
                 Vec::new()
             }
             Reply::Labels(labels) => {
@@ -417,48 +433,6 @@ impl App {
         if let Some(test) = test {
             self.pages.feature.test.focus();
             self.test(ctx, test);
-        }
-    }
-
-    /// Asks how the model of the run continues a prompt.
-    pub(super) fn submit(&mut self, ctx: &Context, prompt: Prompt) {
-        match self.model(ctx) {
-            Ok(worker) => worker.submit(prompt),
-            Err(reason) => self.take_answer(ctx, PlaygroundReply::Answer(Err(reason))),
-        }
-    }
-
-    /// Asks which features are active in a prompt on the page of a feature.
-    pub(super) fn test(&mut self, ctx: &Context, prompt: Prompt) {
-        match self.model(ctx) {
-            Ok(worker) => worker.test(prompt),
-            Err(reason) => self.take_answer(ctx, PlaygroundReply::Test(Err(reason))),
-        }
-    }
-
-    /// The worker that runs the model; the first request loads it.
-    fn model(&mut self, ctx: &Context) -> Result<&PlaygroundWorker, String> {
-        if self.playground_worker.is_none() {
-            let run = self.session.run().ok_or("No run is open.")?;
-            let (root, sae) = (run.info.root.clone(), run.info.sae_name().to_owned());
-            let waker = ctx.clone();
-            let worker = PlaygroundWorker::start(root, sae, move || waker.request_repaint());
-            self.playground_worker = Some(worker.map_err(|error| format!("The system gives no thread ({error})."))?);
-        }
-        self.playground_worker.as_ref().ok_or_else(|| "No run is open.".into())
-    }
-
-    fn take_answer(&mut self, ctx: &Context, reply: PlaygroundReply) {
-        let Some(run) = self.session.run_mut() else { return };
-        match reply {
-            PlaygroundReply::Answer(answer) => {
-                run.playground.busy = false;
-                self.pages.playground.set_answer(ctx, answer);
-            }
-            PlaygroundReply::Test(test) => {
-                run.test.busy = false;
-                self.pages.feature.test.set_result(ctx, test);
-            }
         }
     }
 
