@@ -49,8 +49,8 @@ fn from_a_data_set_to_a_filtered_one() {
     // The same answers as chosen and as rejected: no margin, whatever the score.
     let margins = json(&["score", "--run", run, "--rejected", run, "--mode", "paper"]);
     let names: Vec<_> = margins["columns"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
-    assert_eq!(names[..5], ["cosine_paper", "l0_paper", "co_l0_paper", "pmi", "random"]);
-    assert!(names.contains(&"pmi_rejected") && names.contains(&"cosine_paper_margin") && names.len() == 13);
+    assert_eq!(names[..6], ["cosine_paper", "l0_paper", "co_l0_paper", "cosine_mean", "pmi", "random"]);
+    assert!(names.contains(&"pmi_rejected") && names.contains(&"cosine_paper_margin") && names.len() == 16);
     for keep in [">=0", ">=0.0000001"] {
         let plan = ["filter", "--run", run, "--by", "pmi_margin", "--keep", keep, "--out", out, "--dry-run"];
         assert_eq!(json(&plan)["keep"], if keep == ">=0" { 60 } else { 0 });
