@@ -18,6 +18,13 @@ const OTHERS: [&str; 7] = [
     "test -p filters --no-run",
 ];
 
+/// What is compiled for GPUs by `.ci/run`: Burn and CubeCL with other features, and whatever is above them.
+const GPU: [&str; 3] = [
+    "test -p sae-core --features vulkan,cuda-source --lib --no-run",
+    "test -p harvest --features vulkan,cuda-source --test it --example cuda_kernels --no-run",
+    "build --features cuda",
+];
+
 /// A crate as it is compiled: package, target and profile, its features, and the crates that it is compiled against.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Unit {
@@ -80,6 +87,10 @@ fn differences(first: &str, others: &[&str]) -> BTreeSet<String> {
             if sets.contains(&&own.features) {
                 continue; // It differs because of what it depends on.
             }
+            if sets.is_empty() {
+                out.insert(format!("{}: cargo {command} needs it, and cargo {first} does not", own.name));
+                continue;
+            }
             let missing = sets.iter().flat_map(|set| set.difference(&own.features)).collect::<BTreeSet<_>>();
             let extra: BTreeSet<_> =
                 own.features.iter().filter(|name| sets.iter().all(|set| !set.contains(*name))).collect();
@@ -94,4 +105,20 @@ fn differences(first: &str, others: &[&str]) -> BTreeSet<String> {
 fn every_selection_of_packages_enables_the_same_features() {
     let lines = differences(TESTS, &OTHERS).into_iter().collect::<Vec<_>>().join("\n");
     assert!(lines.is_empty(), "add the missing features to workspace-hack/Cargo.toml:\n{lines}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn features_for_gpus_belong_to_burn_and_cubecl_alone() {
+    let own = ["sae-core", "harvest", "filters", "sae-workbench", "burn", "cubecl"];
+    // `crates.io-index#burn@0.22.1`, `sae-core#0.1.0`, or `folder#sae-workbench@0.1.0`
+    let is_own = |line: &str| {
+        let package = line.split(',').next().unwrap_or(line);
+        package.split(['#', '@']).any(|part| own.iter().any(|name| part.starts_with(name)))
+    };
+    // A crate with fewer features than the tests ask for has them added by whatever else is selected.
+    let adds = |line: &String| line.contains("and adds {\"");
+    let lines = differences(TESTS, &GPU).into_iter().filter(|line| adds(line) && !is_own(line));
+    let lines = lines.collect::<Vec<_>>().join("\n");
+    assert!(lines.is_empty(), "add the extra features to workspace-hack/Cargo.toml:\n{lines}");
 }
