@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA, MODEL = ROOT / "assets/demo-data", ROOT / "assets/demo-mllm"
 HOOK, PROMPTS, DEPTH, BRANCHES, PIECE, SEEDS = "layers.4", 80, 5, 2, 3, [0, 1, 2, 3, 4]
 FEW, MANY, SHARES = 100, 1000, [0.25, 0.5, 1.0]
-TOPOLOGIES = ["chain", "random", "siblings", "mixed", "active"]
 
 
 def lines(path):
