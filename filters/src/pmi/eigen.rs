@@ -16,7 +16,7 @@ use faer::linalg::qr::no_pivoting::factor::recommended_block_size;
 use faer::{Conj, Mat, MatRef, Par};
 use sae_core::random::SplitMix64;
 
-/// Largest norm of `T v - l v` and largest product of two vectors, as a share of the norm of the matrix and of one.
+/// The largest norm of `T v - l v` of an accurate vector, as a share of the norm of the matrix.
 const TOLERANCE: f64 = 1e-12;
 /// Number of steps of inverse iteration. The second is enough unless the start is unlucky.
 const STEPS: usize = 4;
