@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// If stderr is not a terminal: the time before the first line, and between two lines.
 const LINES: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
+/// A longer estimate of the time left is not shown: it comes from a speed of nearly nothing.
+const LONGEST_ESTIMATE: Duration = Duration::from_secs(100 * 24 * 3600);
 /// Environment variable with another value for both times, in seconds.
 const SECONDS: &str = "SAE_PROGRESS_SECONDS";
 
@@ -183,7 +185,10 @@ fn line(what: &str, [done, total]: [u64; 2], rate: f64, left: Duration, elapsed:
     let mut line = format!("{what}: {} of {} ({:.0} %)", count(done), count(total), 100.0 * done as f64 / total as f64);
     if rate > 0.0 && done < total {
         let rate = if rate < 100.0 { format!("{rate:.1}") } else { count(rate as u64) };
-        line += &format!(", {rate}/s, {} left", time(left));
+        line += &format!(", {rate}/s");
+        if left < LONGEST_ESTIMATE {
+            line += &format!(", {} left", time(left));
+        }
     }
     line
 }
@@ -233,6 +238,8 @@ mod tests {
         let found = line("train", [1_200, 30_000], 52.06, seconds(553), seconds(23));
         assert_eq!(found, "train: 1,200 of 30,000 (4 %), 52.1/s, 9 min left");
         assert_eq!(line("train", [0, 30_000], 0.0, seconds(0), seconds(10)), "train: 0 of 30,000 (0 %)");
+        let resumed = line("generate", [576, 1_200], 1e-18, Duration::MAX, seconds(2));
+        assert_eq!(resumed, "generate: 576 of 1,200 (48 %), 0.0/s");
         assert_eq!(line("neighbors", [0, 0], 0.0, seconds(0), seconds(70)), "neighbors: for 70 s");
         assert_eq!((time(seconds(89)), time(seconds(5399))), ("89 s".into(), "90 min".into()));
         assert_eq!(time(seconds(11_100)), "3 h 05 min");
