@@ -48,7 +48,7 @@ def stages(a, sizes):
     yield "starts", 20, [sae, "--version"]
     yield "trainer-tests", 120, [str(HERE / "trainer-tests"), "on_a_gpu", "device::", "--test-threads", "1"]
     # The bundled model is tested on the CPU alone, and is not packed.
-    yield "model-tests", 150, [str(HERE / "model-tests"), "parity::", "attention::", "--skip", "the_bundled_model", "--test-threads", "2"]
+    yield "model-tests", 150, [str(HERE / "model-tests"), "parity::", "attention::", "a_gpu_continues", "--skip", "the_bundled_model", "--test-threads", "2"]
     for arch in ARCHITECTURES:
         yield f"train-{arch}", 40, [*train, "--arch", arch, "--rounds", 5]
         yield f"train-{arch}-torch", 30, [*peer, "train", arch]

@@ -147,7 +147,7 @@ impl Task for Writer {
             _ => answer,
         };
         let seen = read.max(judged);
-        // A device that keeps nothing computes all positions again, and those that were steered have to be steered again.
+        // Where nothing could be kept, all positions are computed again, and those that were steered have to be steered again.
         let moved = match corrected {
             Some(_) => steered_from.min(if rules.always.is_some() { answer } else { usize::MAX }),
             None if rules.always.is_some() => answer,

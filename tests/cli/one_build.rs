@@ -22,7 +22,7 @@ const OTHERS: [&str; 7] = [
 const GPU: [&str; 3] = [
     "test -p sae-core --features vulkan,cuda-source --lib --no-run",
     "test -p harvest --features vulkan,cuda-source --test it --example cuda_kernels --no-run",
-    "build --features cuda",
+    "build --features cuda,rocm,metal",
 ];
 
 /// A crate as it is compiled: package, target and profile, its features, and the crates that it is compiled against.

@@ -228,7 +228,7 @@ impl Generator {
     /// after them, and what comes after the last one.
     ///
     /// `change` is called once for each draft, with the states of the positions that were computed. These are those that had not
-    /// been read; on a device that keeps nothing, all. A change should therefore depend on nothing but the state and its position.
+    /// been read; where nothing could be kept (see [`Model::hidden_after`]), all. A change should therefore depend on nothing but the state and its position.
     /// On a CPU, the other drafts do not change a bit of the result.
     ///
     /// # Shapes

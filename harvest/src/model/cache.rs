@@ -1,6 +1,7 @@
 //! The keys and values of positions that a model has read, as a stack: what follows them is computed without computing them
-//! again, and the stack can be cut back to where another text begins. Exists on the CPU alone; runs nothing.
+//! again, and the stack can be cut back to where another text begins. They stay where the model computes. Runs nothing.
 
+use super::matrix::Matrix;
 use super::ops::Continued;
 use std::ops::Range;
 
@@ -23,18 +24,17 @@ pub struct KvCache {
 struct Kept {
     /// Number of positions.
     positions: usize,
-    /// `[positions, kv_heads * head_dim]`.
-    keys: Vec<f32>,
-    /// `[positions, kv_heads * head_dim]`.
-    values: Vec<f32>,
+    /// Keys and values, `[positions, kv_heads * head_dim]` each. `None` before the first position.
+    keys_and_values: Option<[Matrix; 2]>,
 }
 
 impl Kept {
     fn truncate(&mut self, positions: usize) {
         if positions < self.positions {
-            let width = self.keys.len() / self.positions;
-            self.keys.truncate(positions * width);
-            self.values.truncate(positions * width);
+            match &mut self.keys_and_values {
+                Some(kept) if positions > 0 => kept.iter_mut().for_each(|kept| kept.truncate(positions)),
+                kept => *kept = None,
+            }
             self.positions = positions;
         }
     }
@@ -46,7 +46,7 @@ impl KvCache {
         &self.ids
     }
 
-    /// Forgets all positions from number `positions` on. The memory stays for the next ones.
+    /// Forgets all positions from number `positions` on.
     pub fn truncate(&mut self, positions: usize) {
         self.ids.truncate(positions);
         self.blocks.iter_mut().for_each(|kept| kept.truncate(positions));
@@ -80,6 +80,6 @@ impl KvCache {
         let kept = &mut self.blocks[block];
         kept.truncate(start);
         kept.positions = start + rows;
-        Continued { keys: &mut kept.keys, values: &mut kept.values, rows }
+        Continued { keys_and_values: &mut kept.keys_and_values, rows }
     }
 }

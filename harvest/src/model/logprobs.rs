@@ -3,7 +3,7 @@
 //! come from.
 
 use super::matrix::{Matrix, indices};
-use super::{Compute, Hidden, Input, KvCache, Model};
+use super::{Hidden, Input, KvCache, Model};
 use crate::{Error, Result};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Tensor};
@@ -182,8 +182,7 @@ impl Model {
         }
         let sequence = self.sequence(inputs, starts)?;
         let x = Matrix::new(states.layers[0].clone(), states.width, self.decoder.compute());
-        let keeps = matches!(self.decoder.compute(), Compute::Host { .. });
-        let end = self.decoder.resume(x, &sequence, layer, if keeps { caches } else { &mut [] });
+        let end = self.decoder.resume(x, &sequence, layer, caches);
         // The row, the sample and the number of every position that is asked for.
         let (mut asked, mut after) = (Vec::with_capacity(last.iter().sum()), 0);
         for (n, (count, last)) in states.lengths.iter().zip(last).enumerate() {

@@ -7,10 +7,11 @@ use crate::{Error, Result};
 use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// A matrix of numbers.
 #[expect(clippy::large_enum_variant, reason = "there are few instances, and their content is large anyway")]
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) enum Matrix {
     /// In memory, row-major.
     Host {
@@ -116,6 +117,35 @@ impl Matrix {
                 let rows = indices(rows, &x.device());
                 Self::Device(x.clone().select(0, rows))
             }
+        }
+    }
+
+    /// Consecutive rows.
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        match self {
+            Self::Host { values, width } => {
+                Self::Host { values: values[rows.start * width..rows.end * width].to_vec(), width: *width }
+            }
+            Self::Device(x) if rows == (0..x.dims()[0]) => Self::Device(x.clone()),
+            Self::Device(x) => Self::Device(x.clone().slice([rows])),
+        }
+    }
+
+    /// Adds consecutive rows of another matrix at the end. On a device, this copies all rows.
+    pub fn append(&mut self, other: &Self, rows: Range<usize>) {
+        match (&mut *self, other) {
+            (Self::Host { values, .. }, Self::Host { values: other, width }) => {
+                values.extend_from_slice(&other[rows.start * width..rows.end * width]);
+            }
+            _ => *self = Self::stack_rows(vec![self.clone(), other.slice(rows)]),
+        }
+    }
+
+    /// Removes the rows from number `rows` on.
+    pub fn truncate(&mut self, rows: usize) {
+        match self {
+            Self::Host { values, width } => values.truncate(rows * *width),
+            Self::Device(_) => *self = self.slice(0..rows),
         }
     }
 
@@ -252,6 +282,17 @@ impl Matrix {
                 Tensor::from_data(TensorData::new(values, [rows, width]), &Device::flex())
             }
             Self::Device(x) => x,
+        }
+    }
+
+    /// The numbers of a matrix in memory, row by row.
+    ///
+    /// # Panics
+    /// If it is on a device.
+    pub fn host(&self) -> &[f32] {
+        match self {
+            Self::Host { values, .. } => values,
+            Self::Device(_) => mixed(),
         }
     }
 

@@ -168,11 +168,11 @@ impl Model {
     }
 
     /// Computes the hidden states behind `layers` of the positions that `caches` lack, one cache for each sample, and adds the
-    /// keys and values of these positions to the caches. On a CPU they equal those of [`Model::hidden`] to the bit. Images
-    /// whose positions are all kept are not read.
+    /// keys and values of these positions to the caches. On a CPU they equal those of [`Model::hidden`] to the bit, on a GPU up to
+    /// rounding. Images whose positions are all kept are not read.
     ///
-    /// Other devices keep nothing, so that the result has all positions. So it has on a CPU where the rotary frequencies of
-    /// the model depend on the length of the sample (dynamic and LongRoPE scaling), and this length changed them.
+    /// The result has all positions where the rotary frequencies of the model depend on the length of the sample (dynamic and
+    /// LongRoPE scaling), and this length changed them.
     ///
     /// ```no_run
     /// use harvest::Checkpoint;
@@ -205,7 +205,6 @@ impl Model {
     fn forward(&self, inputs: &[&Input], layers: &[usize], caches: &mut [&mut KvCache]) -> Result<Hidden> {
         self.check_loaded(layers)?;
         let mut sequence = self.positions(inputs)?;
-        let caches = if matches!(self.decoder.compute(), Compute::Host { .. }) { caches } else { &mut [] };
         let blocks = 0..layers.last().map_or(0, |layer| layer + 1);
         let samples: Vec<_> = sequence.samples().collect();
         for (n, (cache, (positions, _))) in caches.iter_mut().zip(samples).enumerate() {

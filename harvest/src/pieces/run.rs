@@ -49,7 +49,7 @@ pub(crate) fn hidden(model: &Model, inputs: &[Input], parents: &[Option<u32>], l
         }
         let computed = model.hidden_after(&mut caches, &paths.iter().collect::<Vec<_>>(), layers)?;
         for (n, piece) in pieces.into_iter().enumerate() {
-            // A device that keeps nothing has computed the whole path.
+            // Where nothing could be kept, the whole path was computed.
             let own = |layer: usize| {
                 let rows = computed.rows(layer, n);
                 rows[rows.len() - inputs[piece].ids.len() * computed.width()..].to_vec()

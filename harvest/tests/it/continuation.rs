@@ -1,14 +1,15 @@
 //! A sample that continues kept keys and values: the same bits as the whole sample, in every family, wherever it is cut.
 
 use crate::checkpoint_copy::{CheckpointCopy, HOST};
-use crate::golden::{Golden, repository};
+use crate::golden::{Golden, relative_error, repository};
 use crate::parity::inputs;
 use burn::tensor::{DType, Device};
 use harvest::model::{Compute, Hidden, Input, KvCache, Model, check_input};
 use harvest::{Checkpoint, Error};
+use sae_core::device::DeviceChoice;
 use serde_json::json;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The golden folders of all families.
 fn families() -> Vec<PathBuf> {
@@ -150,16 +151,64 @@ fn keys_are_computed_anew_where_their_rotation_depends_on_the_length() {
     }
 }
 
-#[test]
-fn other_devices_keep_nothing_and_compute_the_same() {
-    let golden = Golden::open("text-llama");
+/// How far a continued sample may be from the whole one, relative to it, where the order of sums is not the same.
+const TOLERANCE: f64 = 1e-5;
+
+/// Reads the samples of a folder in parts, on a device with other kernels than those of the CPU, and compares hidden states and
+/// what follows them with those of the whole samples.
+fn is_continued(folder: &Path, device: &Device) {
+    let golden = Golden::at(folder);
     let checkpoint = Checkpoint::open(&golden.folder).unwrap();
-    let model = checkpoint.load(Some(1), &Compute::Device(Device::flex(), DType::F32)).unwrap();
-    let input = inputs(&golden, &checkpoint).remove(0);
-    let mut cache = KvCache::default();
-    for _ in 0..2 {
-        let hidden = model.hidden_after(&mut [&mut cache], &[&input], &[1]).unwrap();
-        assert_eq!(hidden.rows(0, 0), model.hidden(&[&input], &[1]).unwrap().rows(0, 0));
+    let model = checkpoint.load(None, &Compute::Device(device.clone(), DType::F32)).unwrap();
+    let layer = checkpoint.config().text.layers.len() / 2;
+    let inputs = inputs(&golden, &checkpoint);
+    let read = |caches: &mut [KvCache], inputs: &[Input]| {
+        let (mut caches, inputs): (Vec<_>, Vec<_>) = (caches.iter_mut().collect(), inputs.iter().collect());
+        let states = model.hidden_after(&mut caches, &inputs, &[layer]).unwrap();
+        let (last, mut logits) = (vec![1; inputs.len()], Vec::new());
+        let mut each = |_: usize, _: usize, row: &[f32]| logits.push(row.to_vec());
+        model.logits_after(&mut caches, layer, &inputs, &states, &last, &mut each).unwrap();
+        // Tokens that are never predicted would hide every other difference.
+        logits.iter_mut().flatten().filter(|logit| **logit == f32::MIN).for_each(|logit| *logit = 0.0);
+        (states, logits)
+    };
+    let none = || vec![KvCache::default(); inputs.len()];
+    let (whole, expected) = read(&mut none(), &inputs);
+    let cuts: Vec<Vec<usize>> = inputs.iter().map(|input| cuts(&checkpoint, input, 2)).collect();
+    let places = |place: fn(&[usize]) -> usize| -> Vec<usize> { cuts.iter().map(|cuts| place(cuts)).collect() };
+    let (middle, last) = (places(|cuts| cuts[cuts.len() / 2]), places(|cuts| cuts[cuts.len() - 1]));
+    let begun: Vec<_> = inputs.iter().zip(&middle).map(|(input, end)| prefix(&checkpoint, input, *end)).collect();
+    let mut caches = none();
+    read(&mut caches, &begun);
+    // After the last cut, what follows is one token, and the rest of what was added before stays.
+    for ends in [middle, last] {
+        caches.iter_mut().zip(&ends).for_each(|(cache, end)| cache.truncate(*end));
+        let (states, logits) = read(&mut caches, &inputs);
+        for (n, (input, end)) in inputs.iter().zip(&ends).enumerate() {
+            let rows = input.ids.len() - end;
+            assert_eq!(states.rows(0, n).len(), rows * states.width(), "only what is new is computed");
+            let behind = &whole.rows(0, n)[end * whole.width()..];
+            for (what, found, expected) in [("states", states.rows(0, n), behind), ("logits", &logits[n], &expected[n])]
+            {
+                let error = relative_error(found, expected);
+                assert!(error <= TOLERANCE, "{} sample {n} after {end}: {what} differ by {error}", folder.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn other_kernels_continue_a_sample_up_to_rounding() {
+    families().iter().for_each(|folder| is_continued(folder, &Device::flex()));
+}
+
+#[test]
+fn a_gpu_continues_a_sample_up_to_rounding_in_every_family() {
+    // One folder of each family: a software device needs minutes for all.
+    let is_second =
+        |folder: &&PathBuf| ["-b", "-c", "-video"].iter().any(|end| folder.to_string_lossy().ends_with(end));
+    for device in DeviceChoice::found() {
+        families().iter().filter(|folder| !is_second(folder)).for_each(|folder| is_continued(folder, &device));
     }
 }
 

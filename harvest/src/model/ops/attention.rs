@@ -17,9 +17,9 @@ use std::sync::OnceLock;
 #[derive(Clone, Debug)]
 pub(in super::super) struct VisibleKeys {
     ranges: Vec<Range<u32>>,
-    /// The ranges on the GPU that computes, from the first use on.
+    /// The ranges on the GPU that computes, of each part of the rows that has its own keys, from the first use on.
     #[cfg(feature = "gpu")]
-    on_gpu: OnceLock<Tensor<1, Int>>,
+    on_gpu: OnceLock<Vec<Tensor<1, Int>>>,
 }
 
 impl VisibleKeys {
@@ -87,36 +87,19 @@ impl VisibleKeys {
 /// # Shapes
 /// `q` is `[rows, heads * head_dim]`, `k` and `v` are `[rows, kv_heads * head_dim]`; the result is like `q`.
 pub(in super::super) fn attention(q: &Matrix, k: &Matrix, v: &Matrix, heads: Heads, visible: &VisibleKeys) -> Matrix {
-    match (q, k, v) {
-        (Matrix::Host { values: q, width }, Matrix::Host { values: k, .. }, Matrix::Host { values: v, .. }) => {
-            let mut out = vec![0.0; q.len()];
-            kernel::attention(q, k, v, heads, &visible.ranges, &mut out);
-            Matrix::Host { values: out, width: *width }
-        }
-        (Matrix::Device(q), Matrix::Device(k), Matrix::Device(v)) => {
-            #[cfg(feature = "gpu")]
-            if q.device() != Device::flex() {
-                let ranges = visible.on_gpu.get_or_init(|| gpu_attention::upload(&visible.ranges, &q.device()));
-                return Matrix::Device(gpu_attention::attention([q, k, v], heads, ranges));
-            }
-            Matrix::Device(on_burns_cpu([q, k, v], heads, visible))
-        }
-        _ => unreachable!("the matrices of a model are all on one device"),
-    }
+    attend(q, vec![(0..q.rows(), [k, v])], heads, visible)
 }
 
 /// The keys and values of a sample in a block, to which those of its next `rows` rows are added.
 pub(in super::super) struct Continued<'a> {
-    /// `[positions, kv_heads * head_dim]`.
-    pub keys: &'a mut Vec<f32>,
-    /// `[positions, kv_heads * head_dim]`.
-    pub values: &'a mut Vec<f32>,
+    /// Keys and values, `[positions, kv_heads * head_dim]` each.
+    pub keys_and_values: &'a mut Option<[Matrix; 2]>,
     /// How many of the rows belong to the sample.
     pub rows: usize,
 }
 
-/// [`attention`] of rows that continue `samples`, on the CPU. Adds the rows of `k` and `v` to those of the samples.
-/// `visible` is counted from the first position of each sample.
+/// [`attention`] of rows that continue `samples`. Adds the rows of `k` and `v` to those of the samples. `visible` is counted
+/// from the first position of each sample.
 pub(in super::super) fn attention_after(
     q: &Matrix,
     k: &Matrix,
@@ -125,37 +108,78 @@ pub(in super::super) fn attention_after(
     visible: &VisibleKeys,
     samples: Vec<Continued>,
 ) -> Matrix {
-    let (Matrix::Host { values: q, width }, Matrix::Host { values: k, .. }, Matrix::Host { values: v, .. }) = (q, k, v)
-    else {
-        unreachable!("keys and values are kept on the CPU alone")
-    };
-    let mut out = vec![0.0; q.len()];
-    let kv_width = heads.kv_heads * heads.head_dim;
-    let (mut rest, mut first) = (&mut out[..], 0);
-    let mut parts = Vec::with_capacity(samples.len());
-    for Continued { keys, values, rows } in samples {
+    let mut parts: Vec<(Range<usize>, [&Matrix; 2])> = Vec::with_capacity(samples.len());
+    for Continued { keys_and_values, rows } in samples {
+        let first = parts.last().map_or(0, |(before, _)| before.end);
         let at = first..first + rows;
-        keys.extend_from_slice(&k[at.start * kv_width..at.end * kv_width]);
-        values.extend_from_slice(&v[at.start * kv_width..at.end * kv_width]);
-        let (out, following) = rest.split_at_mut(rows * width);
-        (rest, first) = (following, at.end);
-        parts.push((&q[at.start * width..at.end * width], &*keys, &*values, &visible.ranges[at], out));
+        let kept = match keys_and_values {
+            Some(kept) => {
+                kept.iter_mut().zip([k, v]).for_each(|(kept, new)| kept.append(new, at.clone()));
+                kept
+            }
+            none => none.insert([k, v].map(|new| new.slice(at.clone()))),
+        };
+        parts.push((at, kept.each_ref()));
     }
-    parts.into_par_iter().with_max_len(1).for_each(|(q, k, v, visible, out)| {
-        kernel::attention(q, k, v, heads, visible, out);
-    });
-    Matrix::Host { values: out, width: *width }
+    attend(q, parts, heads, visible)
+}
+
+/// Attention of parts of the rows, each to its own keys and values. `visible` is counted from the first key of each part.
+fn attend(q: &Matrix, parts: Vec<(Range<usize>, [&Matrix; 2])>, heads: Heads, visible: &VisibleKeys) -> Matrix {
+    match q {
+        Matrix::Host { values: q, width } => {
+            let mut out = vec![0.0; q.len()];
+            let mut rest = &mut out[..];
+            let parts: Vec<_> = parts
+                .into_iter()
+                .map(|(rows, [k, v])| {
+                    let (part, following) = std::mem::take(&mut rest).split_at_mut(rows.len() * width);
+                    rest = following;
+                    (&q[rows.start * width..rows.end * width], k.host(), v.host(), &visible.ranges[rows], part)
+                })
+                .collect();
+            parts.into_par_iter().with_max_len(1).for_each(|(q, k, v, visible, out)| {
+                kernel::attention(q, k, v, heads, visible, out);
+            });
+            Matrix::Host { values: out, width: *width }
+        }
+        Matrix::Device(_) => {
+            let rows: Vec<Range<usize>> = parts.iter().map(|(rows, _)| rows.clone()).collect();
+            let parts = parts.into_iter().enumerate().map(|(n, (at, [k, v]))| {
+                let tensors = [&q.slice(at), k, v].map(|x| x.clone().into_tensor());
+                Matrix::Device(on_a_device(tensors, heads, visible, &rows, n))
+            });
+            Matrix::stack_rows(parts.collect())
+        }
+    }
+}
+
+/// Attention of the `n`-th of several parts of the rows.
+fn on_a_device(
+    [q, k, v]: [Tensor<2>; 3],
+    heads: Heads,
+    visible: &VisibleKeys,
+    parts: &[Range<usize>],
+    n: usize,
+) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if q.device() != Device::flex() {
+        let upload = |rows: &Range<usize>| gpu_attention::upload(&visible.ranges[rows.clone()], &q.device());
+        let visible = visible.on_gpu.get_or_init(|| parts.iter().map(upload).collect());
+        return gpu_attention::attention([&q, &k, &v], heads, &visible[n]);
+    }
+    on_burns_cpu([&q, &k, &v], heads, &visible.ranges[parts[n].clone()])
 }
 
 /// Burn's CPU device computes with the kernel of the CPU. Models run there only to be compared.
-fn on_burns_cpu([q, k, v]: [&Tensor<2>; 3], heads: Heads, visible: &VisibleKeys) -> Tensor<2> {
+fn on_burns_cpu([q, k, v]: [&Tensor<2>; 3], heads: Heads, visible: &[Range<u32>]) -> Tensor<2> {
     let values = |x: &Tensor<2>| {
         let values = x.clone().into_data().convert::<f32>().try_into_vec::<f32>();
         values.expect("numbers that were converted to f32 are f32")
     };
     let [q_values, k, v] = [q, k, v].map(values);
     let mut out = vec![0.0; q_values.len()];
-    kernel::attention(&q_values, &k, &v, heads, &visible.ranges, &mut out);
+    kernel::attention(&q_values, &k, &v, heads, visible, &mut out);
     Tensor::from_data(TensorData::new(out, q.dims()), (&q.device(), q.dtype()))
 }
 
