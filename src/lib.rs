@@ -67,6 +67,7 @@
 //! capture) and [`filters`] (scores, selection, writing). `FORMATS.md` defines the files of a run folder, for programs that
 //! read them directly.
 
+pub mod assets;
 pub mod bench;
 pub mod caption_search;
 mod causes;

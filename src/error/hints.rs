@@ -64,7 +64,7 @@ impl Error {
             }
             Self::NoResidualStream { .. } => Hint::Set(Setting::Layer, Vec::new()),
             Self::NoAssets { .. } => {
-                Hint::AnyOf(vec!["run from the repository".into(), Hint::Set(Setting::Assets, Vec::new())])
+                Hint::AnyOf(vec!["run from the repository, or install the Python wheel, which has it".into(), Hint::Set(Setting::Assets, Vec::new())])
             }
             _ => return None,
         })

@@ -35,7 +35,7 @@ fn sheet(
     let partial = path.with_extension("partial.png");
     let mut pixels = vec![0; size.0 as usize * size.1 as usize * 3];
     let draw_pixels = |pixels: &mut [u8]| -> Drawn {
-        let font = include_bytes!("../../assets/fonts/DejaVuSans.ttf");
+        let font = sae_workbench::assets::FONT;
         register_font("sans-serif", FontStyle::Normal, font).map_err(|_| "the bundled font is damaged")?;
         let root = BitMapBackend::with_buffer(pixels, size).into_drawing_area();
         root.fill(&WHITE)?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub const SMALL: f32 = 11.0;
 
 /// The bundled font for characters that egui's own fonts lack: arrows, Greek, Cyrillic, Arabic, mathematics.
-const BUNDLED: &[u8] = include_bytes!("../../../assets/fonts/DejaVuSans.ttf");
+const BUNDLED: &[u8] = sae_workbench::assets::FONT;
 
 /// Uses the bundled font, and then fonts of the system, for characters that egui's own fonts lack.
 pub fn install_fonts(ctx: &Context, system: Vec<SystemFont>) {

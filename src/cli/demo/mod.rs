@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use filters::words::WordFeatures;
 use sae_workbench::demo::WordExamples;
-use sae_workbench::{DemoReport, DemoRequest};
+use sae_workbench::{DemoReport, DemoRequest, assets};
 use std::path::PathBuf;
 
 /// `sae demo`
@@ -19,9 +19,9 @@ pub struct DemoArgs {
     /// Folder for everything the demo makes
     #[arg(long, default_value = "demo-run")]
     pub run: PathBuf,
-    /// Folder of the bundled model and data
-    #[arg(long, default_value = "assets")]
-    pub assets: PathBuf,
+    /// Folder of the bundled model and data; assets, or where a package has installed them, if left out
+    #[arg(long)]
+    pub assets: Option<PathBuf>,
     /// Training steps of each autoencoder
     #[arg(long, default_value_t = 1600)]
     pub steps: u64,
@@ -36,7 +36,7 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let request = DemoRequest {
         run: args.run.clone(),
-        assets: args.assets.clone(),
+        assets: args.assets.clone().unwrap_or_else(assets::folder),
         steps: args.steps,
         seeds: args.seeds,
         device: args.device.device,

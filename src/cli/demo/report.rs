@@ -166,10 +166,11 @@ fn onward(report: &DemoReport) -> String {
         format!("sae filter --run {run}{sae} --by {} --keep 50% --out half", SCORES[0]),
         "another selection".into(),
     ]);
-    format!(
-        "Look further (sae is target/release/sae; sae-gui is cargo run --release -p sae-gui --)\n{}",
-        columns(&rows)
-    )
+    // A program that was built in the repository is rarely on the path.
+    let is_built = std::env::current_exe().is_ok_and(|program| program.ends_with("target/release/sae"));
+    let names =
+        if is_built { " (sae is target/release/sae; sae-gui is cargo run --release -p sae-gui --)" } else { "" };
+    format!("Look further{names}\n{}", columns(&rows))
 }
 
 fn end(report: &DemoReport) -> String {
