@@ -9,8 +9,8 @@ use sae_core::autoencoder::Activation;
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
 use sae_core::device::DeviceChoice;
 use sae_core::store::stream::{Source, StoreRows, Stream};
-use sae_core::store::{SkipList, Skipped, Store, run};
-use sae_core::train::{Session, StepLog, TrainConfig, checkpoint};
+use sae_core::store::{self, SkipList, Skipped, Store, run};
+use sae_core::train::{EVENTS, Session, StepLog, TrainConfig, checkpoint};
 use sae_core::{Run, file, path_text};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -331,8 +331,7 @@ impl TrainRequest {
 
     /// Checks the request against the run. Downloads the model only with a `control`.
     fn prepare(&self, control: Option<&mut Control>) -> Result<Prepared> {
-        let layer = self.hook.strip_prefix("layers.").and_then(|n| n.parse().ok());
-        let layer: usize = layer.ok_or_else(|| Error::NoHook { asked: self.hook.clone() })?;
+        let layer = store::layer(&self.hook).ok_or_else(|| Error::NoHook { asked: self.hook.clone() })?;
         let (d_in, source) = match &self.online {
             Some(plan) => {
                 let plan = Plan { layers: vec![layer], ..model::resolve(plan, control)? };
@@ -530,7 +529,11 @@ impl Training<'_> {
     /// Writes the logs of all autoencoders.
     fn write_logs(&self) -> sae_core::Result<()> {
         let mut logs = self.request.saes.iter().zip(self.session.trainers());
-        logs.try_for_each(|((name, _), trainer)| trainer.log().write(&self.run.sae_dir(name).join("log.parquet")))
+        logs.try_for_each(|((name, _), trainer)| {
+            let folder = self.run.sae_dir(name);
+            trainer.log().write(&folder.join("log.parquet"))?;
+            trainer.log().write_events(&folder.join(EVENTS))
+        })
     }
 }
 

@@ -1,5 +1,6 @@
-//! `log.parquet`: the measurements of a training, a row for each step in it.
+//! `log.parquet`: the measurements of a training, a row for each step in it; and the same for TensorBoard.
 
+use super::events::{self, Scalars};
 use crate::{Error, Result, table};
 use arrow::array::{Array, Float64Array, UInt64Array};
 use arrow::compute::cast;
@@ -112,6 +113,23 @@ impl Log {
             columns.push(table::column(name, Float64Array::from_iter_values(values)));
         }
         table::write(path, &table::batch(columns))
+    }
+}
+
+impl Log {
+    /// Writes the same measurements for TensorBoard. The time of a step is that of the steps in the log up to it, as if all between them were as
+    /// fast.
+    pub fn write_events(&self, path: &Path) -> Result<()> {
+        let (mut seconds, mut tokens) = (0.0, 0);
+        let scalars = self.steps.iter().map(|step| {
+            if step.tokens_per_s > 0.0 {
+                seconds += step.tokens.saturating_sub(tokens) as f64 / step.tokens_per_s;
+            }
+            tokens = step.tokens;
+            let values = COLUMNS.map(|(name, field)| (name, *field(&mut { *step }))).to_vec();
+            Scalars { step: step.step, seconds, values }
+        });
+        events::write(path, scalars)
     }
 }
 

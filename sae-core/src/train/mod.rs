@@ -12,6 +12,7 @@ mod config;
 pub mod cpu;
 mod dense_step;
 pub mod engine;
+mod events;
 #[cfg(any(feature = "gpu", test))]
 mod fit;
 #[cfg(feature = "gpu")]
@@ -25,6 +26,7 @@ mod trainer;
 mod update;
 
 pub use config::{BDecInit, Decoder, JumpReluPenalty, TrainConfig, TrainingScale};
+pub use events::EVENTS;
 pub use log::{Log, StepLog, read_log};
 pub use params::Params;
 pub use trainer::Trainer;
