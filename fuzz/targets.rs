@@ -70,13 +70,14 @@ const SUMMARIES: [&str; 2] = ["\0\0\0\0\x02\0\0\0\0\x03\x05\0\0\0\0@\x04\x01\x01
 const FEATURES: usize = 300;
 
 /// Autoencoders with a configuration: format, golden folder, weights, configuration.
-const AUTOENCODERS: [(Format, &str, &str, &str); 6] = [
+const AUTOENCODERS: [(Format, &str, &str, &str); 7] = [
     (Format::SaeLens, "saelens_train_batchtopk", "sae_weights.safetensors", "cfg.json"),
     (Format::Sparsify, "sparsify_topk", "sae.safetensors", "cfg.json"),
     (Format::DictionaryLearning, "dl_topk", "ae.pt", "config.json"),
     (Format::Llamascopium, "llamascopium_topk", "sae_weights.safetensors", "config.json"),
     (Format::LlamaScope, "llama_scope", "checkpoints/final.safetensors", "hyperparams.json"),
     (Format::GemmaScope2, "gemma_scope_2", "params.safetensors", "config.json"),
+    (Format::CrosscoderPt, "crosscoder_pt", "cc_weights.pt", "cfg.json"),
 ];
 
 /// All of them.

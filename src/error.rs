@@ -8,6 +8,7 @@ mod hints;
 mod models;
 mod pairs;
 mod probe;
+mod published;
 mod state;
 
 pub use contrast::ContrastError;
@@ -17,6 +18,7 @@ pub use generate::GenerateError;
 pub use models::ModelsError;
 pub use pairs::PairsError;
 pub use probe::ProbeError;
+pub use published::PublishedError;
 
 use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};
@@ -413,6 +415,9 @@ pub enum Error {
     /// A filter that the samples or runs do not allow.
     #[error(transparent)]
     Filter(#[from] FilterError),
+    /// A published autoencoder that is not found, or does not belong to a run.
+    #[error(transparent)]
+    Published(#[from] PublishedError),
 
     /// A filter that keeps nothing.
     #[error("no sample would be kept{}", nothing_kept(by, keep, *without_score, *samples))]

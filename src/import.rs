@@ -2,15 +2,18 @@
 //! activations into a new run.
 
 use crate::control::{Control, Stage};
-use crate::error::ModelsError;
-use crate::sae::check_width;
+use crate::error::{ModelsError, PublishedError};
+use crate::index::{IndexReport, IndexRequest};
+use crate::published::HubSae;
+use crate::sae::{SaeChoice, check_width};
 use crate::{Error, Result, crosscoder};
 use harvest::{CacheFormat, Import, ImportPreview};
 use sae_core::Run;
 use sae_core::autoencoder::formats::{self, Format, ModelStream, Saved, Summary};
-use sae_core::store::{self, StoreDtype, hooks, run};
+use sae_core::device::DeviceChoice;
+use sae_core::store::{self, Store, StoreDtype, hooks, run};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which activations to take into a new run.
 #[derive(Clone, Debug)]
@@ -127,11 +130,20 @@ impl ImportActivationsRequest {
     }
 }
 
+/// Where an autoencoder is that is taken into a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SaeSource {
+    /// A folder, or a file in it.
+    Files(PathBuf),
+    /// On the hub; its files are downloaded once.
+    Hub(HubSae),
+}
+
 /// Which autoencoder to take into which run.
 #[derive(Clone, Debug)]
 pub struct ImportSaeRequest {
-    /// Folder of the autoencoder, or a file in it.
-    pub path: PathBuf,
+    /// The autoencoder.
+    pub source: SaeSource,
     /// The format to read; `None` recognizes it by the files.
     pub from: Option<Format>,
     /// Active features per token, for an autoencoder whose files do not say.
@@ -140,10 +152,14 @@ pub struct ImportSaeRequest {
     pub run: PathBuf,
     /// The runs of a crosscoder's other models, in its order.
     pub others: Vec<PathBuf>,
-    /// The name that it gets.
-    pub name: String,
-    /// The activations, such as `layers.16`.
-    pub hook: String,
+    /// The name that it gets; `None` for one made of its path.
+    pub name: Option<String>,
+    /// The activations, such as `layers.16`; `None` for the hook that it was trained on, as far as that is known.
+    pub hook: Option<String>,
+    /// Whether a published autoencoder may have been trained on another model than the run's.
+    pub any_model: bool,
+    /// Whether its features are indexed at once.
+    pub index: bool,
 }
 
 /// What was taken into a run, or would be.
@@ -153,9 +169,11 @@ pub struct ImportSaeReport {
     pub command: &'static str,
     /// The format.
     pub from: &'static str,
-    /// Where the autoencoder came from.
+    /// Where the files of the autoencoder are.
     #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub source: PathBuf,
+    /// Its name on the hub, at the commit that was downloaded.
+    pub published: Option<HubSae>,
     /// Its name in the run.
     pub sae: String,
     /// Its activations.
@@ -166,45 +184,106 @@ pub struct ImportSaeReport {
     pub said_model: String,
     /// The hook that the file of the autoencoder names.
     pub said_hook: String,
+    /// What was indexed.
+    pub index: Option<IndexReport>,
     /// Its folder in the run.
     #[serde(skip)]
     pub folder: PathBuf,
 }
 
+/// The files of an autoencoder on this machine.
+struct Located {
+    path: PathBuf,
+    format: Format,
+    published: Option<HubSae>,
+}
+
 impl ImportSaeRequest {
-    /// What [`ImportSaeRequest::run`] would do.
-    ///
-    /// # Errors
-    /// As [`ImportSaeRequest::run`].
-    pub fn plan(&self) -> Result<ImportSaeReport> {
-        Ok(self.checked()?.2)
+    /// An import of files whose format is recognized, under a name made of their path, for the hook that they name.
+    pub fn new(source: SaeSource, run: impl Into<PathBuf>) -> Self {
+        let (run, others) = (run.into(), Vec::new());
+        Self { source, from: None, k: None, run, others, name: None, hook: None, any_model: false, index: false }
     }
 
-    /// Imports.
+    /// What [`ImportSaeRequest::run`] would do. Sends no request.
     ///
     /// # Errors
-    /// No autoencoder, one of another width than the activations, a name that is taken, a full disk.
-    pub fn run(&self) -> Result<ImportSaeReport> {
-        let (run, saved, report) = self.checked()?;
-        let _lock = run.lock()?;
-        formats::create(Format::SaeLens, &report.folder, &saved)?;
-        run.write_step(&format!("import/{}", self.name), &report)?;
+    /// As [`ImportSaeRequest::run`]; a published autoencoder that has not been downloaded.
+    pub fn plan(&self) -> Result<ImportSaeReport> {
+        let run = Run::open(&self.run)?;
+        let name = self.free_name(&run)?;
+        let located = match &self.source {
+            SaeSource::Files(path) => self.recognized(path)?,
+            SaeSource::Hub(sae) => {
+                sae.check(None, &run, self.hook.as_deref(), self.any_model)?;
+                let found = sae.cached()?;
+                Located { path: found.path, format: found.format, published: Some(found.name) }
+            }
+        };
+        Ok(self.checked(&run, name, located)?.1)
+    }
+
+    /// Imports, after a download if necessary.
+    ///
+    /// # Errors
+    /// No autoencoder, one of another width than the activations, a name that is taken, a full disk. For a published one also: a name that
+    /// the hub does not have, access that is denied, an interrupted or damaged download, another model or hook than the run's.
+    pub fn run(&self, control: &mut Control) -> Result<ImportSaeReport> {
+        let run = Run::open(&self.run)?;
+        let name = self.free_name(&run)?;
+        let located = match &self.source {
+            SaeSource::Files(path) => self.recognized(path)?,
+            SaeSource::Hub(sae) => {
+                // What the list of released autoencoders says is known before gigabytes are.
+                sae.check(None, &run, self.hook.as_deref(), self.any_model)?;
+                let found = sae.download(control)?;
+                Located { path: found.path, format: found.format, published: Some(found.name) }
+            }
+        };
+        let (saved, mut report) = self.checked(&run, name, located)?;
+        {
+            let _lock = run.lock()?;
+            formats::create(Format::SaeLens, &report.folder, &saved)?;
+            run.write_step(&format!("import/{}", report.sae), &report)?;
+        }
+        if self.index {
+            let (run, sae) = (self.run.clone(), Some(report.sae.clone()));
+            let request = IndexRequest::new(SaeChoice { run, sae, device: DeviceChoice::Auto });
+            report.index = Some(request.run(control)?);
+        }
         Ok(report)
     }
 
-    fn checked(&self) -> Result<(Run, Saved, ImportSaeReport)> {
-        let run = Run::open(&self.run)?;
-        run::check_name(&self.name)?;
-        let folder = run.sae_dir(&self.name);
-        if folder.exists() {
-            return Err(Error::SaeExists { name: self.name.clone(), folder });
-        }
-        let store = crosscoder::join(&run, &self.others, &self.hook)?;
-        let from = match self.from {
-            Some(format) => format,
-            None => formats::detect(&self.path)?,
+    /// The name that the autoencoder gets, which no other one of the run has.
+    fn free_name(&self, run: &Run) -> Result<String> {
+        let name = match (&self.name, &self.source) {
+            (Some(name), _) => name.clone(),
+            (None, SaeSource::Hub(sae)) => sae.short_name(),
+            (None, SaeSource::Files(path)) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         };
-        let mut saved = formats::load_with(from, &self.path, self.k)?;
+        run::check_name(&name)?;
+        let folder = run.sae_dir(&name);
+        if folder.exists() { Err(Error::SaeExists { name, folder }) } else { Ok(name) }
+    }
+
+    fn recognized(&self, path: &Path) -> Result<Located> {
+        let format = match self.from {
+            Some(format) => format,
+            None => formats::detect(path)?,
+        };
+        Ok(Located { path: path.to_path_buf(), format, published: None })
+    }
+
+    fn checked(&self, run: &Run, name: String, located: Located) -> Result<(Saved, ImportSaeReport)> {
+        let mut saved = formats::load_with(located.format, &located.path, self.k)?;
+        let mut trained_on = saved.origin.hook.clone();
+        if let Some(sae) = &located.published {
+            sae.check(Some(&saved.origin), run, self.hook.as_deref(), self.any_model)?;
+            trained_on = sae.released().map_or(trained_on, |released| released.hook.clone());
+        }
+        let hook = self.hook.clone().or(Some(trained_on).filter(|hook| store::layer(hook).is_some()));
+        let hook = hook.ok_or_else(|| PublishedError::UnknownHook { name: name.clone() })?;
+        let store = crosscoder::join(run, &self.others, &hook)?;
         let (models, runs) = (saved.origin.models.len().max(1), store.models());
         if models != runs {
             let error =
@@ -212,20 +291,25 @@ impl ImportSaeRequest {
             return Err(error.into());
         }
         check_width(&saved, &store)?;
+        if saved.needs_scales() {
+            scale_inputs(&mut saved, &store);
+        }
         for (stream, known) in saved.origin.models.iter_mut().zip(crosscoder::streams(&store)) {
             *stream = ModelStream { scale: stream.scale, ..known };
         }
         let manifest = store.manifest();
         let report = ImportSaeReport {
             command: "import",
-            from: from.name(),
-            source: self.path.clone(),
-            sae: self.name.clone(),
+            from: located.format.name(),
+            source: located.path,
+            published: located.published,
+            folder: run.sae_dir(&name),
+            sae: name,
             hook: manifest.hook.clone(),
             is: Summary::new(&saved),
             said_model: saved.origin.model.clone(),
             said_hook: saved.origin.hook.clone(),
-            folder,
+            index: None,
         };
         // The record keeps what the file says. Where activations come from is decided by the run.
         saved.origin.hook.clone_from(&manifest.hook);
@@ -237,6 +321,22 @@ impl ImportSaeRequest {
             saved.origin.model.clone_from(&manifest.model);
         }
         formats::check(Format::SaeLens, &saved)?;
-        Ok((run, saved, report))
+        Ok((saved, report))
     }
+}
+
+/// Scales the inputs of a crosscoder whose files lack the factors of its training, as that training estimated them: so that the mean norm of
+/// the states of each model is the square root of their width.
+fn scale_inputs(saved: &mut Saved, store: &Store) {
+    let width = saved.weights.d_in / store.models();
+    let norms = std::iter::once(store).chain(store.others()).map(|store| store.manifest().mean_norm);
+    let scales: Vec<f32> =
+        norms.map(|norm| if norm > 0.0 { ((width as f64).sqrt() / norm) as f32 } else { 1.0 }).collect();
+    saved.scale_inputs(&scales);
+    let factors: Vec<String> = scales.iter().map(|scale| format!("{scale:.4}")).collect();
+    saved.origin.notes.push(format!(
+        "the states of its models are scaled by {}, the square root of their width divided by their mean norm in these runs: the factors of its \
+         training are not in its files",
+        factors.join(" and ")
+    ));
 }

@@ -99,6 +99,7 @@ pub mod numbers;
 pub mod pairs;
 pub mod patches;
 pub mod probe;
+pub mod published;
 pub mod roles;
 pub mod sae;
 pub mod sample_activations;

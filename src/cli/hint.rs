@@ -34,7 +34,7 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 44] = [
+const FLAGS: [(Setting, &str); 45] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Output, "--out"),
@@ -79,6 +79,7 @@ const FLAGS: [(Setting, &str); 44] = [
     (Setting::Judged, "--judged"),
     (Setting::Conflicts, "--conflicts"),
     (Setting::Melt, "--melt"),
+    (Setting::AnyModel, "--any-model"),
 ];
 
 fn flag(setting: Setting) -> String {

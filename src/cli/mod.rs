@@ -23,6 +23,7 @@ mod models;
 mod pairs;
 mod patches;
 mod probe;
+mod saes;
 mod score;
 mod signals;
 mod terminal;
@@ -52,6 +53,7 @@ use pairs::PairsArgs;
 use patches::PatchesArgs;
 use probe::ProbeArgs;
 use sae_workbench::Control;
+use saes::Saes;
 use score::ScoreArgs;
 use serde::Serialize;
 use serde_json::Value;
@@ -134,6 +136,9 @@ Examples:
     Export(ExportArgs),
     /// Import another tool's autoencoder into a run, or its activations as a run
     Import(ImportArgs),
+    /// Find released autoencoders of others
+    #[command(subcommand)]
+    Saes(Saes),
     /// Measure the speed of this machine compared with a lower bound
     #[command(subcommand)]
     Bench(Bench),
@@ -239,6 +244,7 @@ fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
         Command::Convert(args) => convert::run(args, invocation),
         Command::Export(args) => export::run(args, invocation),
         Command::Import(args) => import::run(args, invocation),
+        Command::Saes(saes) => saes::run(saes, invocation),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args, invocation),
     }

@@ -17,6 +17,7 @@ impl Error {
             Self::Probe(error) => return error.hint(),
             Self::Pairs(error) => return error.hint(),
             Self::Generate(error) => return error.hint(),
+            Self::Published(error) => return error.hint(),
             Self::Unfinished { .. } | Self::AlreadyBegun { .. } | Self::Interrupted { .. } => {
                 Hint::Resume(Operation::Train)
             }
@@ -63,9 +64,10 @@ impl Error {
                 format!("remove the folder, which was made with other settings: {}", folder.display()).into()
             }
             Self::NoResidualStream { .. } => Hint::Set(Setting::Layer, Vec::new()),
-            Self::NoAssets { .. } => {
-                Hint::AnyOf(vec!["run from the repository, or install the Python wheel, which has it".into(), Hint::Set(Setting::Assets, Vec::new())])
-            }
+            Self::NoAssets { .. } => Hint::AnyOf(vec![
+                "run from the repository, or install the Python wheel, which has it".into(),
+                Hint::Set(Setting::Assets, Vec::new()),
+            ]),
             _ => return None,
         })
     }

@@ -29,6 +29,7 @@ mod patches;
 mod pieces;
 mod probe;
 mod progress;
+mod published;
 mod resume;
 mod rows;
 #[path = "../../harvest/tests/it/server.rs"]

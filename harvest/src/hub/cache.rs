@@ -67,6 +67,23 @@ impl Snapshot {
         self.folder.join(file).is_file()
     }
 
+    /// Names of all files that are present, relative to the folder, in order. Broken links are not.
+    pub fn files(&self) -> Vec<String> {
+        let (mut found, mut folders) = (Vec::new(), vec![String::new()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(self.folder.join(&folder)).into_iter().flatten().flatten() {
+                let Some(name) = entry.file_name().to_str().map(|name| format!("{folder}{name}")) else { continue };
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    folders.push(name + "/");
+                } else if self.has(&name) {
+                    found.push(name);
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
     /// The files that a checkpoint needs and that are missing here, described for people. The list is empty if the
     /// snapshot can be used.
     ///
@@ -180,7 +197,9 @@ impl Snapshot {
         if fs::symlink_metadata(&link).is_ok() {
             fs::remove_file(&link).map_err(Error::io("replace", &link))?;
         }
-        link_blob(blob, &link).map_err(Error::io("link", &link))
+        // From the file's folder up to that of the repository.
+        let up = "../".repeat(2 + file.matches('/').count());
+        link_blob(blob, &up, &link).map_err(Error::io("link", &link))
     }
 
     /// Makes a branch or tag point to this commit.
@@ -197,14 +216,14 @@ impl Snapshot {
 }
 
 #[cfg(unix)]
-fn link_blob(blob: &Path, link: &Path) -> std::io::Result<()> {
-    let name = Path::new("../../blobs").join(blob.file_name().unwrap_or_default());
+fn link_blob(blob: &Path, up: &str, link: &Path) -> std::io::Result<()> {
+    let name = Path::new(up).join("blobs").join(blob.file_name().unwrap_or_default());
     std::os::unix::fs::symlink(name, link)
 }
 
 /// On systems other than Unix, symbolic links require privileges. There a hard link or a copy is made.
 #[cfg(not(unix))]
-fn link_blob(blob: &Path, link: &Path) -> std::io::Result<()> {
+fn link_blob(blob: &Path, _: &str, link: &Path) -> std::io::Result<()> {
     fs::hard_link(blob, link).or_else(|_| fs::copy(blob, link).map(drop))
 }
 

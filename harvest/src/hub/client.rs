@@ -76,9 +76,26 @@ impl Client {
 
     /// The files of a repository. `reason` says why they are needed, for people who have no network.
     pub fn listing(&self, name: &RepoName, reason: &str) -> Result<Listing> {
+        let answer = self.about(name).map_err(|cause| hub_error(name, format!("{cause}, and {reason}")))?;
+        self.read_listing(name, answer)
+    }
+
+    /// The files of a repository; `None` if the hub has no repository of this name, or shows it only to others.
+    pub fn find(&self, name: &RepoName) -> Result<Option<Listing>> {
+        let answer = self.about(name).map_err(|cause| hub_error(name, cause))?;
+        let is_missing = match code(&answer) {
+            "RepoNotFound" => true,
+            other => other.is_empty() && answer.status() == StatusCode::NOT_FOUND,
+        };
+        if is_missing { Ok(None) } else { self.read_listing(name, answer).map(Some) }
+    }
+
+    fn about(&self, name: &RepoName) -> Result<Response<Body>, String> {
         let revision = name.revision.replace('/', "%2F");
-        let url = format!("{}/api/models/{}/revision/{revision}?blobs=true", self.endpoint, name.id);
-        let mut answer = self.get(&url, 0).map_err(|cause| hub_error(name, format!("{cause}, and {reason}")))?;
+        self.get(&format!("{}/api/models/{}/revision/{revision}?blobs=true", self.endpoint, name.id), 0)
+    }
+
+    fn read_listing(&self, name: &RepoName, mut answer: Response<Body>) -> Result<Listing> {
         if !answer.status().is_success() {
             return Err(self.denied(name, &answer));
         }
@@ -111,14 +128,19 @@ impl Client {
 
     /// The error for an error response. The hub returns 401 for repositories that do not exist as well as for private ones.
     pub fn denied(&self, name: &RepoName, answer: &Response<Body>) -> Error {
-        let code = answer.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or_default();
-        let access = Hint::from(if self.token.is_none() {
-            "if it is private or gated, set HF_TOKEN to a token that may read it"
+        let page = format!("{}/{}", self.endpoint, name.id);
+        let gated = Hint::from(if self.token.is_none() {
+            format!("accept its terms at {page}, and set HF_TOKEN to a token of the same account")
         } else {
-            "if it is private or gated, request access on its page with the account of HF_TOKEN"
+            format!("accept its terms at {page} with the account of HF_TOKEN")
         });
-        match (code, answer.status()) {
-            ("GatedRepo", _) => hub_error(name, "the repository is gated").with_hint(access),
+        let access = Hint::from(if self.token.is_none() {
+            "if it is private or gated, set HF_TOKEN to a token that may read it".to_owned()
+        } else {
+            format!("if it is private or gated, request access at {page} with the account of HF_TOKEN")
+        });
+        match (code(answer), answer.status()) {
+            ("GatedRepo", _) => hub_error(name, "the repository is gated").with_hint(gated),
             ("RevisionNotFound", _) => hub_error(name, format!("the repository has no revision {}", name.revision)),
             ("EntryNotFound", _) => hub_error(name, "the hub lists a file that it does not have"),
             ("RepoNotFound", _) | (_, StatusCode::NOT_FOUND) => {
@@ -130,6 +152,11 @@ impl Client {
             (_, status) => hub_error(name, format!("the hub returned status {status}")),
         }
     }
+}
+
+/// Which error a response is, in the hub's own words; empty if it does not say.
+fn code(answer: &Response<Body>) -> &str {
+    answer.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or_default()
 }
 
 /// An error about a repository.

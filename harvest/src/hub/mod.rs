@@ -1,6 +1,7 @@
 //! Checkpoints by their name on the Hugging Face hub: `org/name` or `org/name@revision` becomes a folder of the hub's own
 //! cache, which is downloaded if necessary. If a checkpoint is completely in the cache, it is used as it is, without a
-//! request. Therefore a run that is started again reads the same checkpoint, and works without a network.
+//! request. Therefore a run that is started again reads the same checkpoint, and works without a network. A [`Repository`] has
+//! any other files.
 //!
 //! The crate `hf-hub` defines the layout of the cache, which Python's `huggingface_hub` shares. Its transfers are not used:
 //! they have no bounds on time, use the server's headers as file names, and compare neither sizes nor hashes.
@@ -9,6 +10,7 @@ mod cache;
 mod client;
 mod download;
 mod name;
+mod repository;
 
 use crate::precedence::{self, ADAPTER, CONFIG, NO_ADAPTERS};
 use crate::{Error, Result};
@@ -18,6 +20,7 @@ pub use download::DownloadProgress;
 use download::{Download, SMALL_LIMIT, WEIGHTS_LIMIT};
 use name::RepoName;
 pub use name::model_name;
+pub use repository::Repository;
 use serde::Serialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -74,7 +77,7 @@ impl Hub {
     ///
     /// # Errors
     /// There is no folder for a cache.
-    fn from_env() -> Result<Self> {
+    pub fn from_env() -> Result<Self> {
         let variable =
             |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
         let folder = |names: &[&str]| {

@@ -19,6 +19,11 @@ impl RepoName {
             return None;
         }
         let (id, revision) = model.split_once('@').unwrap_or((model, "main"));
+        Self::new(id, revision)
+    }
+
+    /// The repository `org/name` at a branch, tag or commit. Nothing if these cannot be names.
+    pub fn new(id: &str, revision: &str) -> Option<Self> {
         let (owner, name) = id.split_once('/')?;
         let is_plain = |part: &str| {
             let is_allowed = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));

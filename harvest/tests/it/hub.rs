@@ -148,7 +148,8 @@ fn missing_and_gated_repositories_and_invalid_names_are_reported() {
         "{missing}"
     );
     let gated = error(&hub, "org/gated");
-    assert!(gated.contains("gated") && gated.contains("hint: ") && gated.contains("HF_TOKEN"), "{gated}");
+    let page = format!("hint: accept its terms at {}/org/gated, and set HF_TOKEN", server.address);
+    assert!(gated.contains("gated") && gated.contains(&page), "{gated}");
     assert!(error(&hub, "org/old@v2").contains("no revision v2"));
     assert!(error(&hub, "org/private").contains("HF_TOKEN"));
     assert!(error(&hub, "org/broken").contains("is invalid"));
@@ -273,4 +274,52 @@ fn a_token_is_sent_to_the_hub_but_not_to_the_target_of_a_redirect() {
     for (path, token) in requests.iter() {
         assert_eq!(*token, !path.starts_with("/cdn/"), "{path}");
     }
+}
+
+/// A download of files of any repository, and its error with its hint.
+fn fetch(hub: &Hub, files: &[&str]) -> Result<PathBuf, String> {
+    let files: Vec<String> = files.iter().map(|file| file.to_string()).collect();
+    let fetched =
+        hub.repository("org/tiny", "main").and_then(|found| hub.download(&found.unwrap(), &files, &mut |_| Ok(())));
+    fetched.map_err(|error| error.to_string())
+}
+
+#[test]
+fn some_files_of_a_repository_are_downloaded_and_no_others_and_found_again_without_a_network() {
+    let server = Server::new(|path, headers| {
+        let mut files = files();
+        files.insert("layer_3/params.safetensors", vec![3; 100]);
+        files.insert("../evil", vec![0; 10]);
+        answer(&files, path, headers)
+    });
+    let cache = tempfile::tempdir().unwrap();
+    let online = hub(&server, cache.path());
+    let listed = online.repository("org/tiny", "main").unwrap().unwrap();
+    assert!(listed.unlisted().is_none() && listed.commit() == COMMIT);
+    assert!(listed.files().contains(&"layer_3/params.safetensors".to_owned()));
+    assert!(listed.files().iter().all(|file| !file.contains("..")), "names that lead out are no files");
+    assert!(fetch(&online, &["../evil"]).unwrap_err().contains("the repository has no ../evil"));
+    server.requests();
+
+    let folder = fetch(&online, &["config.json", "layer_3/params.safetensors"]).unwrap();
+    assert_eq!(fs::read(folder.join("layer_3/params.safetensors")).unwrap(), [3; 100]);
+    assert_eq!(server.requests().iter().filter(|path| path.contains("/resolve/")).count(), 2);
+    assert!(!folder.join("model-1.safetensors").exists());
+
+    // Without a network, the cache stands for the repository, and says that it does.
+    let unreachable = Hub::new("http://127.0.0.1:9", cache.path(), None, false);
+    let offline = Hub::new(&server.address, cache.path(), None, true);
+    for hub in [&unreachable, &offline] {
+        let found = hub.repository("org/tiny", "main").unwrap().unwrap();
+        assert_eq!(found.files(), ["config.json", "layer_3/params.safetensors"]);
+        assert!(found.unlisted().is_some());
+        assert_eq!(fetch(hub, &["layer_3/params.safetensors"]).unwrap(), folder);
+        let said = fetch(hub, &["model-1.safetensors"]).unwrap_err();
+        assert!(said.contains("the cache lacks model-1.safetensors ("), "{said}");
+    }
+    let empty = tempfile::tempdir().unwrap();
+    let said = Hub::new("http://127.0.0.1:9", empty.path(), None, false).repository("org/tiny", "main").err().unwrap();
+    assert!(said.to_string().contains("the hub cannot be reached"), "{said}");
+    assert!(online.repository("org/missing", "main").unwrap().is_none());
+    assert!(online.cached_repository("org/other", "main").unwrap().is_none());
 }

@@ -3,6 +3,7 @@
 
 pub mod formats;
 pub mod kernel;
+pub mod released;
 pub mod sparse;
 
 use crate::vector;

@@ -149,6 +149,8 @@ pub enum Setting {
     Conflicts,
     /// Columns that become samples of their own.
     Melt,
+    /// Whether an autoencoder may be of another model than the run.
+    AnyModel,
 }
 
 impl Hint {
@@ -253,6 +255,7 @@ impl fmt::Display for Setting {
             Self::Budget => "the budget",
             Self::Judged => "the judged field",
             Self::Conflicts => "what to do with contradicting labels",
+            Self::AnyModel => "an autoencoder of any model",
         })
     }
 }

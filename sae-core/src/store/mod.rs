@@ -45,6 +45,11 @@ pub fn hook(layer: usize) -> String {
     format!("layers.{layer}")
 }
 
+/// The decoder block of a hook of this workbench; nothing for another name.
+pub fn layer(hook: &str) -> Option<usize> {
+    hook.strip_prefix("layers.")?.parse().ok()
+}
+
 /// How activations are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

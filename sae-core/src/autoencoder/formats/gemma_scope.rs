@@ -1,5 +1,5 @@
 //! Gemma Scope 1 (`params.npz`) and 2 (`params.safetensors` + `config.json`): JumpReLU autoencoders and transcoders whose
-//! inputs are not centered.
+//! inputs are not centered. Parts of the second release lack the configuration; there the names of folders say what it would.
 
 use super::arrays::{self, Arrays, plain, turned};
 use super::config_file::{self, check_supported, unsupported};
@@ -7,7 +7,7 @@ use super::npz;
 use super::saved::{Origin, Saved};
 use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
 use crate::{Result, store};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 
 const CONFIG: &str = "config.json";
@@ -26,7 +26,7 @@ pub fn load_1(dir: &Path) -> Result<Saved> {
 /// Reads a folder of the second release.
 pub fn load_2(dir: &Path) -> Result<Saved> {
     let path = dir.join(CONFIG);
-    let config: Value = config_file::read(&path)?;
+    let config: Value = if path.is_file() { config_file::read(&path)? } else { named(dir) };
     let text = |key: &str| config[key].as_str().unwrap_or_default();
     if text("architecture") != "jump_relu" {
         return Err(unsupported(&path, "architecture", text("architecture"), &["jump_relu"]));
@@ -53,8 +53,34 @@ pub fn load_2(dir: &Path) -> Result<Saved> {
         ],
     )?;
     let origin = Origin::from_tool_hook(text("hf_hook_point_in"), config.clone());
-    let origin = Origin { model: text("model_name").into(), ..origin };
+    // The configurations call `google/gemma-3-4b-it` `gemma-v3-4b-it`.
+    let model = text("model_name");
+    let model = model.strip_prefix("gemma-v3-").map_or(model.to_owned(), |size| format!("google/gemma-3-{size}"));
+    let origin = Origin { model, ..origin };
     Ok(Saved { architecture: Architecture::JumpRelu, weights: weights(&file, "w_enc", "w_dec", skip)?, origin })
+}
+
+/// The configuration that the names of folders stand for: `gemma-scope-2-4b-it/resid_post_all/layer_17_width_16k_l0_small`. A
+/// repository in the hub's cache is `models--google--gemma-scope-2-4b-it`. What no name says is left out.
+fn named(dir: &Path) -> Value {
+    let names: Vec<&str> = dir.iter().rev().filter_map(|part| part.to_str()).collect();
+    let digits = |name: &str| name.split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse::<usize>().ok());
+    let layer = names.first().and_then(|name| digits(name.strip_prefix("layer_")?));
+    let place = names.get(1).zip(layer).and_then(|(kind, layer)| {
+        let inside = match kind.trim_end_matches("_all") {
+            "resid_post" => "output",
+            "attn_out" => "self_attn.o_proj.input",
+            "mlp_out" => "post_feedforward_layernorm.output",
+            "transcoder" => "pre_feedforward_layernorm.output",
+            _ => return None,
+        };
+        Some(format!("model.layers.{layer}.{inside}"))
+    });
+    let model = names
+        .iter()
+        .find_map(|name| name.rsplit_once("gemma-scope-2-"))
+        .map(|(_, size)| format!("google/gemma-3-{size}"));
+    json!({ "architecture": "jump_relu", "model_name": model, "hf_hook_point_in": place })
 }
 
 fn weights(file: &Arrays, w_enc: &str, w_dec: &str, skip: Option<&str>) -> Result<Weights> {
@@ -72,4 +98,30 @@ fn weights(file: &Arrays, w_enc: &str, w_dec: &str, skip: Option<&str>) -> Resul
     let activation = Activation::JumpRelu { threshold };
     let normalization = InputNorm::None;
     Ok(Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, normalization, skip })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_folders_stand_for_a_configuration() {
+        for (path, model, hook) in [
+            (
+                "models--google--gemma-scope-2-4b-it/snapshots/0a/resid_post_all/layer_7_width_16k_l0_small",
+                "google/gemma-3-4b-it",
+                "layers.7",
+            ),
+            ("gemma-scope-2-27b-pt/resid_post/layer_31_width_1m_l0_big", "google/gemma-3-27b-pt", "layers.31"),
+            ("transcoder_all/layer_0_width_16k_l0_big_affine", "", "model.layers.0.pre_feedforward_layernorm.output"),
+            ("mlp_out_all/layer_12_width_16k_l0_big", "", "model.layers.12.post_feedforward_layernorm.output"),
+            ("mine/layer_12", "", ""),
+            ("resid_post/mine", "", ""),
+        ] {
+            let config = named(Path::new(path));
+            let text = |key: &str| config[key].as_str().unwrap_or_default();
+            let origin = Origin::from_tool_hook(text("hf_hook_point_in"), config.clone());
+            assert_eq!((text("model_name"), &origin.hook[..]), (model, hook), "{path}");
+        }
+    }
 }

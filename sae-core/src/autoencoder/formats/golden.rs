@@ -73,7 +73,8 @@ fn every_golden_autoencoder_computes_what_its_tool_computed() {
 
 #[test]
 fn what_a_format_can_express_survives_it_and_the_rest_is_named() {
-    for dir in folders().iter().filter(|dir| name(dir) != "sparsify_groupmax") {
+    // One is rejected, and one has inputs of an unknown scale, which no format can express.
+    for dir in folders().iter().filter(|dir| !["sparsify_groupmax", "crosscoder_pt"].contains(&&name(dir)[..])) {
         let saved = load(dir).unwrap();
         let weights = &saved.weights;
         let golden = golden(dir, weights.d_in, weights.d_sae);
@@ -83,11 +84,17 @@ fn what_a_format_can_express_survives_it_and_the_rest_is_named() {
             name if name.starts_with("crosscoder") => Some("one threshold for all features"),
             _ => Some("an autoencoder of one model"),
         };
+        let as_replication = match &name(dir)[..] {
+            "crosscoder_relu" => None,
+            name if name.starts_with("crosscoder") => Some("another activation than ReLU"),
+            _ => Some("an autoencoder of one model"),
+        };
         for (format, missing) in [
             (Format::SaeLens, weights.skip.is_some().then_some("skip connection")),
             (Format::Sparsify, (weights.normalization != InputNorm::None).then_some("normalized inputs")),
             (Format::Sparsify, (!topk).then_some("cannot express")),
             (Format::Crosscoder, as_crosscoder),
+            (Format::CrosscoderPt, as_replication),
         ] {
             let out = tempfile::tempdir().unwrap();
             let written = save(format, out.path(), &saved);
@@ -134,6 +141,7 @@ fn formats_are_recognized_by_their_files_and_origins_by_their_hooks() {
         ("dl_new", F::DictionaryLearning, A::Relu, "layers.16"),
         ("crosscoder_relu", F::Crosscoder, A::Relu, ""),
         ("crosscoder_normalized", F::Crosscoder, A::BatchTopK, ""),
+        ("crosscoder_pt", F::CrosscoderPt, A::Relu, "layers.13"),
         ("saelens_train_scaled", F::SaeLens, A::BatchTopK, "layers.16"),
         ("llamascopium_topk", F::Llamascopium, A::TopK, "layers.16"),
         ("llamascopium_jumprelu", F::Llamascopium, A::JumpRelu, "blocks.16.ln2.hook_normalized"),

@@ -1,4 +1,4 @@
-//! Autoencoder files: ten formats that are read, and three that are also written. [`load`] recognizes the format and returns
+//! Autoencoder files: eleven formats that are read, and four that are also written. [`load`] recognizes the format and returns
 //! [`Weights`](crate::autoencoder::Weights) in one form, with whatever the format subtracts or rescales folded in
 //! (FORMATS.md has the details for each). Nothing that is read is executed. Each format has a file; all of them read tensors
 //! through [`arrays`].
@@ -6,9 +6,11 @@
 pub mod arrays;
 mod config_file;
 mod crosscoder;
+mod crosscoder_pt;
 mod dictionary_learning;
 mod fold;
 mod gemma_scope;
+pub mod listing;
 mod llama_scope;
 mod llamascopium;
 pub mod npz;
@@ -54,11 +56,13 @@ pub enum Format {
     GemmaScope2,
     /// Crosscoders of the fork of dictionary_learning that has them.
     Crosscoder,
+    /// Crosscoders of the open-source replication of Anthropic's: `cc_weights.pt`.
+    CrosscoderPt,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::SaeLens,
         Self::SaeLensOld,
         Self::Sparsify,
@@ -69,9 +73,10 @@ impl Format {
         Self::GemmaScope1,
         Self::GemmaScope2,
         Self::Crosscoder,
+        Self::CrosscoderPt,
     ];
     /// The formats that are also written.
-    pub const WRITTEN: [Self; 3] = [Self::SaeLens, Self::Sparsify, Self::Crosscoder];
+    pub const WRITTEN: [Self; 4] = [Self::SaeLens, Self::Sparsify, Self::Crosscoder, Self::CrosscoderPt];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -86,6 +91,7 @@ impl Format {
             Self::GemmaScope1 => "gemma-scope-1",
             Self::GemmaScope2 => "gemma-scope-2",
             Self::Crosscoder => "crosscoder",
+            Self::CrosscoderPt => "crosscoder-pt",
         }
     }
 
@@ -101,6 +107,7 @@ impl Format {
             Self::GemmaScope1 => &[gemma_scope::WEIGHTS_1],
             Self::GemmaScope2 => &[gemma_scope::WEIGHTS_2],
             Self::Crosscoder => &[crosscoder::CONFIG, crosscoder::WEIGHTS],
+            Self::CrosscoderPt => &[crosscoder_pt::CONFIG, crosscoder_pt::WEIGHTS],
         }
     }
 
@@ -242,6 +249,7 @@ pub fn load_with(format: Format, path: &Path, k: Option<usize>) -> Result<Saved>
         Format::GemmaScope1 => gemma_scope::load_1(&dir),
         Format::GemmaScope2 => gemma_scope::load_2(&dir),
         Format::Crosscoder => crosscoder::load(&dir),
+        Format::CrosscoderPt => crosscoder_pt::load(&dir),
     }?;
     // Tensors were checked, but not what was folded into them, nor `k`, which comes from a configuration.
     saved.weights.check().map_err(Error::format(&dir))?;
@@ -258,11 +266,15 @@ pub fn check(format: Format, saved: &Saved) -> Result<()> {
         Format::SaeLens => sae_lens::missing(&saved.weights),
         Format::Sparsify => sparsify::missing(&saved.weights),
         Format::Crosscoder => crosscoder::missing(saved),
+        Format::CrosscoderPt => crosscoder_pt::missing(saved),
         other => {
             let written = Format::listed(&Format::WRITTEN);
             return Err(Error::config(format!("{} is only read; autoencoders are written as {written}", other.name())));
         }
     };
+    if saved.needs_scales() {
+        missing.push("inputs scaled by unknown factors");
+    }
     if format == Format::Sparsify && !saved.origin.models.is_empty() {
         missing.push("blocks of several models");
     }
@@ -281,6 +293,7 @@ pub fn save(format: Format, dir: &Path, saved: &Saved) -> Result<()> {
     match format {
         Format::Sparsify => sparsify::save(dir, saved),
         Format::Crosscoder => crosscoder::save(dir, saved),
+        Format::CrosscoderPt => crosscoder_pt::save(dir, saved),
         _ => sae_lens::save(dir, saved),
     }
 }

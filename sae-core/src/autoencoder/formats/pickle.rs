@@ -1,6 +1,6 @@
 //! The part of Python's pickle language that PyTorch's state dicts are written in, as a machine that can do nothing else:
 //! it builds a table of tensor descriptions. A name that it does not know is an error and is never looked up, no function
-//! is called, no attribute set; what it holds is bounded by the length of the pickle.
+//! is called, no attribute set; what it holds is bounded by the length of the pickle. Writes such pickles, too.
 
 use safetensors::tensor::Dtype;
 use std::collections::HashMap;
@@ -276,6 +276,45 @@ fn call(function: &Value, arguments: &Value) -> Result<Value, String> {
         }
         _ => Err("a tensor whose description is not understood".into()),
     }
+}
+
+/// The pickle of a state dict of `f32` tensors with these names and shapes, in row-major order. The storage of tensor `n` is called `n`.
+pub fn write(tensors: &[(&str, &[usize])]) -> Vec<u8> {
+    let mut out = b"\x80\x02}(".to_vec();
+    for (key, (name, shape)) in tensors.iter().enumerate() {
+        let count = shape.iter().product();
+        let strides: Vec<usize> = (1..=shape.len()).map(|axis| shape[axis..].iter().product()).collect();
+        write_text(&mut out, name);
+        out.extend_from_slice(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+        write_text(&mut out, "storage");
+        out.extend_from_slice(b"ctorch\nFloatStorage\n");
+        write_text(&mut out, &key.to_string());
+        write_text(&mut out, "cpu");
+        write_int(&mut out, count);
+        out.extend_from_slice(b"tQ");
+        write_int(&mut out, 0);
+        for sizes in [shape, &strides[..]] {
+            out.push(b'(');
+            sizes.iter().for_each(|size| write_int(&mut out, *size));
+            out.push(b't');
+        }
+        // No gradients, and no hooks.
+        out.extend_from_slice(b"\x89ccollections\nOrderedDict\n)RtR");
+    }
+    out.extend_from_slice(b"u.");
+    out
+}
+
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'X');
+    out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// An integer of eight bytes, of which the highest bit is clear.
+fn write_int(out: &mut Vec<u8>, value: usize) {
+    out.extend_from_slice(&[0x8a, 8]);
+    out.extend_from_slice(&(value as u64).to_le_bytes());
 }
 
 fn sizes(value: &Value) -> Result<Vec<usize>, String> {

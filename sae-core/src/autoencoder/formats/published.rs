@@ -96,6 +96,20 @@ fn weights_without_their_configuration_say_what_is_missing() {
     assert!(said.contains("hyperparams.json is here without weights"), "{said}");
 }
 
+/// SAELens reads parts of the release without their configuration.
+#[test]
+fn gemma_scope_2_is_read_without_its_configuration() {
+    let (dir, around) = (copy("gemma_scope_2"), tempfile::tempdir().unwrap());
+    let folder = around.path().join("gemma-scope-2-4b-it/resid_post_all/layer_9_width_24_l0_small");
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(dir.path().join("params.safetensors"), folder.join("params.safetensors")).unwrap();
+    assert_eq!(detect(&folder).unwrap(), Format::GemmaScope2);
+    let (with, without) = (load(dir.path()).unwrap(), load(&folder).unwrap());
+    assert_eq!(with.weights, without.weights);
+    assert_eq!(with.origin.model, "google/gemma-3-4b-pt", "the model as the hub calls it");
+    assert_eq!((&without.origin.model[..], &without.origin.hook[..]), ("google/gemma-3-4b-it", "layers.9"));
+}
+
 #[test]
 fn llama_scope_says_what_it_lacks_and_any_of_its_files_stands_for_it() {
     let dir = copy("llama_scope");

@@ -1,7 +1,10 @@
 //! The table of contents of a ZIP archive whose entries are stored as they are, which is how NumPy (`savez`) and PyTorch
-//! write theirs: every entry is a range of the file. Unpacks nothing and writes nothing.
+//! write theirs: every entry is a range of the file. Unpacks nothing; writes archives of the same kind.
 
+use crate::{Error, Result, file};
+use std::io::Write;
 use std::ops::Range;
+use std::path::Path;
 
 /// An entry and the range of its bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +111,57 @@ fn zip64(mut extra: &[u8]) -> &[u8] {
 fn slice(bytes: &[u8], from: u64, length: u64) -> Option<&[u8]> {
     let from = usize::try_from(from).ok()?;
     bytes.get(from..from.checked_add(usize::try_from(length).ok()?)?)
+}
+
+/// Writes an archive of entries that are stored as they are, each with its name. Sizes and places are 64-bit ones throughout, since weights
+/// may take more than 4 GiB. The same entries give the same bytes.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(path: &Path, entries: &[(String, Vec<u8>)]) -> Result<()> {
+    // Version 4.5, no flags, stored, and midnight of January 1, 1980, the earliest date there is.
+    let common = |crc: u32| {
+        let head = [45u16, 0, 0, 0, 33].map(u16::to_le_bytes).concat();
+        [head, crc.to_le_bytes().to_vec(), [0xff; 8].to_vec()].concat()
+    };
+    let wide = |fields: &[u64]| {
+        let head = [1u16, 8 * fields.len() as u16].map(u16::to_le_bytes).concat();
+        [head, fields.iter().flat_map(|field| field.to_le_bytes()).collect()].concat()
+    };
+    let signature = |signature: u64| (signature as u32).to_le_bytes();
+    let (mut directory, mut at) = (Vec::new(), 0u64);
+    file::write(path, |out| {
+        let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(Error::io("write", path));
+        for (name, data) in entries {
+            let (size, common) = (data.len() as u64, common(crc32fast::hash(data)));
+            let (here, there) = (wide(&[size, size]), wide(&[size, size, at]));
+            let lengths = |extra: &[u8]| [name.len() as u16, extra.len() as u16].map(u16::to_le_bytes).concat();
+            let local = [&signature(LOCAL)[..], &common, &lengths(&here), name.as_bytes(), &here].concat();
+            directory.extend_from_slice(&signature(CENTRAL));
+            directory.extend_from_slice(&45u16.to_le_bytes());
+            directory.extend_from_slice(&[common, lengths(&there), vec![0; 10], vec![0xff; 4]].concat());
+            directory.extend_from_slice(name.as_bytes());
+            directory.extend_from_slice(&there);
+            put(&local)?;
+            put(data)?;
+            at += local.len() as u64 + size;
+        }
+        let (count, length) = (entries.len() as u64, directory.len() as u64);
+        put(&directory)?;
+        put(&signature(END_64))?;
+        put(&44u64.to_le_bytes())?;
+        put(&[45u16, 45].map(u16::to_le_bytes).concat())?;
+        put(&[0; 8])?;
+        put(&[count, count, length, at].map(u64::to_le_bytes).concat())?;
+        put(&signature(LOCATOR_64))?;
+        put(&[0; 4])?;
+        put(&(at + length).to_le_bytes())?;
+        put(&1u32.to_le_bytes())?;
+        put(&signature(END))?;
+        put(&[0; 4])?;
+        put(&[0xff; 12])?;
+        put(&[0; 2])
+    })
 }
 
 /// A little-endian number of `N` bytes.
