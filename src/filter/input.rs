@@ -56,7 +56,11 @@ pub(super) struct Chosen {
 }
 
 enum Basis {
-    Rules { keep: Keep, division: Division },
+    /// With the amount that the scores suggest, if that was asked for.
+    Rules {
+        suggested: Option<Keep>,
+        division: Division,
+    },
     Decisions(Vec<bool>),
 }
 
@@ -88,19 +92,19 @@ impl Input {
         };
         let (groups, division) = groups(&samples, rules)?;
         let keep = rules.keep.unwrap_or(Keep::Quotas);
-        let (sae, scores, keep): (String, Vec<_>, Keep) = match &rules.column {
+        let (sae, scores, suggested): (String, Vec<_>, Option<Keep>) = match &rules.column {
             Some(column) => {
                 let sae = scored_sae(run, rules)?;
                 let table = run.scores(&sae);
                 let scores: Vec<_> = ids.zip(column::read_column(&table, column, &samples)?).collect();
-                let keep = decide(keep, column, &table, &scores)?;
-                (sae, scores, keep)
+                let suggest = (keep == Keep::Auto).then(|| suggested(column, &table, &scores));
+                (sae, scores, suggest.transpose()?)
             }
             None if matches!(rules.rule, SelectionRule::Score) => return Err(FilterError::NoScore.into()),
             None if keep == Keep::Auto => return Err(FilterError::NoScoreForEstimate.into()),
             None => {
                 let sae = SaeChoice { run: run.root().into(), sae: rules.sae.clone(), device: request.device };
-                (sae.name(run)?, ids.map(|id| (id, None)).collect(), keep)
+                (sae.name(run)?, ids.map(|id| (id, None)).collect(), None)
             }
         };
         let quantiles = |name: &String| -> Result<Quantiles> {
@@ -108,7 +112,15 @@ impl Input {
         };
         let within = rules.within.as_ref().map(quantiles).transpose()?;
         let budget = BudgetInput::read(rules, &samples, run, &sae)?;
-        Ok(Self { samples, scores, groups, within, sae: Some(sae), budget, basis: Basis::Rules { keep, division } })
+        Ok(Self {
+            samples,
+            scores,
+            groups,
+            within,
+            sae: Some(sae),
+            budget,
+            basis: Basis::Rules { suggested, division },
+        })
     }
 
     /// The groups that each have a quota: quantiles within groups, or the groups themselves.
@@ -125,13 +137,16 @@ impl Input {
         Some(MovableInput { scores, groups, division, within, budget, units, promise })
     }
 
-    /// The decision about every sample; `None` if that needs a pass over the activations and `features` are not given.
+    /// The decision about every sample, by a request that may differ in the amount from the one that was read; `None` if that needs a pass over the activations and `features` are not given.
     ///
     /// # Errors
     /// Rules that contradict each other; scores that cannot choose.
     pub fn choose(&self, request: &FilterRequest, features: Option<&Features>) -> Result<Option<Chosen>> {
         let (keep, division, rules) = match (&self.basis, &request.by) {
-            (Basis::Rules { keep, division }, FilterBy::Rules(rules)) => (*keep, division, rules),
+            (Basis::Rules { suggested, division }, FilterBy::Rules(rules)) => {
+                let keep = rules.keep.unwrap_or(Keep::Quotas);
+                (suggested.filter(|_| keep == Keep::Auto).unwrap_or(keep), division, rules)
+            }
             (Basis::Decisions(kept), _) => {
                 let decided = kept.iter().map(|stays| if *stays { Decision::Kept } else { Decision::Decided });
                 return Ok(Some(Chosen { decisions: decided.collect(), ..Chosen::default() }));
@@ -218,10 +233,7 @@ fn groups(samples: &[Sample], rules: &SelectionRules) -> Result<(Groups, Divisio
 }
 
 /// The threshold for `auto`: the estimate of scoring for the column, or otherwise an estimate from the scores alone.
-fn decide(keep: Keep, column: &str, table: &Path, scores: &[(String, Option<f64>)]) -> Result<Keep> {
-    if keep != Keep::Auto {
-        return Ok(keep);
-    }
+fn suggested(column: &str, table: &Path, scores: &[(String, Option<f64>)]) -> Result<Keep> {
     if column == PMI_TOKEN_MIN {
         return Err(Error::NoEstimate { column: column.into() });
     }

@@ -6,29 +6,25 @@ mod input;
 mod manifest;
 mod sample_numbers;
 mod series;
+mod write;
 
 pub use budget::{BudgetRules, PromiseRule};
 pub use manifest::{FilterReport, Group, LeftBehind, QuantileReport, ShownFeatures, SourceFile};
 pub use series::FilterSeries;
 
-use crate::control::{Control, Notice, Stage};
-use crate::dataset::{self, DIVISION, Dataset};
+use crate::control::Control;
+use crate::dataset;
 use crate::error::FilterError;
 use crate::{Error, Result};
-use filters::decisions::{Decisions, write_frontier};
 use filters::select::budget::MovableInput;
 use filters::select::{Decision, Keep};
-use filters::write::card;
-use filters::write::{Format, Images, Job, Report, Shape, StagedFolder, Writer, check_folders};
+use filters::write::{Format, Images, check_folders};
 use input::{Chosen, Features, Input};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
-use sae_core::store::{STEP, StoreRecord};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-
-/// Bytes of images after which a table or an archive ends and the next begins.
-const SHARD: u64 = 512 << 20;
+use write::Selection;
 
 /// What to filter, by what, and where to.
 ///
@@ -222,16 +218,17 @@ impl FilterRequest {
     /// As [`FilterRequest::plan`]; no sample that is kept, rows that have changed since they were harvested, a full disk; a
     /// request to stop. Each folder appears complete or not at all.
     pub fn run(&self, control: &mut Control) -> Result<FilterReport> {
-        self.with_score()?.filtered(&mut None, control)
+        let request = self.with_score()?;
+        let (input, mut features) = (request.input()?, None);
+        let chosen = request.chosen(&input, &mut features, control)?;
+        let selections = [Selection { request: &request, chosen }];
+        let mut reports = write::selections(&input, &selections, features.as_ref(), control)?;
+        // There is one for each selection.
+        Ok(reports.swap_remove(0))
     }
 
-    /// Selects and writes. The features that are needed are computed unless they are given, and can be used again.
-    fn filtered(&self, features: &mut Option<Features>, control: &mut Control) -> Result<FilterReport> {
-        let input = self.input()?;
-        let (singles, groups) = (input.groups.singles(), input.groups.names.len());
-        if let Some(fields) = self.fields().filter(|_| groups > 2 && 2 * singles > groups) {
-            control.notice(&Notice::SingleGroups { singles, groups, fields });
-        }
+    /// The decisions about all samples. The features that are needed are computed unless they are there already.
+    fn chosen(&self, input: &Input, features: &mut Option<Features>, control: &mut Control) -> Result<Chosen> {
         if let (Some(rules), Some(sae), None) = (self.rules(), &input.sae, &features)
             && rules.need_features()
         {
@@ -247,7 +244,7 @@ impl FilterRequest {
                 samples: decided.len(),
             });
         }
-        self.write(&input, &chosen, features.as_ref(), control)
+        Ok(chosen)
     }
 
     /// What the only budget of the rules chooses from, with the scores and costs of the run in memory, to try one limit and one
@@ -306,88 +303,5 @@ impl FilterRequest {
     fn fields(&self) -> Option<&str> {
         let rules = self.rules()?;
         rules.by_group.as_deref().or_else(|| rules.quotas.first().map(|(field, _)| field.as_str()))
-    }
-
-    fn write(
-        &self,
-        input: &Input,
-        chosen: &Chosen,
-        features: Option<&Features>,
-        control: &mut Control,
-    ) -> Result<FilterReport> {
-        let decided = &chosen.decisions;
-        let run = Run::open(&self.run)?;
-        let record: Option<StoreRecord> = run.read_step(STEP)?;
-        let record = record.ok_or_else(|| Error::NoHarvest { run: run.root().into() })?;
-        let data = Dataset::open(&record)?;
-        let shape = Shape::new(&input.samples, self.rules().and_then(|rules| rules.column.as_deref()));
-        let stages = [Some(StagedFolder::new(&self.out)?), self.dropped.as_deref().map(StagedFolder::new).transpose()?];
-        let folders = stages.each_ref().map(Option::as_ref);
-        let written = self.write_rows(input, decided, &data, &shape, folders, control)?;
-        let facts = manifest::Facts { run: &run, input, chosen, features, record: &record, data: &data, shape: &shape };
-        let report = FilterReport::new(self, &facts, written[0].clone())?;
-        let [out, dropped] = stages;
-        for (side, (stage, written)) in [&out, &dropped].into_iter().zip(&written).enumerate() {
-            let Some(stage) = stage else { continue };
-            report.write(stage.folder())?;
-            card::write(stage.folder(), &written.contents, &report.about(side == 0))?;
-        }
-        if let Some(stage) = dropped {
-            stage.commit()?;
-        }
-        if let Some(stage) = out {
-            let Input { samples, scores, .. } = input;
-            Decisions { samples, scores, groups: input.cells(), fates: decided }.write(stage.folder())?;
-            if !chosen.frontier.is_empty() {
-                write_frontier(stage.folder(), &chosen.frontier)?;
-            }
-            stage.commit()?;
-        }
-        Ok(report)
-    }
-
-    /// Writes the rows of each side that has a folder.
-    fn write_rows(
-        &self,
-        input: &Input,
-        decided: &[Decision],
-        data: &Dataset,
-        shape: &Shape,
-        stages: [Option<&StagedFolder>; 2],
-        control: &mut Control,
-    ) -> Result<[Report; 2]> {
-        let job = Job {
-            format: self.format,
-            root: &data.root,
-            images: self.images,
-            shard: SHARD,
-            mapped: &data.mapped(),
-            division: DIVISION,
-        };
-        let open = |stage: &StagedFolder| -> Result<Writer> {
-            let folder = stage.folder().join(card::ROWS);
-            std::fs::create_dir(&folder).map_err(sae_core::Error::io("create the folder", &folder))?;
-            Ok(Writer::new(&job, &folder, shape)?)
-        };
-        let [out, dropped] = stages;
-        let mut writers = [out.map(open).transpose()?, dropped.map(open).transpose()?];
-        let side = |n: usize| (decided[n] != Decision::Kept) as usize;
-        let mut staged = control.stage(Stage::Rows, input.samples.len() as u64)?;
-        let mut rows = 0;
-        let wanted = |n: usize| stages[side(n)].is_some();
-        data.each::<Error>(&input.samples, wanted, |n, mut row| {
-            rows += 1;
-            staged.advance(rows)?;
-            row.score = input.scores[n].1;
-            match &mut writers[side(n)] {
-                Some(writer) => Ok(writer.push(row)?),
-                None => Ok(()),
-            }
-        })?;
-        drop(staged);
-        let finish = |writer: Option<Writer>| writer.map(Writer::finish).transpose();
-        let [out, dropped] = writers;
-        let dropped = finish(dropped)?.unwrap_or_default();
-        Ok([finish(out)?.unwrap_or_default(), dropped])
     }
 }

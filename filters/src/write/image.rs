@@ -141,14 +141,17 @@ impl std::str::FromStr for Images {
 pub(super) struct ImageOutput {
     out: PathBuf,
     how: Images,
+    /// A folder in which a file of the same name has the same content.
+    linked: Option<PathBuf>,
     placed: BTreeSet<PathBuf>,
     inside: u64,
     left_behind: BTreeSet<PathBuf>,
 }
 
 impl ImageOutput {
-    pub fn new(out: &Path, how: Images) -> Self {
-        Self { out: out.to_path_buf(), how, placed: BTreeSet::new(), inside: 0, left_behind: BTreeSet::new() }
+    pub fn new(out: &Path, how: Images, linked: Option<&Path>) -> Self {
+        let linked = linked.map(Path::to_path_buf);
+        Self { out: out.to_path_buf(), how, linked, placed: BTreeSet::new(), inside: 0, left_behind: BTreeSet::new() }
     }
 
     /// The number of copied images.
@@ -195,9 +198,13 @@ impl ImageOutput {
         Ok(text)
     }
 
+    /// Writes a file, or links the same one: a name is a path in the data set or depends on the content alone.
     fn put(&mut self, name: PathBuf, bytes: &[u8]) -> Result<()> {
-        let path = self.out.join(&name);
-        if self.placed.insert(name) { put_file(&path, bytes) } else { Ok(()) }
+        let (path, same) = (self.out.join(&name), self.linked.as_ref().map(|folder| folder.join(&name)));
+        if !self.placed.insert(name) || same.is_some_and(|same| link(&same, &path)) {
+            return Ok(());
+        }
+        put_file(&path, bytes)
     }
 
     /// The content of the image and a name, to be embedded. If images are not copied, only its location.
@@ -218,6 +225,12 @@ impl ImageOutput {
     fn name_of(&self, image: &Image, bytes: &[u8]) -> String {
         format!("{}.{}", &image.sha256[..16], extension(bytes, &image.name))
     }
+}
+
+/// Makes a hard link to a file. `false` if there is no such file, or no hard links.
+fn link(file: &Path, path: &Path) -> bool {
+    let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    folder.and_then(|()| std::fs::hard_link(file, path)).is_ok()
 }
 
 /// Whether a path means the same for a row in any folder.

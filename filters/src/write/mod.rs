@@ -181,6 +181,9 @@ pub struct Job<'a> {
     pub root: &'a Path,
     /// What is done with images.
     pub images: Images,
+    /// The folder of another writer of the same data set. Image files that it has already are linked instead of copied, where the
+    /// file system has hard links.
+    pub linked: Option<&'a Path>,
     /// Size of the images after which a table or an archive ends and the next one begins, in bytes.
     pub shard: u64,
     /// Columns of the data set that were mapped to another field.
@@ -247,7 +250,14 @@ impl Writer {
             lost = original::columns_of_bytes(job.root, &shape.files, job.mapped)?;
         }
         let takes_videos = matches!(job.format, Format::Same | Format::Jsonl);
-        Ok(Self { sink, names: names(), images: ImageOutput::new(out, job.images), takes_videos, rows: 0, lost })
+        Ok(Self {
+            sink,
+            names: names(),
+            images: ImageOutput::new(out, job.images, job.linked),
+            takes_videos,
+            rows: 0,
+            lost,
+        })
     }
 
     /// Writes a row.

@@ -46,8 +46,15 @@ fn write(format: Format, images: Images, shard: u64, rows: &[Row]) -> Result<(te
     };
     // There are no files from which columns could be read.
     let shape = Shape::new(&rows.iter().map(sample).collect::<Vec<_>>(), Some("pmi"));
-    let job =
-        Job { format, root: Path::new("unused"), images, shard, mapped: &[], division: verbatim::tests::DIVISION };
+    let job = Job {
+        format,
+        root: Path::new("unused"),
+        images,
+        linked: None,
+        shard,
+        mapped: &[],
+        division: verbatim::tests::DIVISION,
+    };
     let mut writer = Writer::new(&job, dir.path(), &shape)?;
     rows.iter().try_for_each(|row| writer.push(row.clone()))?;
     Ok((dir, writer.finish()?))

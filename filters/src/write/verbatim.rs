@@ -195,7 +195,15 @@ pub(in crate::write) mod tests {
     }
 
     fn copy_rows(root: &Path, out: &Path, rows: Vec<Row>) -> Result<Report> {
-        let job = Job { format: Format::Same, root, images: Images::Copy, shard: 1, mapped: &[], division: DIVISION };
+        let job = Job {
+            format: Format::Same,
+            root,
+            images: Images::Copy,
+            linked: None,
+            shard: 1,
+            mapped: &[],
+            division: DIVISION,
+        };
         let mut writer = Writer::new(&job, out, &Shape::default())?;
         rows.into_iter().try_for_each(|row| writer.push(row))?;
         writer.finish()
