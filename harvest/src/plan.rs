@@ -2,7 +2,7 @@
 //! data set; runs nothing.
 
 use crate::checkpoint::{Answers, Checkpoint, Templating};
-use crate::data::{Corruption, ImageSizes, Mapping, Melt, Notes, Rows, Source, corrupted, trees};
+use crate::data::{Corruption, ImageMasks, ImageSizes, Mapping, Melt, Notes, PerImage, Rows, Source, corrupted, trees};
 use crate::{ActionStatistics, Error, Pieces, Result, Shard};
 use burn::tensor::DType;
 use sae_core::device::DeviceChoice;
@@ -75,6 +75,8 @@ pub struct Plan {
     /// Sizes of the images, if an earlier pass found them. White images are then made without reading a file, and the rows
     /// that the earlier pass skipped are skipped again ([`Plan::blank`]).
     pub image_sizes: Option<Arc<ImageSizes>>,
+    /// Rectangles of images that become black ([`Plan::blackened`]).
+    pub image_masks: Option<Arc<ImageMasks>>,
     /// Collects what people should know about the data although no row is skipped because of it.
     pub notes: Notes,
     /// Decoder blocks whose output is captured, counted from 0.
@@ -121,6 +123,7 @@ impl Plan {
             fetch_images: false,
             corruptions: Vec::new(),
             image_sizes: None,
+            image_masks: None,
             notes: Notes::default(),
             layers,
             limit: None,
@@ -146,6 +149,15 @@ impl Plan {
         let mut plan = self.clone();
         plan.corruptions.push(Corruption::BLANK);
         plan.image_sizes = Some(Arc::new(ImageSizes::new(samples)));
+        plan
+    }
+
+    /// The plan of another pass over the same data, with rectangles of images in black.
+    #[must_use]
+    pub fn blackened(&self, masks: ImageMasks) -> Self {
+        let mut plan = self.clone();
+        plan.corruptions.push(Corruption::BLACKENED);
+        plan.image_masks = Some(Arc::new(masks));
         plan
     }
 
@@ -232,8 +244,9 @@ impl Plan {
     pub(crate) fn stream(&self, source: &Source) -> Result<Rows> {
         let rows = source.rows(&self.mapping)?;
         let rows = if self.pieces == Some(Pieces::Tree) { trees(rows)? } else { rows };
+        let images = PerImage { sizes: self.image_sizes.clone(), masks: self.image_masks.clone() };
         let corruptions = self.corruptions.iter();
-        Ok(corruptions.fold(rows, |rows, corruption| corrupted(rows, *corruption, self.image_sizes.clone())))
+        Ok(corruptions.fold(rows, |rows, corruption| corrupted(rows, *corruption, images.clone())))
     }
 
     /// The first row of the stream that is read, and the one before which reading ends. The last shard reads to the end of the

@@ -5,7 +5,7 @@
 
 use super::image::ImageFile;
 use super::record::Record;
-use super::redraw::{ImageSizes, Redraw, Size};
+use super::redraw::{PerImage, Redraw, Size};
 use super::row::{Row, Rows};
 use super::text_corruption;
 use crate::{Error, Result};
@@ -16,7 +16,6 @@ use sae_core::store::conversation::TurnPart;
 use sae_core::store::sample::Role;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 
 /// The field of a row's metadata that says whether the row was changed.
 pub const ALTERED: &str = "altered";
@@ -31,6 +30,8 @@ const WINDOW: usize = 256;
 pub enum CorruptionKind {
     /// Images become white and keep their size.
     BlankImages,
+    /// Rectangles of images become black ([`ImageMasks`](super::ImageMasks)).
+    BlackenedPatches,
     /// The row gets the images of another row.
     SwappedImages,
     /// The row gets the answers of another row.
@@ -43,6 +44,8 @@ pub enum CorruptionKind {
     ShuffledWords,
     /// The answers end half-way.
     TruncatedAnswers,
+    /// The right half of every image becomes the right half of another row's image.
+    SplicedImages,
     /// Images are blurred with a standard deviation of 8 % of the shorter side.
     BlurredImages,
     /// Normal noise with a standard deviation of 96 (of 255) is added to the images.
@@ -51,32 +54,38 @@ pub enum CorruptionKind {
 
 impl CorruptionKind {
     /// The kinds on which scores are tested.
-    pub const TRIED: [Self; 8] = [
+    pub const TRIED: [Self; 9] = [
         Self::SwappedImages,
         Self::SwappedAnswers,
         Self::NearAnswers,
         Self::WrongWord,
         Self::ShuffledWords,
         Self::TruncatedAnswers,
+        Self::SplicedImages,
         Self::BlurredImages,
         Self::NoisyImages,
     ];
 
     /// Whether a row gets content from another row.
     fn exchanges(self) -> bool {
-        matches!(self, Self::SwappedImages | Self::SwappedAnswers | Self::NearAnswers | Self::WrongWord)
+        matches!(
+            self,
+            Self::SwappedImages | Self::SwappedAnswers | Self::NearAnswers | Self::WrongWord | Self::SplicedImages
+        )
     }
 
     /// The name in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::BlankImages => "blank-images",
+            Self::BlackenedPatches => "blackened-patches",
             Self::SwappedImages => "swapped-images",
             Self::SwappedAnswers => "swapped-answers",
             Self::NearAnswers => "near-answers",
             Self::WrongWord => "wrong-word",
             Self::ShuffledWords => "shuffled-words",
             Self::TruncatedAnswers => "truncated-answers",
+            Self::SplicedImages => "spliced-images",
             Self::BlurredImages => "blurred-images",
             Self::NoisyImages => "noisy-images",
         }
@@ -109,6 +118,9 @@ impl Corruption {
     /// Makes every image white. What remains is what the model predicts from the text alone.
     pub const BLANK: Self = Self { kind: CorruptionKind::BlankImages, share: 1.0, seed: 0 };
 
+    /// Makes rectangles of images black. What remains is what the model predicts from the rest.
+    pub const BLACKENED: Self = Self { kind: CorruptionKind::BlackenedPatches, share: 1.0, seed: 0 };
+
     /// Random numbers that depend only on the row's key and on the seed.
     fn rng(&self, key: &str) -> ChaCha8Rng {
         ChaCha8Rng::seed_from_u64(self.seed_of(key))
@@ -135,12 +147,13 @@ impl Corruption {
         match self.kind {
             CorruptionKind::SwappedImages => self.swap(rows, &chosen, images, |record, images| record.images = images),
             CorruptionKind::SwappedAnswers => self.swap(rows, &chosen, answers, set_answers),
+            CorruptionKind::SplicedImages => self.swap(rows, &chosen, images, splice),
             CorruptionKind::NearAnswers => copy_nearest_answers(rows, &chosen),
             _ => self.wrong_word(rows, &chosen),
         }
     }
 
-    /// Gives every chosen row the content of the next chosen row in a random order, unless the content is equal or of a
+    /// Gives every chosen row content of the next chosen row in a random order, unless the content is equal or of a
     /// different length.
     fn swap<T: Clone + PartialEq + AsRef<[U]>, U>(
         &self,
@@ -199,7 +212,7 @@ impl Corruption {
 
     /// Corrupts a row without regard to other rows, and records in it whether it was changed. White images have the
     /// sizes that an earlier pass found, if there was one.
-    fn change(&self, row: &mut Row, sizes: Option<&ImageSizes>) {
+    fn change(&self, row: &mut Row, images: &PerImage) {
         let Row { key, source, record: Ok(record), .. } = row else { return };
         let chosen = self.applies_to(key);
         let fault = format!("fault {key}");
@@ -211,8 +224,12 @@ impl Corruption {
                 }
                 CorruptionKind::TruncatedAnswers => reword(record, text_corruption::truncated),
                 CorruptionKind::BlankImages => {
-                    let size = |image| sizes.map_or(Size::FromFile, |sizes| sizes.get(source, image));
+                    let size = |image| images.sizes.as_ref().map_or(Size::FromFile, |sizes| sizes.get(source, image));
                     redraw(record, |image| Redraw::White(size(image)))
+                }
+                CorruptionKind::BlackenedPatches => {
+                    let rects = |image| images.masks.as_ref().map(|masks| masks.get(source, image));
+                    redraw(record, |image| Redraw::Black(rects(image).unwrap_or_default()))
                 }
                 CorruptionKind::NoisyImages => {
                     let seed = self.seed_of(&fault);
@@ -220,14 +237,14 @@ impl Corruption {
                 }
                 _ => redraw(record, |_| Redraw::Blurred),
             };
-        if self.kind != CorruptionKind::BlankImages {
+        if !matches!(self.kind, CorruptionKind::BlankImages | CorruptionKind::BlackenedPatches) {
             mark(record, changed);
         }
     }
 }
 
 /// Marks the images to be redrawn when they are read. Returns whether there are any.
-fn redraw(record: &mut Record, how: impl Fn(usize) -> Redraw) -> bool {
+fn redraw(record: &mut Record, how: impl Fn(usize) -> Redraw<ImageFile>) -> bool {
     record.images.iter_mut().enumerate().for_each(|(n, image)| image.redraw.push(how(n)));
     !record.images.is_empty()
 }
@@ -279,6 +296,13 @@ fn images(record: &Record) -> Vec<ImageFile> {
     record.images.clone()
 }
 
+/// Marks every image to become half of another one.
+fn splice(record: &mut Record, others: Vec<ImageFile>) {
+    for (image, other) in record.images.iter_mut().zip(others) {
+        image.redraw.push(Redraw::Spliced(Box::new(other)));
+    }
+}
+
 /// The texts of the answers: those of the assistant's turns, then the preferred and the rejected answer.
 fn answers(record: &Record) -> Vec<String> {
     let turns = record.turns.iter().filter(|turn| turn.role == Role::Assistant).map(|turn| turn.text());
@@ -298,13 +322,13 @@ fn set_answers(record: &mut Record, answers: Vec<String>) {
 }
 
 /// The rows with a corruption applied. Rows that cannot be used stay as they are.
-pub(crate) fn corrupted(rows: Rows, corruption: Corruption, sizes: Option<Arc<ImageSizes>>) -> Rows {
+pub(crate) fn corrupted(rows: Rows, corruption: Corruption, images: PerImage) -> Rows {
     if corruption.kind.exchanges() {
         return Box::new(Exchanged { rows, corruption, window: VecDeque::new() });
     }
     Box::new(rows.map(move |row| {
         let mut row = row?;
-        corruption.change(&mut row, sizes.as_deref());
+        corruption.change(&mut row, &images);
         Ok(row)
     }))
 }
@@ -386,7 +410,7 @@ mod tests {
     }
 
     fn records(count: usize, kind: CorruptionKind, share: f64) -> Vec<Record> {
-        corrupted(rows(count), Corruption { kind, share, seed: 3 }, None)
+        corrupted(rows(count), Corruption { kind, share, seed: 3 }, PerImage::default())
             .map(|row| row.unwrap().record.unwrap())
             .collect()
     }
@@ -423,6 +447,29 @@ mod tests {
                 assert!(by_answer || old.turns == new.turns);
                 assert!(!by_answer || old.images == new.images);
             }
+        }
+    }
+
+    #[test]
+    fn a_spliced_image_has_its_left_half_and_the_right_half_of_another_row() {
+        let pixels = |record: &Record| pixels::decode(&record.images[0].read().unwrap()).unwrap();
+        // Columns of the left and of the right half, of all rows.
+        let halves = |image: &Rgb, right: bool| -> Vec<u8> {
+            let rows = image.data.chunks_exact(3 * image.width);
+            rows.flat_map(|row| if right { &row[3 * image.width / 2..] } else { &row[..3 * image.width / 2] })
+                .copied()
+                .collect()
+        };
+        let plain: Vec<Rgb> = rows(300).map(|row| pixels(&row.unwrap().record.unwrap())).collect();
+        let spliced = records(300, CorruptionKind::SplicedImages, 0.5);
+        let changed: Vec<usize> = (0..300).filter(|n| spliced[*n].meta[ALTERED] == json!(true)).collect();
+        assert!(changed.len() > 100);
+        for n in changed {
+            let (old, new) = (&plain[n], pixels(&spliced[n]));
+            assert_eq!((new.width, new.height), (old.width, old.height));
+            assert_eq!(halves(&new, false), halves(old, false));
+            assert_ne!(halves(&new, true), halves(old, true));
+            assert!(plain.iter().any(|other| halves(other, true) == halves(&new, true)), "row {n}");
         }
     }
 
@@ -472,7 +519,8 @@ mod tests {
             }))
         };
         let corrupt = |kind| {
-            corrupted(rows(), Corruption { kind, share: 1.0, seed: 3 }, None).map(|row| row.unwrap().record.unwrap())
+            corrupted(rows(), Corruption { kind, share: 1.0, seed: 3 }, PerImage::default())
+                .map(|row| row.unwrap().record.unwrap())
         };
         for (n, new) in corrupt(CorruptionKind::WrongWord).enumerate() {
             let (old, new) = (record(n).pair.unwrap(), new.pair.unwrap());
@@ -496,7 +544,8 @@ mod tests {
             Ok(row)
         };
         let rows: Rows = Box::new((0..2).map(broken));
-        let found: Vec<_> = corrupted(rows, Corruption::BLANK, None).map(|row| row.unwrap().record).collect();
+        let found: Vec<_> =
+            corrupted(rows, Corruption::BLANK, PerImage::default()).map(|row| row.unwrap().record).collect();
         assert_eq!(found[0].as_ref().unwrap_err().cause, "no text");
         let image = found[1].as_ref().unwrap().images[0].read().unwrap_err().cause;
         assert!(image.contains("cannot be decoded"), "{image}");
@@ -507,18 +556,18 @@ mod tests {
         let record = |row: Result<Row>| row.unwrap().record.unwrap();
         for kind in CorruptionKind::TRIED {
             let corruption = Corruption { kind, share: 0.5, seed: 3 };
-            let all: Vec<_> = corrupted(rows(600), corruption, None).map(record).collect();
+            let all: Vec<_> = corrupted(rows(600), corruption, PerImage::default()).map(record).collect();
             for skip in [0, 1, 255, 256, 300, 512, 599] {
-                let mut found = corrupted(rows(600), corruption, None).skip(skip);
+                let mut found = corrupted(rows(600), corruption, PerImage::default()).skip(skip);
                 assert_eq!(found.next().map(record).as_ref(), Some(&all[skip]), "{kind:?}");
                 // Inside a window, to its end, and beyond it.
                 for step in [3, 200, 280] {
-                    let mut found = corrupted(rows(600), corruption, None);
+                    let mut found = corrupted(rows(600), corruption, PerImage::default());
                     assert_eq!(found.nth(skip).map(record).as_ref(), Some(&all[skip]));
                     assert_eq!(found.nth(step).map(record).as_ref(), all.get(skip + step + 1), "{kind:?}");
                 }
             }
-            assert!(corrupted(rows(600), corruption, None).nth(600).is_none());
+            assert!(corrupted(rows(600), corruption, PerImage::default()).nth(600).is_none());
         }
     }
 }

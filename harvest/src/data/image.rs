@@ -42,7 +42,7 @@ pub struct ImageFile {
     /// Downloads the image if it is behind a link and links are to be followed.
     pub fetch: Option<Fetch>,
     /// The steps by which the image is redrawn when it is read; usually none.
-    pub(super) redraw: Vec<Redraw>,
+    pub(super) redraw: Vec<Redraw<Self>>,
 }
 
 impl ImageFile {
@@ -126,7 +126,7 @@ impl ImageFile {
         if self.redraw.is_empty() {
             self.read_original()
         } else {
-            redraw(&self.redraw, || self.read_original()).map(Cow::Owned)
+            redraw(&self.redraw, || self.read_original(), Self::read).map(Cow::Owned)
         }
     }
 

@@ -32,12 +32,7 @@ impl Picture {
 
     /// Makes the rectangle `[x0, y0, x1, y1]` black; each coordinate is from 0 to 1.
     pub fn blacken(&mut self, rect: [f32; 4]) {
-        let (width, height) = (self.rgb.width, self.rgb.height);
-        let edge = |part: f32, side: usize| ((part.clamp(0.0, 1.0) * side as f32).round() as usize).min(side);
-        let [left, right] = [edge(rect[0], width), edge(rect[2], width)];
-        for y in edge(rect[1], height)..edge(rect[3], height) {
-            self.rgb.data[(y * width + left) * 3..(y * width + right) * 3].fill(0);
-        }
+        self.rgb.blacken(rect);
     }
 
     /// The share of black pixels.
