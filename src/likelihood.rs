@@ -1,10 +1,11 @@
 //! What a whole model says about the samples of a run: how likely it finds their answers, with their images and without, and how
-//! sharp and how noisy the images are that it reads. Fits nothing, and stores nothing.
+//! sharp, how noisy and how continuous the images are that it reads. Fits nothing, and stores nothing.
 
 use crate::control::{Control, Stage};
 use crate::{Error, Result};
 use filters::score_names::{
-    IFD, IMAGE_CLEANNESS, IMAGE_SHARPNESS, LIKELIHOOD, LIKELIHOOD_DROP, LIKELIHOOD_END, LIKELIHOOD_MIN,
+    IFD, IMAGE_CLEANNESS, IMAGE_CONTINUITY, IMAGE_SHARPNESS, LIKELIHOOD, LIKELIHOOD_DROP, LIKELIHOOD_END,
+    LIKELIHOOD_MIN,
 };
 use harvest::pixels::{Frame, quality};
 use harvest::resample::Rgb;
@@ -33,18 +34,20 @@ pub(crate) struct ModelColumns {
 /// - `likelihood_drop` is `likelihood` less what it is with white images of the same sizes;
 /// - `ifd` is the mean of `-log p(a_j | ..)` over that of `-log p(a_j | a_1, .., a_j-1)`, without image and question (Li et al.
 ///   2024, "From Quantity to Quality");
-/// - `image_sharpness` and `image_cleanness` are [`quality::sharpness`] and minus [`quality::noise`] of the sample's worst image.
+/// - `image_sharpness`, `image_cleanness` and `image_continuity` are [`quality::sharpness`], minus [`quality::noise`] and minus
+///   [`quality::seam`] of the sample's worst image.
 ///
 /// # Errors
 /// The model or the data cannot be read, the data has none of the samples, or a request to stop.
 pub(crate) fn columns(plan: &Plan, samples: &[Sample], control: &mut Control) -> Result<ModelColumns> {
     let mut found: Vec<Option<AnswerLikelihood>> = vec![None; samples.len()];
-    let mut images: [Values; 2] = [(); 2].map(|()| vec![None; samples.len()]);
+    let mut images: [Values; 3] = [(); 3].map(|()| vec![None; samples.len()]);
     read(plan, samples, true, control, &mut |n, prepared, likelihood| {
         // The row may have changed since it was captured.
         if prepared.sample.id == samples[n].id {
             images[0][n] = worst(prepared, quality::sharpness);
             images[1][n] = worst(prepared, |image| Some(-quality::noise(image)?));
+            images[2][n] = worst(prepared, |image| Some(-quality::seam(image)?));
             found[n] = Some(likelihood.clone());
         }
     })?;
@@ -64,7 +67,7 @@ pub(crate) fn columns(plan: &Plan, samples: &[Sample], control: &mut Control) ->
     let of = |value: fn(&AnswerLikelihood) -> Option<f64>| -> Values {
         found.iter().map(|found| value(found.as_ref()?)).collect()
     };
-    let [sharpness, cleanness] = images;
+    let [sharpness, cleanness, continuity] = images;
     let columns = BTreeMap::from([
         (LIKELIHOOD, of(|found| mean(&found.tokens).map(|nll| -nll))),
         (LIKELIHOOD_MIN, of(|found| found.tokens.iter().copied().max_by(f32::total_cmp).map(|nll| -f64::from(nll)))),
@@ -73,9 +76,10 @@ pub(crate) fn columns(plan: &Plan, samples: &[Sample], control: &mut Control) ->
         (IFD, of(ifd)),
         (IMAGE_SHARPNESS, sharpness),
         (IMAGE_CLEANNESS, cleanness),
+        (IMAGE_CONTINUITY, continuity),
     ]);
     let why = |name: &str| match name {
-        LIKELIHOOD_DROP | IMAGE_SHARPNESS | IMAGE_CLEANNESS => "no sample has an image",
+        LIKELIHOOD_DROP | IMAGE_SHARPNESS | IMAGE_CLEANNESS | IMAGE_CONTINUITY => "no sample has an image",
         LIKELIHOOD_END => "the template puts no token behind an answer",
         IFD => "no sample has an answer with a token that another precedes",
         _ => "no sample has a text token behind another text token",

@@ -34,6 +34,8 @@ pub const IFD: &str = "ifd";
 pub const IMAGE_SHARPNESS: &str = "image_sharpness";
 /// Minus the estimated noise of a sample's noisiest image.
 pub const IMAGE_CLEANNESS: &str = "image_cleanness";
+/// Minus the clearest seam in a sample's images.
+pub const IMAGE_CONTINUITY: &str = "image_continuity";
 /// The prefixes of columns that only some calls compute. `sae score` keeps these columns.
 pub const KEPT: [&str; 7] = [PREDICTED, PROBE, MARGIN, FEEDBACK_FIT, LIKELIHOOD, IFD, "image_"];
 /// [`PMI`] with the text features of a second forward pass with blank images.
@@ -62,12 +64,13 @@ pub fn column(method: &str, definition: Definition) -> String {
 pub const RECOMMENDED: [&str; 2] = [PMI_BLANK, PMI];
 
 /// Kinds of errors, with the columns that find each, the best first (`docs/SCORES.md` has the figures).
-pub const FINDERS: [(&str, &[&str]); 7] = [
+pub const FINDERS: [(&str, &[&str]); 8] = [
     ("images and texts that do not belong together", &[PMI_BLANK, PMI]),
     ("texts that nearly belong (hardly found)", &[PMI_BLANK, PMI]),
     ("one wrong word", &[LIKELIHOOD_MIN, PMI_TOKEN_MIN]),
     ("words in the wrong order", &[LIKELIHOOD_MIN, PMI_TOKEN_MIN]),
     ("truncated answers", &[LIKELIHOOD_END]),
+    ("images put together of two", &[IMAGE_CONTINUITY, PMI_BLANK]),
     ("blurred images", &[IMAGE_SHARPNESS]),
     ("noisy images", &[IMAGE_CLEANNESS]),
 ];

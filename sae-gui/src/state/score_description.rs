@@ -1,8 +1,8 @@
 //! What the columns of a score table mean, in a line each, and how well `sae validate` found them to work. Computes nothing.
 
 use filters::score_names::{
-    CO_L0, COSINE, COSINE_MEAN, IFD, IMAGE_CLEANNESS, IMAGE_SHARPNESS, JOINED, L0, LIKELIHOOD, LIKELIHOOD_DROP,
-    LIKELIHOOD_END, LIKELIHOOD_MIN, PMI, PMI_BLANK, PMI_RANK, PMI_TOKEN_MIN, PREDICTED, RANDOM,
+    CO_L0, COSINE, COSINE_MEAN, IFD, IMAGE_CLEANNESS, IMAGE_CONTINUITY, IMAGE_SHARPNESS, JOINED, L0, LIKELIHOOD,
+    LIKELIHOOD_DROP, LIKELIHOOD_END, LIKELIHOOD_MIN, PMI, PMI_BLANK, PMI_RANK, PMI_TOKEN_MIN, PREDICTED, RANDOM,
 };
 use std::collections::BTreeMap;
 
@@ -60,6 +60,9 @@ pub fn meaning(score: &str) -> String {
         IFD => "Instruction-following difficulty: how little image and question help the model with the answer.",
         IMAGE_SHARPNESS => "How sharp the least sharp image is: the variance of its Laplacian. Finds blurred images.",
         IMAGE_CLEANNESS => "How free of noise the noisiest image is: minus its estimated noise. Finds noisy images.",
+        IMAGE_CONTINUITY => {
+            "How continuous the images are: minus the clearest straight seam. Finds images put together of two."
+        }
         COSINE_MEAN => "Mean cross-modal weight of the features, weighted by activation.",
         COSINE => "Sum of the cross-modal weights of the active features.",
         L0 => "Number of active features.",
