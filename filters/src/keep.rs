@@ -6,6 +6,8 @@
 //! [`keep_auto_against`] makes no assumption about the other one. [`keep_auto`] assumes that both are normal.
 
 use crate::Result;
+use rayon::prelude::*;
+use sae_core::random::{self, SplitMix64};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ const LEAST: usize = 20;
 const LIMIT: u64 = 16 << 20;
 /// Number of bins of the histogram of `y` (see [`keep_auto_against`]).
 const BINS: usize = 50;
+/// Number of bootstrap draws of an interval.
+const DRAWS: u64 = 400;
 
 /// How much of a data set to keep by a score.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +30,10 @@ pub struct KeepEstimate {
     pub threshold: f64,
     /// The estimated share of mismatched pairs among the samples with a score.
     pub mismatched: f64,
+    /// The interval that has the estimated share in 95 % of random draws of as many samples, if it is known. It does not say by how
+    /// much the estimate exceeds the true share because matching pairs look mismatched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<[f64; 2]>,
     /// What the estimate is based on.
     pub method: Method,
 }
@@ -49,7 +57,11 @@ pub enum Method {
 /// The share of wrong pairs is `#(y <= c) / (n c)`, with the `c` between 0.2 and 0.5 that minimizes Storey's mean squared error
 /// (Storey, Taylor and Siegmund 2004). The density `g` of `y` is increasing, so it is estimated by the isotonic fit of a
 /// histogram (Grenander 1956). Of the samples at `y`, a share `mismatched / g(y)` is wrong (the local false discovery rate,
-/// Efron et al. 2001). The threshold is the score at which this share falls to one half.
+/// Efron et al. 2001). The threshold is the score at which this share falls to one half. The interval has 95 % of 400 bootstrap draws
+/// of both kinds of scores.
+///
+/// Right pairs that a fit cannot tell from wrong ones, because it has seen too few pairs, count as wrong. So the share is an upper
+/// estimate (`docs/SCORES.md` has figures).
 pub fn keep_auto_against(scores: &[Option<f64>], mismatched: &[f64]) -> Option<KeepEstimate> {
     let scored: Vec<f64> = scores.iter().flatten().copied().filter(|s| !s.is_nan()).collect();
     let mut null: Vec<f64> = mismatched.iter().copied().filter(|s| !s.is_nan()).collect();
@@ -58,11 +70,10 @@ pub fn keep_auto_against(scores: &[Option<f64>], mismatched: &[f64]) -> Option<K
     }
     null.sort_by(f64::total_cmp);
     let n = scored.len() as f64;
-    let place = |s: f64| {
-        let (below, to) = (null.partition_point(|x| *x < s), null.partition_point(|x| *x <= s));
-        (below + to) as f64 / 2.0 / null.len() as f64
-    };
-    let places: Vec<f64> = scored.iter().map(|s| place(*s)).collect();
+    let ends: Vec<[usize; 2]> =
+        scored.iter().map(|s| [null.partition_point(|x| x < s), null.partition_point(|x| x <= s)]).collect();
+    let place = |[below, to]: &[usize; 2]| (below + to) as f64 / 2.0 / null.len() as f64;
+    let places: Vec<f64> = ends.iter().map(place).collect();
     let share = storey(&places);
     let mut bins = vec![0.0; BINS];
     places.iter().for_each(|y| bins[((y * BINS as f64) as usize).min(BINS - 1)] += BINS as f64 / n);
@@ -78,8 +89,26 @@ pub fn keep_auto_against(scores: &[Option<f64>], mismatched: &[f64]) -> Option<K
         share_kept: kept(&scored, threshold),
         threshold,
         mismatched: share,
+        interval: Some(bootstrap(&ends, null.len())),
         method: Method::Mismatched,
     })
+}
+
+/// The quantiles 0.025 and 0.975 of [`storey`] over bootstrap draws of the scores and of the `of` mismatched scores. `ends` has, for
+/// each score, how many of the mismatched scores are below it, and how many at most as high.
+fn bootstrap(ends: &[[usize; 2]], of: usize) -> [f64; 2] {
+    let draw = |draw: u64| {
+        let mut random = SplitMix64::new(random::mix(draw));
+        // How many drawn mismatched scores are among the first i.
+        let mut up_to = vec![0usize; of + 1];
+        (0..of).for_each(|_| up_to[random.below(of) + 1] += 1);
+        (0..of).for_each(|i| up_to[i + 1] += up_to[i]);
+        let place = |[below, to]: [usize; 2]| (up_to[below] + up_to[to]) as f64 / 2.0 / of as f64;
+        storey(&(0..ends.len()).map(|_| place(ends[random.below(ends.len())])).collect::<Vec<_>>())
+    };
+    let mut shares: Vec<f64> = (0..DRAWS).into_par_iter().map(draw).collect();
+    shares.sort_by(f64::total_cmp);
+    [0.025, 0.975].map(|quantile| shares[(quantile * (DRAWS - 1) as f64).round() as usize])
 }
 
 /// The share of values that are uniformly distributed, where the others are close to 1.
@@ -124,7 +153,8 @@ pub fn keep_auto(scores: &[Option<f64>]) -> Option<KeepEstimate> {
     let n = scored.len() as f64;
     let mean = scored.iter().sum::<f64>() / n;
     let deviation = (scored.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let all = KeepEstimate { share_kept: 1.0, threshold: scored[0], mismatched: 0.0, method: Method::Normals };
+    let method = Method::Normals;
+    let all = KeepEstimate { share_kept: 1.0, threshold: scored[0], mismatched: 0.0, interval: None, method };
     if deviation <= 0.0 {
         return Some(all);
     }
@@ -169,7 +199,7 @@ pub fn keep_auto(scores: &[Option<f64>]) -> Option<KeepEstimate> {
     let threshold = scored.iter().rev().copied().find(|x| *x < high.0 && wrong(*x));
     let threshold =
         threshold.map_or(scored[0], |below| scored.iter().copied().find(|x| *x > below).unwrap_or(f64::INFINITY));
-    Some(KeepEstimate { share_kept: kept(&scored, threshold), threshold, mismatched: share, method: Method::Normals })
+    Some(KeepEstimate { share_kept: kept(&scored, threshold), threshold, mismatched: share, interval: None, method })
 }
 
 fn kept(scored: &[f64], threshold: f64) -> f64 {
@@ -242,6 +272,24 @@ mod tests {
                 assert!((found.share_kept - (1.0 - share)).abs() < 0.06, "{share}: {found:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_interval_of_the_share_narrows_with_more_pairs_and_holds_the_share() {
+        let width = |n: usize| {
+            let wrong = n / 4;
+            let scores: Vec<Option<f64>> =
+                normal(wrong, 4, -1.0).into_iter().chain(normal(n - wrong, 5, 4.0)).map(Some).collect();
+            let found = keep_auto_against(&scores, &normal(n, 6, -1.0)).unwrap();
+            let [low, high] = found.interval.unwrap();
+            assert!(low < found.mismatched && found.mismatched < high, "{found:?}");
+            assert!(low <= 0.25 && 0.25 <= high, "{found:?}");
+            assert_eq!(keep_auto_against(&scores, &normal(n, 6, -1.0)), Some(found));
+            high - low
+        };
+        let (few, many) = (width(400), width(6400));
+        // The deviation falls with the root of the number: by 4.
+        assert!((0.15..0.45).contains(&(many / few)), "{few} {many}");
     }
 
     #[test]

@@ -135,12 +135,18 @@ fn describe(report: &ScoreReport, definitions: &[Definition]) -> String {
     }
     for (column, estimate) in report.keep.iter().filter(|_| !report.pieces) {
         text += &format!(
-            "  by {column} about {:.0} % of the pairs are mismatched; --keep auto would keep {:.0} %\n",
+            "  by {column} about {:.0} %{} of the pairs are mismatched; --keep auto would keep {:.0} %\n",
             100.0 * estimate.mismatched,
+            interval(estimate.interval),
             100.0 * estimate.share_kept
         );
     }
     text + &format!("{finders}  {}", report.file.display())
+}
+
+/// The interval of a share, in percent, behind it.
+pub fn interval(share: Option<[f64; 2]>) -> String {
+    share.map_or(String::new(), |[low, high]| format!(" [{:.0}, {:.0}]", 100.0 * low, 100.0 * high))
 }
 
 /// A line for every kind of error with the column that finds it, and one with the column to filter by.

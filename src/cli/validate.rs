@@ -1,6 +1,7 @@
 //! `sae validate`: tries which score or baseline finds errors of known kinds and rates; prints a report and draws a plot.
 
 use super::arguments::{ReadingArgs, SaeArgs, Share, ThresholdArg};
+use super::score::interval;
 use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, table};
 use crate::plots::{self, Interval, Panel};
@@ -35,7 +36,7 @@ pub struct ValidateArgs {
     /// Rows of the data to use
     #[arg(long, default_value_t = 1000)]
     pub limit: u64,
-    /// Kinds of corruption: swapped-images, swapped-answers, near-answers, wrong-word, shuffled-words, truncated-answers, blurred-images, noisy-images; all of them if none is named
+    /// Kinds of corruption: swapped-images, swapped-answers, near-answers, wrong-word, shuffled-words, truncated-answers, spliced-images, blurred-images, noisy-images; all of them if none is named
     #[arg(long, value_delimiter = ',')]
     pub corruption: Vec<CorruptionKind>,
     /// Shares of the rows to corrupt
@@ -108,13 +109,14 @@ fn describe(report: &ValidateReport) -> String {
         }
         text += &format!("\n{}", table(&lines));
     }
-    let header = ["how much to keep, by", "corruption", "good rows", "estimated", "kept", "good among the kept"];
+    let header = ["how much to keep, by", "corruption", "corrupted", "estimated [95 %]", "kept", "good among the kept"];
     let mut lines = vec![header.map(String::from).to_vec()];
     for trial in &report.trials {
         let really = trial.altered as f64 / trial.samples.max(1) as f64;
         for (column, kept) in &trial.keep {
             let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-            let shares = [really, kept.mismatched, kept.share_kept, kept.right_among_kept].map(percent);
+            let mut shares = [really, kept.mismatched, kept.share_kept, kept.right_among_kept].map(percent);
+            shares[1] += &interval(kept.interval);
             lines.push([vec![column.clone(), trial.corruption.name().into()], shares.to_vec()].concat());
         }
     }

@@ -111,6 +111,8 @@ pub struct Auc {
 pub struct Kept {
     /// Estimated share of mismatched pairs.
     pub mismatched: f64,
+    /// Its 95 % interval ([`filters::keep::KeepEstimate::interval`]).
+    pub interval: Option<[f64; 2]>,
     /// Share that is kept.
     pub share_kept: f64,
     /// Share of good samples among those that are kept.

@@ -9,6 +9,7 @@ use crate::score::{ScoreOptions, score};
 use crate::{Error, Result};
 use filters::auc;
 use filters::hidden::Means;
+use filters::keep::KeepEstimate;
 use filters::rank;
 use harvest::Plan;
 use harvest::data::{ALTERED, Corruption, CorruptionKind};
@@ -76,8 +77,8 @@ impl Trial<'_> {
             let stays = |n: &usize| values[column][*n].is_some_and(|value| value >= estimate.threshold);
             let kept: Vec<usize> = (0..bad.len()).filter(stays).collect();
             let right = kept.iter().filter(|n| !bad[**n]).count() as f64 / kept.len().max(1) as f64;
-            let (mismatched, share_kept) = (estimate.mismatched, estimate.share_kept);
-            (column.clone(), Kept { mismatched, share_kept, right_among_kept: right })
+            let KeepEstimate { mismatched, share_kept, interval, .. } = *estimate;
+            (column.clone(), Kept { mismatched, interval, share_kept, right_among_kept: right })
         });
         Ok(TrialReport {
             corruption,

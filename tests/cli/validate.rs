@@ -60,12 +60,12 @@ fn rows_are_corrupted_and_the_scores_judged() {
     let dir = tempfile::tempdir().unwrap();
     let [model, data, run] = captured(dir.path());
     let validate = ["validate", "--run", &run, "--model", &model, "--data", &data, "--limit", "64", "--share", "50%"];
-    let validate = [&validate[..], &["--corruption", "shuffled-words,blurred-images"]].concat();
+    let validate = [&validate[..], &["--corruption", "shuffled-words,blurred-images,spliced-images"]].concat();
     let plan = json(&[&validate[..], &["--dry-run"]].concat());
-    assert_eq!(plan["trials"].as_array().unwrap().len(), 2);
+    assert_eq!(plan["trials"].as_array().unwrap().len(), 3);
     let found = json(&validate);
     let trials = found["trials"].as_array().unwrap();
-    assert_eq!(trials.len(), 2);
+    assert_eq!(trials.len(), 3);
     for trial in trials {
         assert_eq!(trial["samples"], 64);
         let altered = trial["altered"].as_u64().unwrap();
@@ -85,17 +85,22 @@ fn rows_are_corrupted_and_the_scores_judged() {
             "ifd",
             "image_sharpness",
             "image_cleanness",
+            "image_continuity",
             "pmi_blank+likelihood",
             "pmi_token_min+likelihood",
         ] {
             let [low, auc, high] = ["low", "auc", "high"].map(|key| trial["scores"][name][key].as_f64().unwrap());
             assert!(0.0 <= low && low <= auc && auc <= high && high <= 1.0, "{name}: {}", trial["scores"][name]);
         }
+        let keep = &trial["keep"]["pmi_blank"];
+        let [low, high] = [0, 1].map(|end| keep["interval"][end].as_f64().unwrap());
+        assert!(0.0 <= low && low <= high && high <= 1.0, "{keep}");
         let (names, rows) = (trial["names"].as_array().unwrap(), trial["agreement"].as_array().unwrap());
         assert!(names.len() == rows.len() && rows.iter().all(|row| row.as_array().unwrap().len() == names.len()));
     }
     let auc = |trial: usize, name: &str| trials[trial]["scores"][name]["auc"].as_f64().unwrap();
     assert!(auc(1, "image_sharpness") > 0.95, "{}", auc(1, "image_sharpness"));
+    assert!(auc(2, "image_continuity") > 0.85, "{}", auc(2, "image_continuity"));
     assert!((auc(0, "image_sharpness") - 0.5).abs() < 0.25, "the words of an answer do not change its image");
     // A language model knows the order of words.
     assert!(trials[0]["scores"]["likelihood"]["auc"].as_f64().unwrap() > 0.8, "{}", trials[0]["scores"]["likelihood"]);

@@ -70,7 +70,8 @@ impl Audit {
         let threshold = self.threshold.unwrap_or(f64::MIN);
         let kept = margins.iter().filter(|margin| **margin >= threshold).count();
         let share_kept = kept as f64 / margins.len().max(1) as f64;
-        KeepEstimate { share_kept, threshold, mismatched: self.flipped, method: Method::Flipped }
+        let (mismatched, interval) = (self.flipped, Some(self.interval));
+        KeepEstimate { share_kept, threshold, mismatched, interval, method: Method::Flipped }
     }
 }
 
