@@ -129,7 +129,7 @@ pub use label::{LabelReport, LabelRequest};
 pub use merge::{MergeReport, MergeRequest};
 pub use models::{ModelsChoice, OwnershipReport, OwnershipRequest, SeriesReport, SeriesRequest};
 pub use pairs::{PairsReport, PairsRequest};
-pub use patches::{PatchesReport, PatchesRequest};
+pub use patches::{MeasurePatchesRequest, PatchesMeasured, PatchesReport, PatchesRequest};
 pub use probe::{ProbeReport, ProbeRequest};
 pub use sae::{FeatureChoice, LoadedSae, SaeChoice};
 pub use sample_activations::SampleActivations;

@@ -1,6 +1,10 @@
 //! Filtering of patches: blackens the patches of images that have the fewest features, and writes the scores of all patches and a
 //! contact sheet.
 
+mod measure;
+
+pub use measure::{MeasurePatchesRequest, PatchCurve, PatchPoint, PatchesMeasured};
+
 use crate::control::{Control, Stage};
 use crate::explain::weight;
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
@@ -137,14 +141,7 @@ impl PatchesRequest {
         self.check_folder()?;
         let d_in = sae.saved.weights.d_in;
         let weights = self.weights(&sae)?;
-        let rule = |method: &Method| Rule {
-            method: *method,
-            mode: self.definition,
-            threshold: self.threshold.for_width(d_in),
-            weights: &weights,
-            seed: self.seed,
-        };
-        let rules: Vec<Rule> = self.methods.iter().map(rule).collect();
+        let rules = self.rules(&weights, d_in);
         for method in &self.methods {
             let folder = self.out.join(method.name());
             std::fs::create_dir_all(&folder).map_err(sae_core::Error::io("make the folder", &folder))?;
@@ -175,6 +172,14 @@ impl PatchesRequest {
         })
     }
 
+    /// The rule of each method.
+    fn rules<'w>(&self, weights: &'w [Option<f64>], d_in: usize) -> Vec<Rule<'w>> {
+        let threshold = self.threshold.for_width(d_in);
+        let rule =
+            |method: &Method| Rule { method: *method, mode: self.definition, threshold, weights, seed: self.seed };
+        self.methods.iter().map(rule).collect()
+    }
+
     fn check_folder(&self) -> Result<()> {
         let empty = self.out.read_dir().is_ok_and(|mut entries| entries.next().is_none());
         if self.out.exists() && !empty {
@@ -202,13 +207,8 @@ impl PatchesRequest {
             let bad = |error: ImageError| Error::Image { cause: error.to_string(), path: path() };
             let picture = Picture::decode(file).map_err(bad)?;
             let mut row = vec![picture.clone()];
-            // Consecutive frames of a video share their positions, which have the number of the first of them.
-            let shown = positions.iter().filter_map(|position| position.image).filter(|shown| *shown <= image).max();
-            let shown = shown.unwrap_or(image);
             for rule in rules {
-                // Each sample has its own random numbers.
-                let rule = &Rule { seed: self.seed ^ (made.samples << 20), ..*rule };
-                let mut found = rule.patches(positions, shown);
+                let mut found = patches_of(rule, positions, image, made.samples);
                 patches::keep(&mut found, self.keep)?;
                 let name = format!("{}/{:06}-{image}.png", rule.method.name(), made.samples);
                 let dark = blackened(&picture, &found);
@@ -249,6 +249,14 @@ fn positions<'a>(sample: &Prepared, active: &'a Sparse, hidden: &[f32], d: usize
         Position { image, view, rect, special: token.special, features, values, norm: norm_sq(hidden).sqrt() }
     })
     .collect()
+}
+
+/// The patches of an image of the sample of this number.
+fn patches_of(rule: &Rule, positions: &[Position], image: usize, sample: u64) -> Vec<Patch> {
+    // Consecutive frames of a video share their positions, which have the number of the first of them.
+    let shown = positions.iter().filter_map(|position| position.image).filter(|shown| *shown <= image).max();
+    // Each sample has its own random numbers.
+    Rule { seed: rule.seed ^ (sample << 20), ..*rule }.patches(positions, shown.unwrap_or(image))
 }
 
 /// The image with the patches that are dropped in black.

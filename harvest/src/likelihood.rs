@@ -121,11 +121,25 @@ impl<'a> LikelihoodRunner<'a> {
     /// A file cannot be read, the device failed, or `check` returned an error. A row that cannot be used stops nothing; such
     /// rows are counted in the returned list.
     pub fn run(&self, alone: bool, check: &(dyn Fn() -> Result<()> + Sync), visit: &mut Visit) -> Result<SkipList> {
+        self.run_as(self.plan, alone, check, visit)
+    }
+
+    /// Runs as another plan, which differs from that of this runner in nothing but its corruptions.
+    ///
+    /// # Errors
+    /// As [`LikelihoodRunner::run`].
+    pub fn run_as(
+        &self,
+        plan: &Plan,
+        alone: bool,
+        check: &(dyn Fn() -> Result<()> + Sync),
+        visit: &mut Visit,
+    ) -> Result<SkipList> {
         let batch = |samples: &[Prepared]| {
             check()?;
             self.batch(samples, alone)
         };
-        for_each_prepared(self.plan, &self.checkpoint, &self.source, batch, &mut |samples, found, done| {
+        for_each_prepared(plan, &self.checkpoint, &self.source, batch, &mut |samples, found, done| {
             samples.iter().zip(&found).for_each(|pair| visit(Some(pair), done));
             visit(None, done);
         })
