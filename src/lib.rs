@@ -115,7 +115,7 @@ pub use control::{Cancel, Control, NoProgress, Progress};
 pub use convert::{ConvertReport, ConvertRequest};
 pub use demo::{DemoReport, DemoRequest};
 pub use error::{Error, FilterError, Result};
-pub use eval::{EvalModelsReport, EvalModelsRequest, EvalReport, EvalRequest};
+pub use eval::{EvalModelsReport, EvalModelsRequest, EvalReport, EvalRequest, TransferReport, TransferRequest};
 pub use explain::{ExplainReport, ExplainRequest, Explainer};
 pub use filter::{
     BudgetRules, FilterBy, FilterReport, FilterRequest, FilterSeries, PromiseRule, QuantileReport, SelectionRule,

@@ -1,5 +1,6 @@
 //! `sae eval`: how well an autoencoder reconstructs the activations of its run, and how a model's predictions change. Draws
-//! `curves.png` next to the weights. With `--models`, how well models predict text.
+//! `curves.png` next to the weights. With `--models`, how well models predict text; with `--table`, how well autoencoders work on
+//! other models.
 
 use super::arguments::{ReadingArgs, SaeArgs};
 use super::{Invocation, Outcome};
@@ -12,7 +13,9 @@ use sae_core::Run;
 use sae_core::analysis::eval::{Estimate, Evaluation, LossReport, Report, Variant};
 use sae_core::train::read_log;
 use sae_workbench::eval::{ModelEffect, TextLikelihood};
-use sae_workbench::{EvalModelsReport, EvalModelsRequest, EvalReport, EvalRequest};
+use sae_workbench::{
+    EvalModelsReport, EvalModelsRequest, EvalReport, EvalRequest, SaeChoice, TransferReport, TransferRequest,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +30,7 @@ Examples:
   sae eval --run run                                      the activations of the run, no model
   sae eval --run run --model llava-1.5-7b-hf --data test.jsonl --limit 1000
   sae eval --run run --exclude special,first --max-norm 10 --saebench core.json
+  sae eval --run run --sae a,b --model llava-1.5-7b-hf,llava-v1.6-vicuna-7b-hf --data test.jsonl --limit 200 --table
   sae eval --models base aligned tuned --data test.jsonl --data chat.jsonl --out models.json")]
 pub struct EvalArgs {
     #[command(flatten)]
@@ -40,6 +44,9 @@ pub struct EvalArgs {
     /// Checkpoint, as for `sae harvest`, whose predictions are compared, with the autoencoder's reconstructions in place and without
     #[arg(long, requires = "data", group = "reader")]
     pub model: Option<PathBuf>,
+    /// Print a table of autoencoders and models instead: --sae and --model may name several, separated by commas. Writes nothing
+    #[arg(long, requires = "model", conflicts_with_all = ["exclude", "max_norm", "saebench"])]
+    pub table: bool,
     /// Checkpoints whose bits per byte of text are measured, without a run; the first is what the others are compared with
     #[arg(long, value_name = "MODEL", num_args = 1.., requires = "data", group = "reader", conflicts_with_all = ["run", "sae", "exclude", "max_norm", "saebench"])]
     pub models: Vec<PathBuf>,
@@ -87,6 +94,21 @@ impl EvalArgs {
         })
     }
 
+    fn transfer_request(&self) -> Result<TransferRequest> {
+        let [data] = &self.data[..] else {
+            bail!("--table reads one data set, and --data names {}", self.data.len());
+        };
+        let saes = self.sae.sae.as_deref().map_or(vec![None], |names| names.split(',').map(Some).collect());
+        let sae = |name: Option<&str>| SaeChoice { sae: name.map(str::to_owned), ..self.sae.choice() };
+        // A path that is not Unicode names one model.
+        let models = self.model.iter().flat_map(|model| match model.to_str() {
+            Some(names) => names.split(',').map(PathBuf::from).collect(),
+            None => vec![model.clone()],
+        });
+        let plan = |model: PathBuf| self.reading.plan(&model, data, self.limit, self.sae.device);
+        Ok(TransferRequest { saes: saes.into_iter().map(sae).collect(), models: models.map(plan).collect() })
+    }
+
     fn models_request(&self) -> EvalModelsRequest {
         let reading = self.reading.plan(Path::new(""), Path::new(""), self.limit, self.sae.device);
         let request = EvalModelsRequest::new(self.models.clone(), self.data.clone(), reading);
@@ -99,6 +121,11 @@ pub fn run(args: &EvalArgs, invocation: &mut Invocation) -> Result<Outcome> {
     if !args.models.is_empty() {
         let request = args.models_request();
         let report = |report: &EvalModelsReport| Ok(describe_models(report));
+        return invocation.outcome(|_| request.plan(), |control| request.run(control), report);
+    }
+    if args.table {
+        let request = args.transfer_request()?;
+        let report = |report: &TransferReport| Ok(describe_transfers(report));
         return invocation.outcome(|_| request.plan(), |control| request.run(control), report);
     }
     let request = args.request()?;
@@ -232,6 +259,34 @@ fn variants(report: &LossReport) -> String {
         std::iter::once(name.into()).chain(columns.map(|column| show(column, variant))).collect()
     }));
     table(&lines)
+}
+
+/// A row for each autoencoder and model.
+fn describe_transfers(report: &TransferReport) -> String {
+    let header =
+        ["autoencoder", "model", "trained on", "positions", "L0", "FVU", "cross-entropy", "increase", "loss recovered"];
+    let mut rows = vec![header.map(String::from).to_vec()];
+    let estimate =
+        |Estimate { value, se }: Estimate| se.map_or(format!("{value:.4}"), |se| format!("{value:.4} ±{se:.4}"));
+    rows.extend(report.transfers.iter().map(|found| {
+        let trained = match found.same_checkpoint {
+            Some(true) => "this model",
+            Some(false) => "another one",
+            None => "not known",
+        };
+        vec![
+            found.sae.clone(),
+            found.model.clone(),
+            trained.into(),
+            count(found.positions),
+            format!("{:.1}", found.l0),
+            format!("{:.4}", found.fvu),
+            estimate(found.cross_entropy),
+            estimate(found.increase),
+            found.loss_recovered.map_or("-".into(), estimate),
+        ]
+    }));
+    table(&rows)
 }
 
 /// The likelihoods of texts, with a row for each data set and model.

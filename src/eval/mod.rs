@@ -1,12 +1,14 @@
 //! Evaluation: how well an autoencoder reconstructs the activations of its run, separately for text and image tokens; and,
 //! with a model and data, how the predictions of the model change. Writes `eval.json` next to the weights. How well models predict
-//! text at all is measured without an autoencoder.
+//! text at all is measured without an autoencoder, and autoencoders are tried on models that they were not trained on.
 
 mod losses;
 mod models;
+mod transfer;
 
 pub use losses::ModelEffect;
 pub use models::{EvalModelsPlan, EvalModelsReport, EvalModelsRequest, TextLikelihood};
+pub use transfer::{Transfer, TransferPlan, TransferReport, TransferRequest};
 
 use crate::control::{Control, Stage};
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};

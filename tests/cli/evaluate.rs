@@ -1,4 +1,5 @@
-//! `sae eval` with a model: what a reconstruction costs it, files that are written, positions that are left out.
+//! `sae eval` with a model: what a reconstruction costs it, files that are written, positions that are left out, and autoencoders on
+//! other models.
 
 use crate::tool::{fails, json, repository, sae, said};
 use burn::tensor::Device;
@@ -161,4 +162,53 @@ fn an_identity_costs_the_model_nothing() {
     };
     SpliceRunner::open(&plan).unwrap().run(&replace, &mut see).unwrap();
     assert!(words > 50);
+}
+
+#[test]
+fn a_table_of_transfers_has_a_row_for_each_autoencoder_and_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let [run, model, data] = trained(dir.path());
+    let [run, model, data] = [&run, &model, &data].map(String::as_str);
+    let small = ["--l1", "0.5", "--batch", "512", "--steps", "20", "--expansion", "2", "--name", "small"];
+    json(&[&["train", "--run", run, "--hook", "layers.4"], &small[..]].concat());
+    // The same model, but for one number: the first of the final norm is another one.
+    let other = dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    for file in fs::read_dir(model).unwrap().map(|file| file.unwrap().path()).filter(|file| file.is_file()) {
+        fs::copy(&file, other.join(file.file_name().unwrap())).unwrap();
+    }
+    let weights = other.join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 0x01;
+    fs::write(&weights, bytes).unwrap();
+    let models = format!("{model},{}", other.display());
+    let more = ["--model", &models, "--data", data, "--limit", "100", "--table"];
+    let table = [&["eval", "--run", run, "--sae", "base,small"], &more[..]].concat();
+    assert_eq!(json(&[&table[..], &["--dry-run"]].concat())["saes"], serde_json::json!(["base", "small"]));
+    let found = json(&table);
+    let rows = found["transfers"].as_array().unwrap();
+    let named: Vec<_> = rows.iter().map(|row| (row["sae"].as_str().unwrap(), row["model"].as_str().unwrap())).collect();
+    assert_eq!(named, [("base", "demo-mllm"), ("base", "other"), ("small", "demo-mllm"), ("small", "other")]);
+    let number = |row: &Value, key: &str| row[key].as_f64().unwrap();
+    for (row, sae) in [(0, "base"), (2, "small")] {
+        // On its own model, an autoencoder has what `sae eval` finds on the activations of the run.
+        let own = json(&["eval", "--run", run, "--sae", sae, "--model", model, "--data", data, "--limit", "100"]);
+        let row = &rows[row];
+        assert_eq!((&row["same_checkpoint"], &row["positions"]), (&true.into(), &own["all"]["tokens"]));
+        for key in ["l0", "fvu"] {
+            let (live, stored) = (number(row, key), number(&own["all"], key));
+            assert!((live - stored).abs() < 1e-3 * stored, "{sae} {key}: {live} {stored}");
+        }
+        let losses = &own["model"]["text"];
+        assert_eq!(row["cross_entropy"], losses["cross_entropy"]["original"]);
+        assert_eq!(row["increase"], losses["increase"]["replaced"]);
+    }
+    assert_eq!(rows[1]["same_checkpoint"], false);
+    assert!(number(&rows[0], "fvu") < number(&rows[2], "fvu"), "the larger one was trained for longer");
+    let output = sae().args(&table).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("another one") && text.contains("loss recovered"), "{text}");
+    let refused = fails(2, &["eval", "--run", run, "--table"]);
+    assert!(refused.contains("--model"), "{refused}");
 }
