@@ -30,7 +30,7 @@ ASSETS = ROOT / "assets"
 NOISE, HELD_OUT, CHOICES = 0.4, "fluent", 4
 STEPS, BATCH, RATE = 60, 16, 3e-4
 SHARES = [0.1, 0.3, 0.5, 0.7, 0.9]
-SCORES = ["random", "cosine_paper", "l0_paper", "co_l0_paper", "likelihood_drop", "pmi", "pmi_blank"]
+SCORES = ["random", "cosine_paper", "l0_paper", "co_l0_paper", "likelihood_drop", "pmi", "pmi_blank", "pmi_rank"]
 
 
 def answer(row):
