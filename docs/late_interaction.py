@@ -146,7 +146,10 @@ def late_fits(run):
     patches, words = run.image.z[:, chosen[0]].astype(float), run.text.z[:, chosen[1]].astype(float)
     mean = sums(run, patches, 0) / np.maximum(run.patches, 1)[:, None]
     of_words = sums(run, words, 1)
-    first = Components(chosen, moments(patches), moments(words), mean.T @ of_words / len(run.text.sample))
+    # Every word counts once, so that in these pairs an image counts once for each of its words.
+    first, paired = moments(patches), run.words @ mean / run.words.sum()
+    cross = mean.T @ of_words / len(run.text.sample) - np.outer(paired - first[0], moments(words)[0])
+    first = Components(chosen, first, moments(words), cross)
     fit = first
     for _ in range(ROUNDS):
         p, q = fit.variables(run.image.z, 0), fit.variables(run.text.z, 1)
