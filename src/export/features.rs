@@ -9,7 +9,8 @@ use crate::{Error, Result};
 use filters::write::{StagedFolder, check_folders};
 use harvest::pixels::Picture;
 use sae_core::analysis::context::{Context, contexts};
-use sae_core::analysis::dashboard::{Page, Source, html, images, neuronpedia, saedashboard};
+use sae_core::analysis::dashboard::html::{self, Document, Markup};
+use sae_core::analysis::dashboard::{FeatureView, Page, Source, images, neuronpedia, saedashboard};
 use sae_core::analysis::index::Index;
 use sae_core::analysis::labels::Labels;
 use sae_core::file;
@@ -191,11 +192,13 @@ impl Job<'_> {
         let written = self.labels.written(name);
         let page = |feature: &u32| {
             let direction = saved.weights.direction(*feature as usize);
-            Page::new(*feature, self.index, written, direction, &self.samples, &contexts)
+            let sample = |number: u32| self.samples.get(number as usize);
+            Page::new(*feature, self.index, written, direction, sample, &contexts)
         };
         let pages: Vec<Page> = features.iter().map(page).collect::<Result<_, _>>()?;
+        let views: Vec<FeatureView> = pages.iter().map(|page| FeatureView::new(&self.source, page)).collect();
         match self.format {
-            FeatureFormat::Html => self.pages(&pages, &numbers, without)?,
+            FeatureFormat::Html => self.pages(&views, &numbers, without)?,
             FeatureFormat::Neuronpedia => {
                 let folder = self.folder.join(neuronpedia::folder(&self.source));
                 self.neuronpedia(&folder, number, &pages)?;
@@ -207,7 +210,7 @@ impl Job<'_> {
                 self.images(&self.folder, number, &pages, &numbers, without)?;
             }
         }
-        Ok(pages.iter().map(html::Line::new).collect())
+        Ok(views.iter().map(html::Line::new).collect())
     }
 
     /// Writes the files next to the batches.
@@ -234,23 +237,33 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn pages(&self, pages: &[Page], numbers: &BTreeSet<u32>, without: &mut BTreeSet<String>) -> Result<()> {
-        let mut seen = html::Images::new();
+    fn pages(&self, views: &[FeatureView], numbers: &BTreeSet<u32>, without: &mut BTreeSet<String>) -> Result<()> {
+        let mut seen: BTreeMap<(u32, usize), String> = BTreeMap::new();
         self.see(numbers, without, |sample, image, picture| {
             let jpeg =
                 picture.fitted(PAGE_SIDE, false).jpeg().map_err(|error| Error::Encode { cause: error.to_string() })?;
-            seen.insert((sample, image), Ok(("image/jpeg", html::base64(&jpeg))));
+            seen.insert((sample, image), html::data_url("image/jpeg", &jpeg));
             Ok(())
         })?;
-        for number in numbers {
-            for image in 0..self.samples.get(*number as usize).map_or(0, |sample| sample.images.len()) {
-                let why = || Err("the image is not at hand".into());
-                seen.entry((*number, image)).or_insert_with(why);
-            }
-        }
-        for page in pages {
-            let text = html::page(&self.source, page, &seen, &self.all);
-            file::write_bytes(&self.folder.join(format!("{}.html", page.row.feature)), text.as_bytes())?;
+        let links = html::Links {
+            feature: &|feature| self.all.contains(&feature).then(|| format!("{feature}.html")),
+            sample: &|_| None,
+            image: &|sample, image| {
+                seen.get(&(sample, image)).cloned().ok_or_else(|| "the image is not at hand".into())
+            },
+        };
+        let back = html::tag("a").attr("href", "index.html").text("All features");
+        let navigation = html::tag("nav").of(html::tag("p").class("muted").of(back));
+        for view in views {
+            let document = Document {
+                title: &format!("Feature {}", view.feature),
+                policy: Some(html::FILE_POLICY),
+                head: Markup::new(),
+                navigation: navigation.clone(),
+                main: html::feature(view, &links).and(html::examples(view, &links)),
+            };
+            let path = self.folder.join(format!("{}.html", view.feature));
+            file::write_bytes(&path, document.render().as_bytes())?;
         }
         Ok(())
     }

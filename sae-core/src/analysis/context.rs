@@ -14,19 +14,40 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Context {
     /// Its tokens.
     pub tokens: Vec<Token>,
-    active: Sparse,
+    /// Nothing if they have not been computed.
+    active: Option<Sparse>,
 }
 
 impl Context {
-    /// The activation of one of the chosen features on each token.
+    /// A sample whose tokens are known, but not what fires on them.
+    pub fn without_activations(tokens: Vec<Token>) -> Self {
+        Self { tokens, active: None }
+    }
+
+    /// A sample with the features that fire on each of its tokens.
+    ///
+    /// # Panics
+    /// If there is not one row of `active` for each token: a mistake of the caller.
+    pub fn new(tokens: Vec<Token>, active: Sparse) -> Self {
+        assert_eq!(tokens.len(), active.rows(), "a row for each token");
+        Self { tokens, active: Some(active) }
+    }
+
+    /// Whether it is known what fires on the tokens.
+    pub fn has_activations(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// The activation of one of the chosen features on each token; 0 everywhere if none is known.
     pub fn values(&self, feature: u32) -> Vec<f32> {
-        let rows = (0..self.active.rows()).map(|row| self.active.row(row));
+        let Some(active) = &self.active else { return vec![0.0; self.tokens.len()] };
+        let rows = (0..active.rows()).map(|row| active.row(row));
         rows.map(|(features, values)| features.binary_search(&feature).map_or(0.0, |at| values[at])).collect()
     }
 
-    /// Whether one of the chosen features fires anywhere.
+    /// Whether one of the chosen features is known to fire anywhere.
     pub fn fires(&self, feature: u32) -> bool {
-        self.active.features().contains(&feature)
+        self.active.as_ref().is_some_and(|active| active.features().contains(&feature))
     }
 }
 
@@ -58,7 +79,7 @@ pub fn contexts(
             }
             let mut active = encoder.encode(&hidden)?;
             active.retain(|_, feature, _| features.contains(&feature));
-            found.insert(*sample, Context { tokens: table.tokens(rows)?, active });
+            found.insert(*sample, Context::new(table.tokens(rows)?, active));
         }
     }
     match samples.iter().find(|sample| !found.contains_key(sample)) {

@@ -5,12 +5,19 @@ pub mod html;
 pub mod images;
 pub mod neuronpedia;
 pub mod saedashboard;
+mod view;
+
+pub use view::{
+    ExampleGroup, ExampleView, Excerpt, FeatureView, Fires, FiresWith, HistogramBin, ImageView, Nearest, PatchView, Piece,
+    TokenEffect, WeightsView,
+};
 
 use crate::analysis::context::Context;
 use crate::analysis::index::{Bin, Coactive, Example, FeatureRow, Index, LogitBin, Neighbor, PER_OCTAVE, Word};
 use crate::analysis::labels::{Entry, Written};
 use crate::store::sample::Sample;
 use crate::{Error, Result};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -18,7 +25,7 @@ use std::ops::Range;
 pub const TOKENS: usize = 128;
 
 /// What the pages of an autoencoder have in common.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Source {
     /// Name of the model.
     pub model: String,
@@ -70,7 +77,7 @@ pub struct Shown<'a> {
     pub sample: &'a Sample,
     /// Its tokens.
     pub context: &'a Context,
-    /// The activation of the feature on each of them.
+    /// The activation of the feature on each of them; if the context has no activations, only that of the example is not 0.
     pub values: Vec<f32>,
 }
 
@@ -90,12 +97,17 @@ fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }
 
+/// The text of a token for readers: the tokenizer's marks for spaces become spaces.
+fn visible(piece: &str) -> String {
+    piece.replace(['\u{2581}', '\u{120}'], " ").replace('\u{10a}', "\n")
+}
+
 fn decimals(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(decimal).collect()
 }
 
 impl<'a> Page<'a> {
-    /// The page of a feature whose examples' samples are in `contexts`.
+    /// The page of a feature whose examples' samples are in `contexts`; `sample` is the sample of a number.
     ///
     /// # Errors
     /// The index is damaged, or of other samples.
@@ -104,7 +116,7 @@ impl<'a> Page<'a> {
         index: &'a Index,
         written: Option<&'a Written>,
         direction: &'a [f32],
-        samples: &'a [Sample],
+        sample: impl Fn(u32) -> Option<&'a Sample>,
         contexts: &'a BTreeMap<u32, Context>,
     ) -> Result<Self> {
         let other = |what: String| Error::config(format!("the index is of another run: it has no {what}"));
@@ -113,8 +125,12 @@ impl<'a> Page<'a> {
             let missing = || other(format!("position {} in sample {}", example.position, example.sample));
             let context = contexts.get(&example.sample).ok_or_else(missing)?;
             let at = context.tokens.iter().position(|token| token.position == example.position).ok_or_else(missing)?;
-            let sample = samples.get(example.sample as usize).ok_or_else(missing)?;
-            Ok(Shown { group, example, at, sample, context, values: context.values(feature) })
+            let sample = sample(example.sample).ok_or_else(missing)?;
+            let mut values = context.values(feature);
+            if !context.has_activations() {
+                values[at] = example.activation;
+            }
+            Ok(Shown { group, example, at, sample, context, values })
         });
         Ok(Self {
             row,
@@ -146,6 +162,11 @@ impl<'a> Page<'a> {
 }
 
 impl Shown<'_> {
+    /// Whether the activations of the feature are known on all tokens.
+    pub fn has_activations(&self) -> bool {
+        self.context.has_activations()
+    }
+
     /// Up to [`TOKENS`] tokens around the example's.
     pub fn cut(&self) -> Range<usize> {
         let length = self.values.len();

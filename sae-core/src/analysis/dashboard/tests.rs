@@ -57,10 +57,11 @@ fn every_file_tells_what_the_index_tells() {
     };
     let entry =
         Entry { label: EVIL.into(), author: EVIL.into(), notes: EVIL.into(), score: Some(0.75), ..Entry::empty(0) };
+    let sample = |number: u32| samples.get(number as usize);
     let mut shown = 0;
     for feature in 0..40u32 {
         let mut page =
-            Page::new(feature, &index, None, weights.direction(feature as usize), &samples, &contexts).unwrap();
+            Page::new(feature, &index, None, weights.direction(feature as usize), sample, &contexts).unwrap();
         page.entry = Some(&entry);
         let octaves: BTreeSet<u8> = page.shown.iter().map(|s| s.group).filter(|group| *group > 0).collect();
         let share: f64 = octaves.iter().map(|group| page.interval(*group).share).sum();
@@ -103,13 +104,18 @@ fn every_file_tells_what_the_index_tells() {
             }
         }
 
-        let pictures = page.shown.iter().map(|s| ((s.example.sample, 0), Ok(("image/png", html::base64(b"png")))));
-        let text = html::page(&source, &page, &pictures.collect(), &BTreeSet::from([1]));
+        let view = FeatureView::new(&source, &page);
+        let links = html::Links {
+            feature: &|feature| (feature == 1).then(|| "1.html".into()),
+            sample: &|_| None,
+            image: &|_, _| Ok(html::data_url("image/png", b"png")),
+        };
+        let text = html::feature(&view, &links).and(html::examples(&view, &links)).to_string();
         assert!(!text.contains("<script") && text.contains("&lt;script&gt;"), "data is text");
-        assert!(text.contains("<a href=\"index.html\">"), "there is a way back");
+        well_formed(&text);
         let (from, to) = text.split_once("<svg width=\"").map_or(("", ""), |(_, svg)| svg.split_once('"').unwrap());
         assert!(page.bins.is_empty() || to.contains(&format!("viewBox=\"0 0 {from} 110\"")), "it shrinks as a whole");
-        let line = html::Line::new(&page);
+        let line = html::Line::new(&view);
         assert_eq!((line.feature, line.density, line.label.as_str()), (feature, page.row.density, EVIL));
         let strongest = page.shown.iter().find(|s| s.group == 0).map(|s| &s.context.tokens[s.at]);
         let piece = strongest.map(|token| if token.image.is_some() { "[image]" } else { token.piece.trim() });
@@ -117,8 +123,41 @@ fn every_file_tells_what_the_index_tells() {
         let hits = text.matches("class=\"hit\"").count();
         assert_eq!(hits, page.shown.len(), "every example marks its token, in the text or on the image");
         assert_eq!(text.matches("data:image/png;base64,cG5n").count(), page.shown.len());
-        let outside = text.matches("http").count() - text.matches("http-equiv").count();
-        assert_eq!(outside, 0, "nothing is asked of anybody");
+        assert_eq!(text.matches("http").count(), 0, "nothing is asked of anybody");
     }
     assert!(shown > 100, "{shown} examples");
+}
+
+/// Fails unless every element is closed in the order in which elements were opened.
+fn well_formed(markup: &str) {
+    let mut open = Vec::new();
+    for part in markup.split('<').skip(1) {
+        let (element, text) = part.split_once('>').unwrap_or_else(|| panic!("an element without an end: {part}"));
+        assert!(!text.contains('>'), "a sign that is not escaped: {part}");
+        let name = element.split_whitespace().next().unwrap_or_default();
+        match name.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop(), Some(name), "{part}"),
+            None if ["img", "meta", "input", "br"].contains(&name) => {}
+            None => open.push(name),
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn an_example_without_activations_marks_its_own_token_alone() {
+    let (_dir, store) = store(4);
+    let table = store.token_table(0).unwrap();
+    let samples = load_samples(store.run()).unwrap();
+    let tokens = table.tokens(table.rows(0).unwrap()).unwrap();
+    let context = Context::without_activations(tokens.clone());
+    assert!(!context.has_activations() && context.values(3) == vec![0.0; tokens.len()]);
+    let excerpt = Excerpt::whole(0, &samples[0], &tokens, None);
+    let texts = tokens.iter().filter(|token| token.modality == crate::store::sample::Modality::Text).count();
+    let pieces = excerpt.text.iter().filter(|piece| matches!(piece, Piece::Token { activation: 0.0, hit: false, .. }));
+    assert_eq!((pieces.count(), excerpt.cut, excerpt.has_activations), (texts, [false; 2], false));
+    let fires = vec![0.5; tokens.len()];
+    let excerpt = Excerpt::whole(0, &samples[0], &tokens, Some(&fires));
+    let patches: usize = excerpt.images.iter().map(|image| image.patches.len()).sum();
+    assert_eq!(patches, tokens.iter().filter(|token| token.image.is_some() && token.rect.is_some()).count());
 }
