@@ -324,6 +324,11 @@ impl Control {
         self.cancel.is_cancelled()
     }
 
+    /// The token that stops the operation.
+    pub(crate) fn token(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
     /// Reports something that the user should know.
     pub(crate) fn notice(&mut self, notice: &Notice) {
         self.progress.notice(notice);

@@ -154,6 +154,20 @@ pub enum Error {
         /// The folder where it was.
         root: PathBuf,
     },
+    /// A server cannot listen on its port.
+    #[error("the server cannot listen on port {port} of 127.0.0.1: {source}")]
+    Listen {
+        /// The port; 0 for any that is free.
+        port: u16,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The system has no random numbers for a secret.
+    #[error("the system has no random numbers for the token: {source}")]
+    NoToken {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A sample without the row that it came from.
     #[error("the sample {sample} does not say where it came from: {source_row}")]
     NoPlace {

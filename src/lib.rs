@@ -53,6 +53,8 @@
 //! | read and convert files | [`InfoRequest`], [`ConvertRequest`] |
 //! | find features by captions | [`caption_search::CaptionSearch`] |
 //! | compare two features | [`compare::cosine`], [`compare::Coactivation`] |
+//! | search the table of features | [`feature_table::FeatureList`] |
+//! | show a run in the browser | [`ServeRequest`] |
 //! | look at an autoencoder with its activations | [`SaeChoice::load`], [`SampleActivations`] |
 //!
 //! `XRequest::new` fills in the defaults of the command line. `plan` says what would be done, and does nothing; `run` does it.
@@ -83,6 +85,7 @@ pub mod error;
 pub mod eval;
 pub mod explain;
 pub mod export;
+pub mod feature_table;
 mod feedback;
 pub mod filter;
 pub mod generate;
@@ -99,11 +102,14 @@ pub mod numbers;
 pub mod pairs;
 pub mod patches;
 pub mod probe;
+mod provenance;
 pub mod published;
 pub mod roles;
 pub mod sae;
 pub mod sample_activations;
+pub mod sample_images;
 pub mod score;
+pub mod serve;
 pub mod steering;
 mod summaries;
 pub mod train;
@@ -134,5 +140,6 @@ pub use probe::{ProbeReport, ProbeRequest};
 pub use sae::{FeatureChoice, LoadedSae, SaeChoice};
 pub use sample_activations::SampleActivations;
 pub use score::{ScoreOptions, ScoreReport, ScoreRequest};
+pub use serve::{ServePlan, ServeRequest, Server};
 pub use train::{TrainReport, TrainRequest};
 pub use validate::{ValidateReport, ValidateRequest};

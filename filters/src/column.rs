@@ -3,7 +3,7 @@
 
 use crate::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UInt32Array};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema};
 use sae_core::error::{Cause, Hint, Operation, Setting};
 use sae_core::store::sample::Sample;
 use sae_core::table;
@@ -25,19 +25,43 @@ impl ScoreTable {
     /// # Errors
     /// There is no table, it is damaged, or its rows do not match the samples.
     pub fn open(path: &Path, samples: &[Sample]) -> Result<Self> {
+        let ids: Vec<&str> = samples.iter().map(|sample| sample.id.as_str()).collect();
+        Self::open_columns(path, &ids, &[])
+    }
+
+    /// Reads some columns of the table at `path`, all of them if none is named, for the samples with these ids.
+    ///
+    /// # Errors
+    /// As [`ScoreTable::open`]; there is no such column.
+    pub fn open_columns(path: &Path, ids: &[&str], columns: &[&str]) -> Result<Self> {
         if !path.exists() {
             return Err(Error::NoScores { path: path.to_path_buf() });
         }
-        let all = table::read(path, &[])?;
-        let rows = rows_of(path, &all, samples)?;
+        let mut columns = columns.to_vec();
+        if !columns.is_empty() {
+            let schema = table::schema(path)?;
+            columns.extend(["sample", "id"].into_iter().filter(|name| schema.column_with_name(name).is_some()));
+        }
+        let all = table::read(path, &columns)?;
+        let rows = rows_of(path, &all, ids)?;
         Ok(Self { path: path.to_path_buf(), all, rows })
+    }
+
+    /// Names of the columns of the table at `path` that can be scores, in the order of the table; reads the footer alone.
+    ///
+    /// # Errors
+    /// There is no table, or it is damaged.
+    pub fn names_in(path: &Path) -> Result<Vec<String>> {
+        if !path.exists() {
+            return Err(Error::NoScores { path: path.to_path_buf() });
+        }
+        let schema = table::schema(path)?;
+        Ok(score_names(&schema))
     }
 
     /// Names of the columns that can be scores, in the order of the table: columns of numbers of any type and of booleans.
     pub fn names(&self) -> Vec<String> {
-        let schema = self.all.schema();
-        let scores = schema.fields().iter().filter(|field| !is_key(field.name()) && is_score(field.data_type()));
-        scores.map(|field| field.name().clone()).collect()
+        score_names(&self.all.schema())
     }
 
     /// The scores of the samples, in the order of the samples. Booleans are 1 and 0. Null and NaN mean that a sample has no
@@ -106,6 +130,11 @@ const KEYS: [&str; 3] = ["sample", "n_text", "n_image"];
 /// The prefix of the index columns that pandas adds to a table.
 const PANDAS_INDEX: &str = "__index_level_";
 
+fn score_names(schema: &Schema) -> Vec<String> {
+    let scores = schema.fields().iter().filter(|field| !is_key(field.name()) && is_score(field.data_type()));
+    scores.map(|field| field.name().clone()).collect()
+}
+
 fn is_key(name: &str) -> bool {
     KEYS.contains(&name) || name.starts_with(PANDAS_INDEX)
 }
@@ -118,7 +147,7 @@ fn is_score(kind: &DataType) -> bool {
 }
 
 /// The row of each sample.
-fn rows_of(path: &Path, all: &RecordBatch, samples: &[Sample]) -> Result<Vec<usize>> {
+fn rows_of(path: &Path, all: &RecordBatch, samples: &[&str]) -> Result<Vec<usize>> {
     let ids = table::cast(path, all, "id", &DataType::Utf8)?;
     let ids = ids.as_string::<i32>();
     let numbers = match all.column_by_name("sample") {
@@ -129,7 +158,7 @@ fn rows_of(path: &Path, all: &RecordBatch, samples: &[Sample]) -> Result<Vec<usi
     let mut of_id: BTreeMap<&str, VecDeque<usize>> = BTreeMap::new();
     if numbers.is_none() {
         // Samples with the same content have the same id. Their rows are matched in order.
-        samples.iter().enumerate().for_each(|(n, sample)| of_id.entry(&sample.id).or_default().push_back(n));
+        samples.iter().enumerate().for_each(|(n, id)| of_id.entry(*id).or_default().push_back(n));
     }
     let mut rows: Vec<Option<usize>> = vec![None; samples.len()];
     let mut unmatched = 0;
@@ -139,7 +168,7 @@ fn rows_of(path: &Path, all: &RecordBatch, samples: &[Sample]) -> Result<Vec<usi
             Some(numbers) => usize::try_from(numbers.value(row)).ok().filter(|_| numbers.is_valid(row)),
             None => of_id.get_mut(id).and_then(VecDeque::pop_front),
         };
-        let matching = number.filter(|n| samples.get(*n).is_some_and(|sample| sample.id == id) && rows[*n].is_none());
+        let matching = number.filter(|n| samples.get(*n).is_some_and(|sample| *sample == id) && rows[*n].is_none());
         match matching {
             Some(number) => rows[number] = Some(row),
             None => unmatched += 1,

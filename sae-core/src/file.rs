@@ -9,6 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The suffix of files that are being written. The next writer may delete a file with this suffix.
 const PARTIAL: &str = ".partial";
@@ -120,6 +121,18 @@ fn sibling(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(PARTIAL);
     path.with_file_name(name)
+}
+
+/// The size of a file and when it was written, by which a program notices that others have written it again; nothing if it does
+/// not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(Option<(u64, Option<SystemTime>)>);
+
+impl Stamp {
+    /// The stamp of a file as it is now.
+    pub fn of(path: &Path) -> Self {
+        Self(fs::metadata(path).ok().map(|metadata| (metadata.len(), metadata.modified().ok())))
+    }
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@ mod generate;
 mod harvest;
 mod model;
 mod score;
+mod serve;
 mod train;
 
 pub use generate::{BatchRate, BenchGeneratePlan, BenchGenerateReport, BenchGenerateRequest};
 pub use harvest::{BenchHarvestPlan, BenchHarvestReport, BenchHarvestRequest, DepthRate, PRODUCT};
 pub use model::{BenchModel, ModelShape};
 pub use score::{BenchScorePlan, BenchScoreReport, BenchScoreRequest};
+pub use serve::{BenchServePlan, BenchServeReport, BenchServeRequest, PageTime};
 pub use train::{BenchTrainPlan, BenchTrainReport, BenchTrainRequest};
 
 use serde::{Serialize, Serializer};

@@ -9,7 +9,8 @@ use sae_core::autoencoder::Architecture;
 use sae_core::device::DeviceChoice;
 use sae_workbench::bench::{
     BenchGenerateReport, BenchGenerateRequest, BenchHarvestReport, BenchHarvestRequest, BenchModel, BenchScoreReport,
-    BenchScoreRequest, BenchTrainReport, BenchTrainRequest, ModelShape, PRODUCT, Stages,
+    BenchScoreRequest, BenchServeReport, BenchServeRequest, BenchTrainReport, BenchTrainRequest, ModelShape, PRODUCT,
+    Stages,
 };
 use std::path::PathBuf;
 
@@ -48,6 +49,13 @@ Examples:
   sae bench score                                             topk, d_in 512, 8,192 features, k 32, 32,768 tokens
   sae bench score --d-in 64 --features 65536 --tokens 1200000 --rounds 1 --json")]
     Score(BenchScoreArgs),
+    /// Measure how long the pages of `sae serve` take on a run of a given size, with synthetic tables
+    #[command(after_help = "\
+Examples:
+  sae bench serve                                             65,536 features, 1,000,000 samples of 16 tokens (3 GB on disk)
+  sae bench serve --features 8192 --samples 20000 --json
+  sae bench serve --run /tmp/synthetic                          the run stays, and is used again")]
+    Serve(BenchServeArgs),
 }
 
 /// `sae bench train`
@@ -160,6 +168,29 @@ pub struct BenchScoreArgs {
     pub rounds: usize,
 }
 
+/// `sae bench serve`
+#[derive(Args, Debug)]
+pub struct BenchServeArgs {
+    /// Number of features
+    #[arg(long, default_value_t = 65_536)]
+    pub features: usize,
+    /// Samples of the run
+    #[arg(long, default_value_t = 1_000_000)]
+    pub samples: usize,
+    /// Tokens of a sample
+    #[arg(long, default_value_t = 16)]
+    pub tokens: usize,
+    /// Width of the activations
+    #[arg(long, default_value_t = 8)]
+    pub d_in: usize,
+    /// Requests of each page
+    #[arg(long, default_value_t = 50)]
+    pub requests: usize,
+    /// Folder for the run, which is kept (default: a temporary one)
+    #[arg(long)]
+    pub run: Option<PathBuf>,
+}
+
 /// Runs the command.
 pub fn run(bench: &Bench, invocation: &mut Invocation) -> Result<Outcome> {
     match bench {
@@ -167,7 +198,38 @@ pub fn run(bench: &Bench, invocation: &mut Invocation) -> Result<Outcome> {
         Bench::Harvest(args) => harvest(args, invocation),
         Bench::Generate(args) => generate(args, invocation),
         Bench::Score(args) => score(args, invocation),
+        Bench::Serve(args) => serve(args, invocation),
     }
+}
+
+fn serve(args: &BenchServeArgs, invocation: &mut Invocation) -> Result<Outcome> {
+    let request = BenchServeRequest {
+        features: args.features,
+        samples: args.samples,
+        tokens: args.tokens,
+        d_in: args.d_in,
+        requests: args.requests,
+        run: args.run.clone(),
+    };
+    invocation.outcome(|_| request.plan(), |_| request.run(), |report| Ok(describe_serve(report)))
+}
+
+fn describe_serve(report: &BenchServeReport) -> String {
+    let plan = &report.plan;
+    let mut lines = vec![["page", "first ms", "median ms", "worst ms", "bytes"].map(String::from).to_vec()];
+    lines.extend(report.pages.iter().map(|page| {
+        let times = [page.first_ms, page.median_ms, page.worst_ms].map(|ms| format!("{ms:.1}"));
+        [&[page.page.to_owned()][..], &times, &[count(page.bytes as u64)]].concat()
+    }));
+    format!(
+        "{} features, {} samples, {} positions; ready after {:.1} s; {} requests of each page\n{}",
+        count(plan.features as u64),
+        count(plan.samples as u64),
+        count(plan.positions as u64),
+        report.start_s,
+        plan.requests,
+        table(&lines)
+    )
 }
 
 fn train(args: &BenchTrainArgs, invocation: &mut Invocation) -> Result<Outcome> {

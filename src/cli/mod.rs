@@ -25,6 +25,7 @@ mod patches;
 mod probe;
 mod saes;
 mod score;
+mod serve;
 mod signals;
 mod terminal;
 mod train;
@@ -57,6 +58,7 @@ use saes::Saes;
 use score::ScoreArgs;
 use serde::Serialize;
 use serde_json::Value;
+use serve::ServeArgs;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use terminal::Terminal;
@@ -120,6 +122,8 @@ pub enum Command {
     Pairs(PairsArgs),
     /// Write the samples that are worth keeping, and those that are not, as data sets
     Filter(FilterArgs),
+    /// Show features, samples and scores of a run in the browser, and label features there
+    Serve(ServeArgs),
     /// Have the model answer prompts, with a probe as the guard of what it writes
     Generate(Box<GenerateArgs>),
     /// Blacken the image patches on which the fewest features fire
@@ -161,6 +165,11 @@ impl Outcome {
         Ok(Self { json: serde_json::to_value(json).context("the result cannot be written as JSON")?, text })
     }
 
+    /// The outcome of a command that has printed what there was to say.
+    fn printed() -> Self {
+        Self { json: Value::Null, text: String::new() }
+    }
+
     /// The plan of `--dry-run`.
     fn plan(plan: impl Serialize) -> Result<Self> {
         let json = serde_json::to_value(plan).context("the plan cannot be written as JSON")?;
@@ -191,6 +200,9 @@ pub fn main() -> ExitCode {
 
 fn print(outcome: &Outcome, json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
+    if outcome.json.is_null() {
+        return Ok(());
+    }
     if json { writeln!(out, "{:#}", outcome.json) } else { writeln!(out, "{}", outcome.text.trim_end()) }
 }
 
@@ -198,6 +210,8 @@ fn print(outcome: &Outcome, json: bool) -> io::Result<()> {
 pub struct Invocation<'a> {
     /// Whether it only prints its plan.
     pub dry_run: bool,
+    /// Whether results are printed as JSON.
+    pub json: bool,
     /// What follows it and can stop it.
     pub control: &'a mut Control,
 }
@@ -221,7 +235,7 @@ impl Invocation<'_> {
 
 /// Runs the command that was asked for.
 fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
-    let invocation = &mut Invocation { dry_run: args.dry_run, control };
+    let invocation = &mut Invocation { dry_run: args.dry_run, json: args.json, control };
     match &args.command {
         Command::Demo(args) => demo::run(args, invocation),
         Command::Harvest(args) => harvest::run(args, invocation),
@@ -237,6 +251,7 @@ fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
         Command::Probe(args) => probe::run(args, invocation),
         Command::Pairs(args) => pairs::run(args, invocation),
         Command::Filter(args) => filter::run(args, invocation),
+        Command::Serve(args) => serve::run(args, invocation),
         Command::Generate(args) => generate::run(args, invocation),
         Command::Patches(args) => patches::run(args, invocation),
         Command::Bench(bench) => bench::run(bench, invocation),

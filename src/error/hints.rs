@@ -53,6 +53,9 @@ impl Error {
             Self::NoBlankImages { .. } => {
                 "capture these shards with blank images as well, or remove that folder from the others".into()
             }
+            Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+                "choose another port, or none for any that is free".into()
+            }
             Self::DataMoved { root } => format!("put it back: {}", root.display()).into(),
             Self::MeltedRows => Hint::Set(Setting::Format, vec!["jsonl".into(), "parquet".into()]),
             Self::QuotasWithoutGroups => Hint::Set(Setting::GroupBy, Vec::new()),

@@ -4,6 +4,7 @@
 use crate::causes::with_causes;
 use crate::control::{Control, Stage};
 use crate::dataset::each_image;
+use crate::provenance;
 use crate::sae::{FeatureChoice, LoadedSae, SaeChoice, SaePlan};
 use crate::{Error, Result};
 use filters::write::{StagedFolder, check_folders};
@@ -14,9 +15,8 @@ use sae_core::analysis::dashboard::{FeatureView, Page, Source, images, neuronped
 use sae_core::analysis::index::Index;
 use sae_core::analysis::labels::Labels;
 use sae_core::file;
-use sae_core::store::run;
+use sae_core::store::load_samples;
 use sae_core::store::sample::Sample;
-use sae_core::store::{STEP, StoreRecord, load_samples};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,7 +125,7 @@ impl ExportFeaturesRequest {
             format: self.format,
             labels: Labels::read(&sae.run)?,
             samples: load_samples(&sae.run)?,
-            source: source(&sae)?,
+            source: provenance::source(&sae.run, sae.store.manifest(), &sae.name)?,
             all: features.iter().copied().collect(),
             folder: stage.folder().to_path_buf(),
         };
@@ -162,23 +162,6 @@ struct Job<'a> {
     /// All features that are exported.
     all: BTreeSet<u32>,
     folder: PathBuf,
-}
-
-/// What the run records about itself; only the last component of paths.
-fn source(sae: &LoadedSae) -> Result<Source> {
-    let harvest: Option<StoreRecord> = sae.run.read_step(STEP)?;
-    let root = harvest.as_ref().and_then(|harvest| harvest.spec.arguments["data_root"].as_str()).unwrap_or_default();
-    let last = |path: &str| Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
-    let manifest = sae.store.manifest();
-    Ok(Source {
-        model: manifest.model.clone(),
-        layer: manifest.layer,
-        sae: sae.name.clone(),
-        dataset: last(root).unwrap_or_default(),
-        samples: manifest.samples,
-        tokens: manifest.rows,
-        created: run::now(),
-    })
 }
 
 impl Job<'_> {

@@ -32,6 +32,7 @@ mod progress;
 mod published;
 mod resume;
 mod rows;
+mod serve;
 #[path = "../../harvest/tests/it/server.rs"]
 #[allow(dead_code, reason = "what only the other crate's tests need")]
 mod server;

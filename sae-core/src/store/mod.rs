@@ -9,6 +9,7 @@ pub mod conversation;
 pub mod hooks;
 pub mod image_format;
 mod join;
+mod lookup;
 mod merge;
 mod norms;
 mod paths;
@@ -22,6 +23,7 @@ pub mod stream;
 mod tables;
 mod writer;
 
+pub use lookup::{SampleLookup, load_ids};
 pub use merge::{Merge, Merged};
 pub use norms::Norms;
 pub use paths::{DEEPEST, PathStack, Paths};

@@ -63,31 +63,35 @@ impl TokenTable {
     /// # Errors
     /// A column is missing, or has an invalid value.
     pub fn tokens(&self, rows: Range<usize>) -> Result<Vec<Token>> {
-        let (path, batch): (&Path, _) = (&self.path, self.batch.slice(rows.start, rows.len()));
-        let position = table::get::<UInt32Array>(path, &batch, "position")?;
-        let small = |name| table::get::<UInt8Array>(path, &batch, name);
-        let (modality, role) = (small("modality")?, small("role")?);
-        let token_id = table::get::<Int32Array>(path, &batch, "token_id")?;
-        let piece = table::get::<StringArray>(path, &batch, "piece")?;
-        let special = table::get::<BooleanArray>(path, &batch, "special")?;
-        let image = table::get::<Int16Array>(path, &batch, "image")?;
-        let corner = |name| table::get::<Float32Array>(path, &batch, name);
-        let corners = [corner("x0")?, corner("y0")?, corner("x1")?, corner("y1")?];
-        let token = |n: usize| {
-            let rect = corners.iter().all(|corner| corner.is_valid(n)).then(|| corners.map(|corner| corner.value(n)));
-            Ok(Token {
-                position: position.value(n),
-                modality: Modality::try_from(modality.value(n)).map_err(Error::format(path))?,
-                token_id: token_id.value(n),
-                piece: piece.value(n).into(),
-                role: Role::try_from(role.value(n)).map_err(Error::format(path))?,
-                special: special.value(n),
-                image: image.is_valid(n).then(|| image.value(n)),
-                rect: rect.filter(|rect| rect.iter().all(|corner| (0.0..=1.0).contains(corner))),
-            })
-        };
-        (0..batch.num_rows()).map(token).collect()
+        tokens_of(&self.path, &self.batch.slice(rows.start, rows.len()))
     }
+}
+
+/// The tokens of rows of a token table.
+pub(super) fn tokens_of(path: &Path, batch: &RecordBatch) -> Result<Vec<Token>> {
+    let position = table::get::<UInt32Array>(path, batch, "position")?;
+    let small = |name| table::get::<UInt8Array>(path, batch, name);
+    let (modality, role) = (small("modality")?, small("role")?);
+    let token_id = table::get::<Int32Array>(path, batch, "token_id")?;
+    let piece = table::get::<StringArray>(path, batch, "piece")?;
+    let special = table::get::<BooleanArray>(path, batch, "special")?;
+    let image = table::get::<Int16Array>(path, batch, "image")?;
+    let corner = |name| table::get::<Float32Array>(path, batch, name);
+    let corners = [corner("x0")?, corner("y0")?, corner("x1")?, corner("y1")?];
+    let token = |n: usize| {
+        let rect = corners.iter().all(|corner| corner.is_valid(n)).then(|| corners.map(|corner| corner.value(n)));
+        Ok(Token {
+            position: position.value(n),
+            modality: Modality::try_from(modality.value(n)).map_err(Error::format(path))?,
+            token_id: token_id.value(n),
+            piece: piece.value(n).into(),
+            role: Role::try_from(role.value(n)).map_err(Error::format(path))?,
+            special: special.value(n),
+            image: image.is_valid(n).then(|| image.value(n)),
+            rect: rect.filter(|rect| rect.iter().all(|corner| (0.0..=1.0).contains(corner))),
+        })
+    };
+    (0..batch.num_rows()).map(token).collect()
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 //! table means.
 
 mod bounded;
+mod by_row;
 mod keyed;
 mod panics;
 
 pub use bounded::Bounded;
+pub use by_row::ByRow;
 pub use keyed::Keyed;
 pub use panics::catch_panic;
 

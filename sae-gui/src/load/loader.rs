@@ -6,7 +6,7 @@ use super::open;
 use super::sample::Samples;
 use super::tables::Tables;
 use super::watch::{Changed, Watch};
-use super::{contrast, folders, guarded, probe, report, sample_images, scores, writing};
+use super::{contrast, folders, guarded, pictures, probe, report, scores, writing};
 use crate::state::Link;
 use crate::state::contrast::AnyContrast;
 use crate::state::details::Details;
@@ -427,7 +427,7 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
             (Some(Task::Export(sample, picture, file)), Some(current)) => {
                 let exported = guarded(|| {
                     let picture = current.samples.picture(sample, picture)?;
-                    file.iter().try_for_each(|file| sample_images::save(&picture, file))?;
+                    file.iter().try_for_each(|file| pictures::save(&picture, file))?;
                     Ok(picture)
                 });
                 reply(current.number, Reply::Exported(file, exported));

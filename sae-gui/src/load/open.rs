@@ -3,14 +3,14 @@
 
 use super::{guarded, probe, tables::FEATURES};
 use crate::state::Link;
-use crate::state::run_info::{CapturedModel, OpenedRun, PositionCounts, RunInfo, SaeInfo};
-use crate::state::typical_words::TypicalWords;
+use crate::state::run_info::{CapturedModel, OpenedRun, RunInfo, SaeInfo};
 use sae_core::Run;
 use sae_core::analysis::index::{FeatureRow, Row, TypicalWord, read_features, read_lists};
 use sae_core::analysis::labels::Labels;
 use sae_core::path_text;
 use sae_core::store::run::check_name;
 use sae_core::store::{STEP, StoreRecord};
+use sae_workbench::feature_table::{PositionCounts, TypicalWords};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf, absolute};

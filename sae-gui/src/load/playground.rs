@@ -3,7 +3,7 @@
 
 use super::mailbox::{Mailbox, Worker};
 use super::playground_reply::{PlaygroundReply, ReplySender};
-use super::{guarded, sample_images, writing};
+use super::{guarded, pictures, writing};
 use crate::state::activations::SampleActivations;
 use crate::state::playground::{Answer, Continuation, Prompt, PromptActivations, parse_multiples};
 use crate::state::run_info::CapturedModel;
@@ -230,7 +230,7 @@ impl LoadedModel<'_> {
         let rows = self.encoder.encode(&hidden).map_err(|error| error.message())?;
         let active = PromptActivations {
             tokens: prepared.tokens.iter().map(view).collect(),
-            picture: images.first().map(|path| sample_images::open(path)).transpose()?,
+            picture: images.first().map(|path| pictures::open(path)).transpose()?,
             activations: Arc::new(SampleActivations { rows }),
         };
         Ok((prepared, active))

@@ -1,12 +1,13 @@
 //! Samples of a run with their tokens and pictures. Keeps the token tables that were read last, [`TABLES`] of them.
 
-use super::sample_images::{LARGE, SMALL, SampleImages};
+use super::pictures::{self, LARGE, SMALL};
 use crate::state::sample::{Picture, SampleData, TokenView};
 use arrow::array::{Array, BooleanArray, Float32Array, Int16Array, RecordBatch, StringArray, UInt8Array, UInt32Array};
 use filters::select::Groups;
 use sae_core::store::sample::{Modality, Sample};
 use sae_core::store::{STEP, StoreRecord, load_samples};
 use sae_core::{Error, Run, table};
+use sae_workbench::sample_images::SampleImages;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
@@ -59,7 +60,8 @@ impl Samples {
             return Err(format!("No part of the store has sample {number}."));
         }
         let tokens = self.tokens(part, number).map_err(|error| error.message())?;
-        let pictures = sample.images.iter().map(|image| self.images.read(image, &sample.source, SMALL)).collect();
+        let pictures =
+            sample.images.iter().map(|image| pictures::read(&self.images, image, &sample.source, SMALL)).collect();
         Ok(SampleData { key: sample.key, source: sample.source, tokens, pictures })
     }
 
@@ -67,7 +69,7 @@ impl Samples {
     pub fn picture(&mut self, number: u32, picture: usize) -> Result<Picture, String> {
         let sample = self.sample(number)?;
         let image = sample.images.get(picture).ok_or_else(|| format!("Sample {number} has no picture {picture}."))?;
-        self.images.read(image, &sample.source, LARGE)
+        pictures::read(&self.images, image, &sample.source, LARGE)
     }
 
     /// The samples whose caption or key has all words of a text, upper and lower case alike.

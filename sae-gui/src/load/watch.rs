@@ -2,9 +2,8 @@
 
 use super::tables::FEATURES;
 use sae_core::Run;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use sae_core::file::Stamp;
+use std::path::PathBuf;
 
 /// What has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +22,12 @@ pub enum Changed {
     Probes,
 }
 
-/// Sizes and times of some files; nothing for a file that does not exist.
-type Stamp = Vec<Option<(u64, Option<SystemTime>)>>;
-
 /// The state of the files when they were looked at last.
 pub struct Watch {
     run: Run,
     sae: Option<String>,
-    stamps: [Stamp; KINDS.len()],
+    /// Those of the files of each kind.
+    stamps: [Vec<Stamp>; KINDS.len()],
 }
 
 const KINDS: [Changed; 6] =
@@ -57,7 +54,7 @@ impl Watch {
         self.stamps[0] = self.stamp(Changed::Labels);
     }
 
-    fn stamp(&self, kind: Changed) -> Stamp {
+    fn stamp(&self, kind: Changed) -> Vec<Stamp> {
         let files: Vec<PathBuf> = match kind {
             Changed::Labels => vec![self.run.labels()],
             Changed::Index => self.sae.iter().map(|sae| self.run.features(sae).join(FEATURES)).collect(),
@@ -80,18 +77,14 @@ impl Watch {
                 folders.flat_map(file).map(|file| self.run.root().join(file)).collect()
             }
         };
-        files.iter().map(|file| stamp(file)).collect()
+        files.iter().map(|file| Stamp::of(file)).collect()
     }
-}
-
-fn stamp(file: &Path) -> Option<(u64, Option<SystemTime>)> {
-    let metadata = fs::metadata(file).ok()?;
-    Some((metadata.len(), metadata.modified().ok()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_others_write_is_noticed_once() {

@@ -83,8 +83,8 @@ mod tests {
     use super::*;
     use crate::state::annotations::Annotations;
     use crate::state::label_edits::LabelEdits;
-    use crate::state::run_info::PositionCounts;
     use sae_core::analysis::labels::{Entry, Labels};
+    use sae_workbench::feature_table::PositionCounts;
 
     #[test]
     fn the_table_is_copied_as_it_is_shown() {
@@ -101,7 +101,7 @@ mod tests {
         let mut label_edits = LabelEdits::new("run".as_ref(), "base", "", Labels::default());
         label_edits.set_draft(Entry { label: "a \"red\", round".into(), ..Entry::empty(1) });
         label_edits.commit();
-        list.set_annotations(Annotations::new(&label_edits));
+        list.set_annotations(Annotations::new(label_edits.written()));
         list.search("density>0.2");
         let csv = table_csv(&list);
         let lines: Vec<_> = csv.lines().collect();

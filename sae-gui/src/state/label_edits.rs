@@ -71,7 +71,8 @@ impl LabelEdits {
         &self.edited
     }
 
-    fn written(&self) -> Option<&Written> {
+    /// All that is written about the autoencoder's features, with the edits that the file lacks.
+    pub fn written(&self) -> Option<&Written> {
         self.edited.written(&self.sae)
     }
 
@@ -294,7 +295,7 @@ mod tests {
     fn on_disk(label_edits: &mut LabelEdits, disk: &mut Labels) {
         let edits = label_edits.send().unwrap();
         disk.apply("base", &edits.changes);
-        label_edits.saved(Ok(Saved { labels: disk.clone(), moved: None }));
+        label_edits.saved(Ok(Saved { labels: disk.clone(), moved: None, conflicts: vec![] }));
     }
 
     #[test]

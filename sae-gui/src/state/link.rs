@@ -2,7 +2,6 @@
 //! string opens a view from the command line, from a note and from a colleague's message. A shorter form names the feature that
 //! another one is compared with. Touches no file.
 
-use super::field::Field;
 use super::guard::GuardSettings;
 use super::list::Sort;
 use super::location::{Location, Page};
@@ -88,7 +87,7 @@ impl Link {
                 }
                 "name" => link.name = Some(decode(value)?),
                 "search" => link.search = Some(decode(value)?),
-                "sort" => link.sort = Some(parse_sort(value).ok_or_else(|| invalid("sort"))?),
+                "sort" => link.sort = Some(Sort::parse(value).ok_or_else(|| invalid("sort"))?),
                 "map" => link.map = Some(MapKind::from_name(value).ok_or_else(|| invalid("map"))?),
                 "by" => link.by = Some(decode(value)?),
                 "keep" => link.keep = Some(value.parse().map_err(|_| invalid("number of samples"))?),
@@ -129,7 +128,7 @@ impl Display for Link {
         pairs.extend(self.with.as_ref().map(|with| ("with", percent_encode(&with.to_string()))));
         pairs.extend(self.name.as_ref().map(|name| ("name", percent_encode(name))));
         pairs.extend(self.search.as_ref().map(|text| ("search", percent_encode(text))));
-        pairs.extend(self.sort.map(|sort| ("sort", format_sort(sort))));
+        pairs.extend(self.sort.map(|sort| ("sort", Sort::format(sort))));
         pairs.extend(self.map.map(|kind| ("map", kind.name().to_owned())));
         pairs.extend(self.by.as_ref().map(|name| ("by", percent_encode(name))));
         pairs.extend(self.keep.map(|count| ("keep", count.to_string())));
@@ -146,21 +145,6 @@ impl Display for Link {
         }
         Ok(())
     }
-}
-
-/// Such as `class,-weight`: a minus puts the largest value on top.
-fn format_sort(sort: [Sort; 2]) -> String {
-    let column = |sort: Sort| format!("{}{}", if sort.descending { "-" } else { "" }, sort.field.name());
-    sort.map(column).join(",")
-}
-
-fn parse_sort(text: &str) -> Option<[Sort; 2]> {
-    let column = |text: &str| {
-        let (descending, name) = text.strip_prefix('-').map_or((false, text), |name| (true, name));
-        Some(Sort { field: Field::from_name(name)?, descending })
-    };
-    let (first, second) = text.split_once(',')?;
-    Some([column(first)?, column(second)?])
 }
 
 /// Such as `12` (at its maximum) or `12:0.5`.
@@ -266,6 +250,7 @@ impl FromStr for Counterpart {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::field::Field;
     use proptest::prelude::*;
 
     #[test]

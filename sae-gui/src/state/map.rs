@@ -3,9 +3,9 @@
 
 use super::field::CLASSES;
 use super::format;
-use super::run_info::PositionCounts;
 use sae_core::analysis::index::FeatureRow;
 use sae_core::analysis::layout::DecoderLayout;
+use sae_workbench::feature_table::PositionCounts;
 use std::collections::BTreeSet;
 
 /// The classes of [`CLASSES`] that are told apart: all but the dead, which come last.

@@ -2,9 +2,7 @@
 //! commands. No egui type and no file access is here, so that all of it is tested without a window.
 
 pub mod activations;
-pub mod annotations;
 pub mod budget;
-pub mod caption_shares;
 pub mod clipboard;
 pub mod command;
 pub mod contrast;
@@ -13,7 +11,6 @@ pub mod effect;
 pub mod excerpt;
 pub mod explanation;
 pub mod export_settings;
-pub mod field;
 pub mod format;
 pub mod guard;
 pub mod history;
@@ -23,7 +20,6 @@ pub mod job;
 pub mod label_dialog;
 pub mod label_edits;
 pub mod link;
-pub mod list;
 pub mod location;
 pub mod lru;
 pub mod map;
@@ -35,7 +31,6 @@ pub mod overlay;
 pub mod palette;
 pub mod playground;
 pub mod probe;
-pub mod query;
 pub mod report;
 pub mod run_info;
 pub mod sample;
@@ -46,8 +41,9 @@ pub mod script;
 pub mod session;
 pub mod settings;
 pub mod shared_samples;
-pub mod typical_words;
 pub mod writing;
+
+pub use sae_workbench::feature_table::{annotations, caption_shares, field, list, query, typical_words};
 
 pub use command::Command;
 pub use link::Link;

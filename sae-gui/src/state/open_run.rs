@@ -104,7 +104,7 @@ impl OpenRun {
         }
         let (labels, unreadable) = opened.labels;
         let label_edits = LabelEdits::new(&opened.info.root, opened.info.sae_name(), &opened.author, labels);
-        list.set_annotations(Annotations::new(&label_edits));
+        list.set_annotations(Annotations::new(label_edits.written()));
         list.search(link.search.as_deref().unwrap_or_default());
         let first = list.step(None, 0);
         let mut notice = opened.notice;
@@ -177,7 +177,7 @@ impl OpenRun {
     pub fn adopt_edits(&mut self, before: LabelEdits) {
         let labels = std::mem::replace(&mut self.label_edits, before).on_disk().clone();
         self.label_edits.merge(labels);
-        self.list.set_annotations(Annotations::new(&self.label_edits));
+        self.list.set_annotations(Annotations::new(self.label_edits.written()));
     }
 
     /// Whether another one is of the same run and autoencoder.
@@ -367,7 +367,7 @@ impl OpenRun {
 
     /// Edits to save, if the writer is not at work. Searches see them at once.
     pub fn edits(&mut self) -> Option<Edits> {
-        self.list.set_annotations(Annotations::new(&self.label_edits));
+        self.list.set_annotations(Annotations::new(self.label_edits.written()));
         self.label_edits.send()
     }
 

@@ -94,9 +94,8 @@ fn fits(title: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::run_info::PositionCounts;
-    use crate::state::typical_words::TypicalWords;
     use sae_core::analysis::index::FeatureRow;
+    use sae_workbench::feature_table::{PositionCounts, TypicalWords};
 
     fn titles(text: &str, list: Option<&FeatureList>) -> Vec<String> {
         let palette = Palette { text: text.into(), selected: 0 };

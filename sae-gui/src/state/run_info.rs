@@ -1,8 +1,8 @@
 //! What is known about an open run as a whole, and what the loader hands over when it has opened one. Plain data.
 
-use super::typical_words::TypicalWords;
 use sae_core::analysis::index::{CROSS_RATIO, FeatureRow};
 use sae_core::analysis::labels::Labels;
+use sae_workbench::feature_table::{PositionCounts, TypicalWords};
 use std::path::PathBuf;
 
 /// An autoencoder of a run.
@@ -29,62 +29,26 @@ impl SaeInfo {
     }
 }
 
-/// Numbers of positions that were indexed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PositionCounts {
-    /// All positions.
-    pub all: u64,
-    /// Text positions.
-    pub text: u64,
-    /// Image positions.
-    pub image: u64,
-}
-
-impl PositionCounts {
-    /// Positions of actions: those of neither text nor images.
-    pub fn actions(&self) -> u64 {
-        self.all.saturating_sub(self.text).saturating_sub(self.image)
-    }
-
-    /// The share of text positions at which a feature fires; nothing if there are no text positions.
-    pub fn rate_text(&self, row: &FeatureRow) -> Option<f64> {
-        (self.text > 0).then(|| row.fires_text as f64 / self.text as f64)
-    }
-
-    /// The share of image positions at which a feature fires; nothing if there are no image positions.
-    pub fn rate_image(&self, row: &FeatureRow) -> Option<f64> {
-        (self.image > 0).then(|| row.fires_image as f64 / self.image as f64)
-    }
-
-    /// How many times larger one rate is than the other; nothing if the feature fires on one side only.
-    pub fn ratio(&self, row: &FeatureRow) -> Option<f64> {
-        let (text, image) = (self.rate_text(row)?, self.rate_image(row)?);
-        (text > 0.0 && image > 0.0).then(|| text.max(image) / text.min(image))
-    }
-
-    /// Why a feature has its class, in a sentence.
-    pub fn class_reason(&self, row: &FeatureRow) -> String {
-        use super::format::{percent, real};
-        let (Some(text), Some(image)) = (self.rate_text(row), self.rate_image(row)) else {
-            return "The index does not say how many positions of each modality there are.".into();
-        };
-        let rates = format!("{} of the text positions and at {} of the image positions", percent(text), percent(image));
-        match (row.class.as_str(), self.ratio(row)) {
-            ("dead", _) => "Dead: it fires at no position of this run.".into(),
-            ("action", _) => {
-                "Class action: it fires on actions of an agent, and at no position of text or images.".into()
-            }
-            ("cross", Some(ratio)) => format!(
-                "Cross-modal: it fires at {rates}. The rates differ by a factor of {}; up to {CROSS_RATIO} counts as cross.",
-                real(ratio)
-            ),
-            (class, Some(ratio)) => format!(
-                "Class {class}: it fires at {rates}. The rates differ by a factor of {}; up to {CROSS_RATIO} would count as \
-                 cross.",
-                real(ratio)
-            ),
-            (class, None) => format!("Class {class}: it fires at {rates}."),
-        }
+/// Why a feature has its class, in a sentence.
+pub fn class_reason(positions: &PositionCounts, row: &FeatureRow) -> String {
+    use super::format::{percent, real};
+    let (Some(text), Some(image)) = (positions.rate_text(row), positions.rate_image(row)) else {
+        return "The index does not say how many positions of each modality there are.".into();
+    };
+    let rates = format!("{} of the text positions and at {} of the image positions", percent(text), percent(image));
+    match (row.class.as_str(), positions.ratio(row)) {
+        ("dead", _) => "Dead: it fires at no position of this run.".into(),
+        ("action", _) => "Class action: it fires on actions of an agent, and at no position of text or images.".into(),
+        ("cross", Some(ratio)) => format!(
+            "Cross-modal: it fires at {rates}. The rates differ by a factor of {}; up to {CROSS_RATIO} counts as cross.",
+            real(ratio)
+        ),
+        (class, Some(ratio)) => format!(
+            "Class {class}: it fires at {rates}. The rates differ by a factor of {}; up to {CROSS_RATIO} would count as \
+             cross.",
+            real(ratio)
+        ),
+        (class, None) => format!("Class {class}: it fires at {rates}."),
     }
 }
 
@@ -218,13 +182,13 @@ mod tests {
             fires_image,
             ..FeatureRow::default()
         };
-        let cross = positions.class_reason(&row("cross", 443, 7_624));
+        let cross = class_reason(&positions, &row("cross", 443, 7_624));
         let expected = "Cross-modal: it fires at 3.3% of the text positions and at 14% of the image positions. The rates \
                         differ by a factor of 4.29; up to 10 counts as cross.";
         assert_eq!(cross, expected);
-        assert!(positions.class_reason(&row("text", 443, 0)).ends_with("at 0% of the image positions."));
-        assert!(positions.class_reason(&row("image", 4, 7_624)).contains("would count as cross"));
-        assert!(positions.class_reason(&row("dead", 0, 0)).starts_with("Dead"));
-        assert!(PositionCounts::default().class_reason(&row("text", 1, 0)).contains("does not say"));
+        assert!(class_reason(&positions, &row("text", 443, 0)).ends_with("at 0% of the image positions."));
+        assert!(class_reason(&positions, &row("image", 4, 7_624)).contains("would count as cross"));
+        assert!(class_reason(&positions, &row("dead", 0, 0)).starts_with("Dead"));
+        assert!(class_reason(&PositionCounts::default(), &row("text", 1, 0)).contains("does not say"));
     }
 }

@@ -253,7 +253,7 @@ impl Session {
             Ok(labels) => {
                 if let Some(run) = self.run_mut() {
                     run.label_edits.merge(labels);
-                    run.list.set_annotations(super::annotations::Annotations::new(&run.label_edits));
+                    run.list.set_annotations(super::annotations::Annotations::new(run.label_edits.written()));
                 }
             }
             Err(cause) => self.notice = Some(format!("The labels were changed and cannot be read: {cause}")),

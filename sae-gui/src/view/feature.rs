@@ -14,6 +14,7 @@ use crate::state::excerpt::display_text;
 use crate::state::format;
 use crate::state::location::Location;
 use crate::state::open_run::{OpenRun, SIDE_BY_SIDE, STRONGEST_ON, SampleList};
+use crate::state::run_info;
 use egui::{Button, Frame, Label, Margin, Rect, RichText, ScrollArea, Sense, Slider, Ui, vec2};
 use sae_core::analysis::index::FeatureRow;
 
@@ -93,7 +94,7 @@ fn head(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow) -> Option<Action> {
         let badge =
             Frame::new().fill(color.gamma_multiply(0.18)).corner_radius(9).inner_margin(Margin::symmetric(9, 2));
         let badge = badge.show(ui, |ui| ui.label(RichText::new(feature.class.as_str()).color(color)));
-        badge.response.on_hover_text(run.list.positions().class_reason(feature));
+        badge.response.on_hover_text(run_info::class_reason(run.list.positions(), feature));
         for command in [Command::CopyLink, Command::CopyJson, Command::AskLabel] {
             if ui.add(Button::new(command.title()).small()).on_hover_text(command.hint()).clicked() {
                 action = Some(Action::Command(command));
@@ -143,7 +144,7 @@ pub fn tiles(ui: &mut Ui, feature: &FeatureRow) {
 pub fn class_reason(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow) {
     section(ui, "Class", "The class compares how often the feature fires on text and on image positions");
     let positions = run.list.positions();
-    ui.add(egui::Label::new(positions.class_reason(feature)).wrap());
+    ui.add(egui::Label::new(run_info::class_reason(positions, feature)).wrap());
     let (Some(text), Some(image)) = (positions.rate_text(feature), positions.rate_image(feature)) else { return };
     let largest = text.max(image).max(f64::MIN_POSITIVE);
     for (name, rate, fires, of) in

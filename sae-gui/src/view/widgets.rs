@@ -5,6 +5,7 @@ use crate::state::format;
 use crate::state::list::FeatureName;
 use crate::state::named::Named;
 use crate::state::open_run::OpenRun;
+use crate::state::run_info;
 use egui::{
     Button, ComboBox, FontId, Label, Response, RichText, Role, Sense, StrokeKind, TextEdit, Ui, WidgetInfo, vec2,
 };
@@ -87,7 +88,7 @@ pub fn peek(ui: &mut Ui, run: &OpenRun, feature: u32) {
             ui.label(format!("{what}: {words}"));
         }
     }
-    ui.label(RichText::new(run.list.positions().class_reason(row)).color(theme::class(ui, &row.class)));
+    ui.label(RichText::new(run_info::class_reason(run.list.positions(), row)).color(theme::class(ui, &row.class)));
     let promoted = run.promoted(feature, PEEK_TOKENS);
     if !promoted.is_empty() {
         ui.label(format!("promotes: {}", promoted.join(" \u{b7} ")));

@@ -8,8 +8,8 @@ pub mod saedashboard;
 mod view;
 
 pub use view::{
-    ExampleGroup, ExampleView, Excerpt, FeatureView, Fires, FiresWith, HistogramBin, ImageView, Nearest, PatchView, Piece,
-    TokenEffect, WeightsView,
+    ExampleGroup, ExampleView, Excerpt, FeatureView, Fires, FiresWith, HistogramBin, ImageView, Nearest, PatchView,
+    Piece, TokenEffect, WeightsView,
 };
 
 use crate::analysis::context::Context;

@@ -28,6 +28,19 @@ pub enum Change {
     },
 }
 
+/// An edit of a label or of notes that somebody else had changed to something else since the editor saw them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Conflict {
+    /// What the editor saw.
+    pub before: Entry,
+    /// What the other person wrote.
+    pub theirs: Entry,
+    /// What the editor wanted.
+    pub yours: Entry,
+    /// What the entry is now: it has both texts.
+    pub merged: Entry,
+}
+
 impl Change {
     /// The edit that undoes this one.
     pub fn reversed(&self) -> Self {
@@ -37,19 +50,27 @@ impl Change {
         }
     }
 
-    pub(super) fn make(&self, written: &mut Written) {
+    /// Makes the edit, and returns what it met if that was another edit of the same text.
+    pub(super) fn make(&self, written: &mut Written) -> Option<Conflict> {
         match self {
             Self::Entry { before, after } => {
                 let labels = &mut written.labels;
                 let found = labels.binary_search_by_key(&after.feature, |entry| entry.feature);
                 let theirs = found.ok().map(|at| labels[at].clone()).unwrap_or_else(|| Entry::empty(after.feature));
-                let merged = merge(before, after, theirs);
+                let (merged, is_conflict) = merge(before, after, theirs.clone());
+                let conflict = is_conflict.then(|| Conflict {
+                    before: before.clone(),
+                    theirs,
+                    yours: after.clone(),
+                    merged: merged.clone(),
+                });
                 match (found, merged.is_empty()) {
                     (Ok(at), true) => drop(labels.remove(at)),
                     (Ok(at), false) => labels[at] = merged,
                     (Err(_), true) => {}
                     (Err(at), false) => labels.insert(at, merged),
                 }
+                conflict
             }
             Self::List { name, before, after } => {
                 let set = |list: &[u32]| list.iter().copied().collect::<BTreeSet<_>>();
@@ -62,19 +83,21 @@ impl Change {
                 } else {
                     written.lists.insert(name.clone(), list.into_iter().collect());
                 }
+                None
             }
         }
     }
 }
 
 /// Merges an edit from `before` to `after` into the present entry, `theirs`. If both changed the label, the edit's label wins, and
-/// the other becomes a note.
-fn merge(before: &Entry, after: &Entry, theirs: Entry) -> Entry {
-    let mut merged = theirs.clone();
+/// the other becomes a note. Also says whether both changed the label or the notes, to different texts.
+fn merge(before: &Entry, after: &Entry, theirs: Entry) -> (Entry, bool) {
+    let (mut merged, mut is_conflict) = (theirs.clone(), false);
     let label = |entry: &Entry| (entry.label.clone(), entry.author.clone(), entry.score);
     if label(before) != label(after) {
         (merged.label, merged.author, merged.score) = label(after);
         let others = ![&before.label, &after.label].contains(&&theirs.label) && !theirs.label.is_empty();
+        is_conflict |= ![&before.label, &after.label].contains(&&theirs.label);
         if others {
             let by = if theirs.author.is_empty() { "" } else { " by " };
             let note = format!("also labeled \"{}\"{by}{}", theirs.label, theirs.author);
@@ -83,12 +106,19 @@ fn merge(before: &Entry, after: &Entry, theirs: Entry) -> Entry {
     }
     if before.notes != after.notes {
         let others = ![&before.notes, &after.notes].contains(&&merged.notes);
-        merged.notes = if others { joined(&after.notes, &merged.notes) } else { after.notes.clone() };
+        // The same edit again, as of a page that is sent twice, adds nothing.
+        let is_known = others && !after.notes.is_empty() && merged.notes.starts_with(&format!("{}\n", after.notes));
+        is_conflict |= !is_known && ![&before.notes, &after.notes].contains(&&theirs.notes);
+        merged.notes = match (others, is_known) {
+            (true, true) => merged.notes,
+            (true, false) => joined(&after.notes, &merged.notes),
+            (false, _) => after.notes.clone(),
+        };
     }
     if before.star != after.star {
         merged.star = after.star;
     }
-    merged
+    (merged, is_conflict)
 }
 
 fn joined(first: &str, second: &str) -> String {

@@ -4,7 +4,7 @@
 
 mod change;
 
-pub use change::Change;
+pub use change::{Change, Conflict};
 
 use crate::store::run;
 use crate::{Error, Result, Run, file};
@@ -80,6 +80,8 @@ pub struct Saved {
     pub labels: Labels,
     /// If the file could not be read: where it was moved to, and what was wrong with it.
     pub moved: Option<(PathBuf, String)>,
+    /// Entries that somebody else had changed to something else in between. Both texts are in the file.
+    pub conflicts: Vec<Conflict>,
 }
 
 impl Default for Labels {
@@ -145,13 +147,13 @@ impl Labels {
         self.saes.get(sae)
     }
 
-    /// Applies changes in memory, in their order.
-    pub fn apply(&mut self, sae: &str, changes: &[Change]) {
+    /// Applies changes in memory, in their order. Returns those that met another change of the same text.
+    pub fn apply(&mut self, sae: &str, changes: &[Change]) -> Vec<Conflict> {
         if changes.is_empty() {
-            return;
+            return Vec::new();
         }
         let written = self.saes.entry(sae.into()).or_default();
-        changes.iter().for_each(|change| change.make(written));
+        changes.iter().filter_map(|change| change.make(written)).collect()
     }
 
     /// Applies changes to the file, in their order, on top of what others wrote. `known` is what the caller believes the file to
@@ -167,9 +169,9 @@ impl Labels {
             Err(Error::Format { cause, .. }) => (known.clone(), Some((rename_unreadable(&run.labels())?, cause.text))),
             Err(other) => return Err(other),
         };
-        labels.apply(sae, changes);
+        let conflicts = labels.apply(sae, changes);
         file::write_json(&run.labels(), &labels)?;
-        Ok(Saved { labels, moved })
+        Ok(Saved { labels, moved, conflicts })
     }
 
     fn arrange(&mut self) -> Result<(), String> {

@@ -42,11 +42,17 @@ fn two_editors_of_one_feature_lose_no_words() {
     let mine = Entry { notes: "look at the rim".into(), ..entry(3, "ring") };
     let theirs = Entry { author: "a model".into(), score: Some(0.5), notes: "weak".into(), ..entry(3, "circle") };
     let starred = Change::Entry { before: seen.clone(), after: Entry { star: true, ..seen.clone() } };
-    for after in [theirs, mine] {
-        let change = Change::Entry { before: seen.clone(), after };
-        Labels::save(&run, "base", &[change], &Labels::default()).unwrap();
-    }
-    Labels::save(&run, "base", &[starred], &Labels::default()).unwrap();
+    let save = |after: &Entry| {
+        let change = Change::Entry { before: seen.clone(), after: after.clone() };
+        Labels::save(&run, "base", &[change], &Labels::default()).unwrap().conflicts
+    };
+    assert!(save(&theirs).is_empty(), "the first editor meets nobody");
+    let conflicts = save(&mine);
+    let [conflict] = &conflicts[..] else { panic!("{conflicts:?}") };
+    assert_eq!((&conflict.theirs, &conflict.yours, &conflict.before), (&theirs, &mine, &seen));
+    assert!(save(&mine).is_empty(), "the same again is no conflict");
+    let starred = Labels::save(&run, "base", &[starred], &Labels::default()).unwrap();
+    assert!(starred.conflicts.is_empty(), "a star meets no text");
     let labels = known(&run);
     let merged = labels.written("base").unwrap().entry(3).unwrap();
     assert_eq!((merged.label.as_str(), merged.author.as_str(), merged.score, merged.star), ("ring", "ann", None, true));

@@ -1,8 +1,9 @@
 //! Commands, opening and saving, without a window.
 
 use super::*;
-use crate::state::run_info::{PositionCounts, RunInfo, SaeInfo};
+use crate::state::run_info::{RunInfo, SaeInfo};
 use sae_core::analysis::index::FeatureRow;
+use sae_workbench::feature_table::PositionCounts;
 
 fn opened(features: u32) -> OpenedRun {
     let row = |feature| FeatureRow {
@@ -49,7 +50,7 @@ fn answer(session: &mut Session, result: Result<Saved, String>) -> Vec<Effect> {
 
 fn save(session: &mut Session) -> Vec<Effect> {
     let labels = session.run().unwrap().label_edits.edited().clone();
-    answer(session, Ok(Saved { labels, moved: None }))
+    answer(session, Ok(Saved { labels, moved: None, conflicts: vec![] }))
 }
 
 #[test]
@@ -377,11 +378,11 @@ fn labels_that_are_edited_while_another_run_opens_are_saved() {
     assert_eq!(session.unsaved().0, 3);
     let mut disk = Labels::default();
     disk.apply("base", &effects.into_iter().find_map(changes).unwrap());
-    let effects = answer(&mut session, Ok(Saved { labels: disk.clone(), moved: None }));
+    let effects = answer(&mut session, Ok(Saved { labels: disk.clone(), moved: None, conflicts: vec![] }));
     disk.apply("base", &effects.into_iter().find_map(changes).unwrap());
     let labels = disk.written("base").unwrap().entries().iter().map(|entry| entry.label.as_str());
     assert_eq!(labels.collect::<Vec<_>>(), ["first", "second", "half typed"]);
-    answer(&mut session, Ok(Saved { labels: disk, moved: None }));
+    answer(&mut session, Ok(Saved { labels: disk, moved: None, conflicts: vec![] }));
     assert!(session.may_close());
     // The answers about the first run did not change the second one.
     assert!(session.run().unwrap().label_edits.entries().is_empty());

@@ -64,11 +64,15 @@ fn histogram(view: &FeatureView) -> Markup {
     let plot = tag("svg").attr("width", across).attr("height", 110).attr("viewBox", format!("0 0 {across} 110"));
     let plot = plot.attr("role", "img").attr("aria-label", "Positions by activation");
     let bars: Markup = bars.collect();
-    tag("h2").text("How often how strongly").and(plot.of(bars)).and(tag("p").class("muted").text(&format!(
-        "{:.3} to {:.3}, logarithmic; blue text, orange images",
-        first.low, last.high
-    )))
+    tag("h2").text("Activations").and(plot.of(bars)).and(
+        tag("p")
+            .class("muted")
+            .text(&format!("{:.3} to {:.3}, logarithmic; blue text, orange images", first.low, last.high)),
+    )
 }
+
+/// What a list names, with its number.
+type Lines = Vec<(Markup, f32)>;
 
 fn lists(view: &FeatureView, links: &Links) -> Markup {
     let link = |feature: u32| match (links.feature)(feature) {
@@ -76,11 +80,15 @@ fn lists(view: &FeatureView, links: &Links) -> Markup {
         None => feature.to_string().into(),
     };
     let token = |effect: &TokenEffect| (tag("code").text(&effect.token), effect.logit);
-    let columns: [(&str, &str, Vec<(Markup, f32)>); 4] = [
+    let columns: [(&str, &str, Lines); 4] = [
         ("Tokens promoted", "logit", view.promoted.iter().map(token).collect()),
         ("Tokens suppressed", "logit", view.suppressed.iter().map(token).collect()),
         ("Nearest (cosine)", "cosine", view.nearest.iter().map(|near| (link(near.feature), near.cosine)).collect()),
-        ("Fires with (Jaccard)", "Jaccard", view.fires_with.iter().map(|with| (link(with.feature), with.jaccard)).collect()),
+        (
+            "Fires with (Jaccard)",
+            "Jaccard",
+            view.fires_with.iter().map(|with| (link(with.feature), with.jaccard)).collect(),
+        ),
     ];
     let columns = columns.into_iter().filter(|(_, _, lines)| !lines.is_empty()).map(|(title, value, lines)| {
         let what = if value == "logit" { "token" } else { "feature" };
@@ -88,7 +96,7 @@ fn lists(view: &FeatureView, links: &Links) -> Markup {
         tag("div").of(table(title, &[Column::text(what), Column::number(value)], rows))
     });
     let columns: Markup = columns.collect();
-    tag("h2").text("What it does, and what is like it").and(tag("div").class("columns").of(columns))
+    tag("h2").text("Tokens and related features").and(tag("div").class("columns").of(columns))
 }
 
 /// The examples of a feature, group by group.

@@ -48,9 +48,9 @@ pub const FILE_POLICY: &str = "default-src 'none'; img-src data:; style-src 'uns
 impl Document<'_> {
     /// The whole file.
     pub fn render(&self) -> String {
-        let policy = self.policy.map(|policy| {
-            tag("meta").attr("http-equiv", "Content-Security-Policy").attr("content", policy).empty()
-        });
+        let policy = self
+            .policy
+            .map(|policy| tag("meta").attr("http-equiv", "Content-Security-Policy").attr("content", policy).empty());
         let head = tag("meta").attr("charset", "utf-8").empty().and(policy);
         let head = head.and(tag("meta").attr("name", "viewport").attr("content", "width=device-width").empty());
         let head = head.and(tag("title").text(self.title)).and(self.head.clone());

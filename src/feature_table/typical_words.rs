@@ -36,7 +36,14 @@ impl TypicalWords {
 
     /// Whether some word contains this text, which is in lower case.
     pub fn contains(&self, text: &str) -> bool {
-        self.tokens.to_lowercase().contains(text) || self.image_words.contains(text)
+        // All features are searched while somebody types: nothing is allocated for the texts of most languages.
+        let in_tokens = if self.tokens.is_ascii() && text.is_ascii() {
+            let (tokens, text) = (self.tokens.as_bytes(), text.as_bytes());
+            text.is_empty() || tokens.windows(text.len()).any(|part| part.eq_ignore_ascii_case(text))
+        } else {
+            self.tokens.to_lowercase().contains(text)
+        };
+        in_tokens || self.image_words.contains(text)
     }
 }
 
@@ -54,5 +61,13 @@ mod tests {
         assert_eq!(TypicalWords::new(&[boat]).summary(), "images of: boat");
         assert_eq!(TypicalWords::default().summary(), "");
         assert!(both.contains("ring") && both.contains("boa") && !both.contains("tree"));
+        let other = TypicalWords { tokens: "Ring \u{b7} Straße \u{b7} Ü".into(), image_words: String::new() };
+        for text in ["ring", "straße", "ü", "", "g \u{b7} s"] {
+            assert!(other.contains(text), "{text}");
+        }
+        let ascii = TypicalWords { tokens: "Ring red".into(), image_words: String::new() };
+        assert!(
+            ascii.contains("ring") && ascii.contains("") && !ascii.contains("ü") && !ascii.contains("ring red boat")
+        );
     }
 }

@@ -1,14 +1,11 @@
 //! Finds the pictures of samples (files, or inside the tables and archives of the data set), checks that they are the ones that
-//! were harvested, decodes them, and saves copies. A picture that cannot be shown becomes a sentence. Changes no file and follows
-//! no links into the network.
+//! were harvested, and decodes them. Changes no file and follows no links into the network.
 
-use crate::state::sample::Picture;
 use harvest::data::{Mapping, Melt};
-use harvest::pixels;
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder};
+use harvest::pixels::{ImageError, Picture};
+use sae_core::store::STEP;
 use sae_core::store::sample::{ImageRef, place};
-use sae_core::{Run, file, path_text};
+use sae_core::{Run, path_text};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -16,12 +13,68 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Longest side of a picture in a card: sharp at the shown size on a display with twice the usual density.
-pub const SMALL: usize = 320;
-/// Longest side of a picture that is looked at by itself.
-pub const LARGE: usize = 2048;
 /// Bytes of the largest file that is read.
 const FILE_LIMIT: u64 = 1 << 28;
+
+/// Why a picture cannot be shown.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PictureError {
+    /// It is not where the run says.
+    #[error("The picture was not found: {name} (searched in {})", listed(folders))]
+    NotFound {
+        /// The picture.
+        name: String,
+        /// Where it was looked for.
+        folders: Vec<PathBuf>,
+    },
+    /// There is another one in its place.
+    #[error("The picture has changed since the harvest: {name}")]
+    Changed {
+        /// The picture.
+        name: String,
+    },
+    /// It is somewhere else.
+    #[error("The picture is a link, which is not followed: {name}")]
+    Link {
+        /// The link.
+        name: String,
+    },
+    /// The row of the data set that holds it.
+    #[error("The row with the picture cannot be read: {source}")]
+    Row {
+        /// Why.
+        source: harvest::Error,
+    },
+    /// The file.
+    #[error("The picture cannot be read ({source}): {}", path.display())]
+    Unreadable {
+        /// What the system said.
+        source: std::io::Error,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is larger than any picture.
+    #[error("The picture's file has {bytes} bytes, too many to show: {}", path.display())]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is no picture that can be decoded.
+    #[error("The picture {name} cannot be shown: {source}")]
+    Undecodable {
+        /// The picture.
+        name: String,
+        /// Why.
+        source: ImageError,
+    },
+}
+
+fn listed(folders: &[PathBuf]) -> String {
+    folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
+}
 
 /// Where the pictures of a run may be.
 pub struct SampleImages {
@@ -49,7 +102,10 @@ impl SampleImages {
     }
 
     /// Reads a picture of a sample that is at `source` (`file:row`) of the data set; its longest side is at most `side`.
-    pub fn read(&self, image: &ImageRef, source: &str, side: usize) -> Result<Picture, String> {
+    ///
+    /// # Errors
+    /// It is not there, is another one, or cannot be decoded.
+    pub fn read(&self, image: &ImageRef, source: &str, side: usize) -> Result<Picture, PictureError> {
         let place = place(source);
         let file = place.map_or(source, |(file, _)| file);
         let link = image.path.contains("://");
@@ -61,24 +117,18 @@ impl SampleImages {
             }
         }
         let inside = place.map_or(Ok(None), |(file, row)| self.inside(image, file, row as usize));
-        let name = if image.path.is_empty() { source } else { &image.path };
+        let name = if image.path.is_empty() { source } else { &image.path }.to_owned();
         match inside {
             Ok(Some(bytes)) => decoded(&bytes, source, side),
-            _ if link => Err(format!("The picture is a link, which is not followed: {name}")),
-            _ if !found.is_empty() => Err(format!("The picture has changed since the harvest: {name}")),
-            Ok(None) => Err(format!("The picture was not found: {name} ({})", self.searched())),
-            Err(error) => Err(format!("The row with the picture cannot be read: {error}")),
+            _ if link => Err(PictureError::Link { name }),
+            _ if !found.is_empty() => Err(PictureError::Changed { name }),
+            Ok(None) => Err(PictureError::NotFound { name, folders: self.folders.clone() }),
+            Err(source) => Err(PictureError::Row { source }),
         }
     }
 
-    /// Where pictures are looked for.
-    fn searched(&self) -> String {
-        let folders: Vec<_> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
-        format!("searched in {}", folders.join(", "))
-    }
-
     /// The bytes of the picture, if the row of the data set itself holds it.
-    fn inside(&self, image: &ImageRef, file: &str, row: usize) -> Result<Option<Vec<u8>>, String> {
+    fn inside(&self, image: &ImageRef, file: &str, row: usize) -> Result<Option<Vec<u8>>, harvest::Error> {
         let files = self.folders.iter().map(|folder| path_text::resolve(folder, file)).filter(|file| file.is_file());
         let mut failed = None;
         for file in files {
@@ -90,7 +140,7 @@ impl SampleImages {
                     }
                 }
                 // Another folder may have the right file.
-                Err(error) => failed = Some(error.to_string()),
+                Err(error) => failed = Some(error),
             }
         }
         failed.map_or(Ok(None), Err)
@@ -112,7 +162,7 @@ impl SampleImages {
 fn recorded(run: &Run) -> Vec<PathBuf> {
     let Ok(record) = run.record() else { return Vec::new() };
     let mut steps: Vec<(&String, &Value)> = record.steps.iter().collect();
-    steps.sort_by_key(|(name, _)| *name != sae_core::store::STEP);
+    steps.sort_by_key(|(name, _)| *name != STEP);
     let named = |entry: &Value| {
         let objects = [entry.get("arguments"), Some(entry)].into_iter().flatten();
         let paths = objects.flat_map(|object| {
@@ -125,16 +175,16 @@ fn recorded(run: &Run) -> Vec<PathBuf> {
 
 /// An argument of the harvest.
 fn argument<T: DeserializeOwned + Default>(run: &Run, name: &str) -> T {
-    let harvest: Option<Value> = run.read_step(sae_core::store::STEP).ok().flatten();
+    let harvest: Option<Value> = run.read_step(STEP).ok().flatten();
     let given = harvest.and_then(|step| serde_json::from_value(step.get("arguments")?.get(name)?.clone()).ok());
     given.unwrap_or_default()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let failed = |error: std::io::Error| format!("The picture cannot be read ({error}): {}", path.display());
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > FILE_LIMIT {
-        return Err(format!("The picture's file has {size} bytes, too many to show: {}", path.display()));
+fn read(path: &Path) -> Result<Vec<u8>, PictureError> {
+    let failed = |source| PictureError::Unreadable { source, path: path.to_path_buf() };
+    let bytes = std::fs::metadata(path).map_err(failed)?.len();
+    if bytes > FILE_LIMIT {
+        return Err(PictureError::TooLarge { bytes, path: path.to_path_buf() });
     }
     std::fs::read(path).map_err(failed)
 }
@@ -147,31 +197,17 @@ fn hash(bytes: &[u8]) -> String {
     })
 }
 
-/// Reads a picture that belongs to no run.
-pub fn open(path: &Path) -> Result<Picture, String> {
-    decoded(&read(path)?, &path.display().to_string(), LARGE)
+/// Reads a picture that belongs to no run; its longest side is at most `side`.
+///
+/// # Errors
+/// It cannot be read or decoded.
+pub fn open(path: &Path, side: usize) -> Result<Picture, PictureError> {
+    decoded(&read(path)?, &path.display().to_string(), side)
 }
 
-/// Saves a picture as a new PNG file.
-pub fn save(picture: &Picture, file: &Path) -> Result<(), String> {
-    if file.exists() {
-        return Err(format!("{} exists already. Choose another name.", file.display()));
-    }
-    let [width, height] = picture.size.map(|side| side as u32);
-    let mut png = Vec::new();
-    let written = PngEncoder::new(&mut png).write_image(&picture.rgba, width, height, ExtendedColorType::Rgba8);
-    written.map_err(|error| format!("The picture cannot be encoded: {error}"))?;
-    file::write_bytes(file, &png).map_err(|error| error.message())
-}
-
-fn decoded(bytes: &[u8], name: &str, side: usize) -> Result<Picture, String> {
-    decode(bytes, side).map_err(|cause| format!("The picture {name} cannot be shown: {cause}"))
-}
-
-fn decode(bytes: &[u8], side: usize) -> Result<Picture, String> {
-    let scaled = pixels::Picture::decode(bytes).map_err(|error| error.to_string())?.fitted(side, false);
-    let rgba = scaled.pixels().as_chunks::<3>().0.iter().flat_map(|[r, g, b]| [*r, *g, *b, u8::MAX]).collect();
-    Ok(Picture { size: scaled.size(), rgba })
+fn decoded(bytes: &[u8], name: &str, side: usize) -> Result<Picture, PictureError> {
+    let undecodable = |source| PictureError::Undecodable { name: name.to_owned(), source };
+    Ok(Picture::decode(bytes).map_err(undecodable)?.fitted(side, false))
 }
 
 #[cfg(test)]
@@ -179,6 +215,8 @@ mod tests {
     use super::*;
     use image::{ImageFormat, RgbaImage};
     use std::io::Cursor;
+
+    const SMALL: usize = 320;
 
     fn png(width: u32, height: u32) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
@@ -204,19 +242,8 @@ mod tests {
         run.write_step("harvest", &serde_json::json!({ "arguments": { "data": "data" } })).unwrap();
         let pictures = SampleImages::new(&run, None);
         let found = pictures.read(&image("images/a.png", &wide), "sub/data.jsonl:3", SMALL).unwrap();
-        assert_eq!((found.size, &found.rgba[..4]), ([320, 160], &[200, 10, 10, 255][..]));
-        assert_eq!(pictures.read(&image("b.png", &small), "data.jsonl:3", SMALL).unwrap().size, [4, 2]);
-    }
-
-    #[test]
-    fn a_picture_is_saved_as_a_new_file_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let picture = decode(&png(4, 2), LARGE).unwrap();
-        let file = dir.path().join("a copy.png");
-        save(&picture, &file).unwrap();
-        assert_eq!(image::open(&file).unwrap().into_rgba8().into_raw(), picture.rgba);
-        assert!(save(&picture, &file).unwrap_err().contains("exists already"));
-        assert!(save(&picture, &file.join("a.png")).is_err(), "a file is no folder");
+        assert_eq!((found.size(), &found.pixels()[..3]), ([320, 160], &[200, 10, 10][..]));
+        assert_eq!(pictures.read(&image("b.png", &small), "data.jsonl:3", SMALL).unwrap().size(), [4, 2]);
     }
 
     #[test]
@@ -226,7 +253,9 @@ mod tests {
         std::fs::write(dir.path().join("a.png"), png(4, 2)).unwrap();
         std::fs::write(dir.path().join("broken.png"), &png(4, 2)[..40]).unwrap();
         let pictures = SampleImages::new(&run, Some(dir.path()));
-        let message = |image: ImageRef, source: &str| pictures.read(&image, source, SMALL).map(|p| p.size).unwrap_err();
+        let message = |image: ImageRef, source: &str| {
+            pictures.read(&image, source, SMALL).map(|p| p.size()).unwrap_err().to_string()
+        };
         assert!(message(image("gone.png", b""), "data.jsonl:3").contains("not found: gone.png (searched in "));
         assert!(message(image("a.png", b"other"), "data.jsonl:3").contains("changed since"));
         assert!(message(image("broken.png", &png(4, 2)[..40]), "data.jsonl:3").contains("cannot be decoded"));
@@ -239,20 +268,19 @@ mod tests {
 
     #[test]
     fn pictures_inside_the_data_are_found_by_their_row() {
-        use base64::Engine;
         let dir = tempfile::tempdir().unwrap();
         let bytes = png(4, 2);
         let row = |bytes: &[u8]| {
-            let packed = base64::engine::general_purpose::STANDARD.encode(bytes);
-            serde_json::json!({ "photo": format!("data:image/png;base64,{packed}"), "text": "red" }).to_string()
+            let photo = sae_core::analysis::dashboard::html::data_url("image/png", bytes);
+            serde_json::json!({ "photo": photo, "text": "red" }).to_string()
         };
         std::fs::write(dir.path().join("rows.jsonl"), [row(&png(2, 2)), row(&bytes)].join("\n")).unwrap();
         let run = Run::create(&dir.path().join("run")).unwrap();
         let arguments = serde_json::json!({ "data": "..", "map": [["image", "photo"]] });
         run.write_step("harvest", &serde_json::json!({ "arguments": arguments })).unwrap();
         let pictures = SampleImages::new(&run, Some(dir.path()));
-        assert_eq!(pictures.read(&image("", &bytes), "rows.jsonl:1", SMALL).unwrap().size, [4, 2]);
-        let other = pictures.read(&image("", &bytes), "rows.jsonl:0", SMALL).map(|picture| picture.size);
-        assert!(other.unwrap_err().contains("not found"));
+        assert_eq!(pictures.read(&image("", &bytes), "rows.jsonl:1", SMALL).unwrap().size(), [4, 2]);
+        let other = pictures.read(&image("", &bytes), "rows.jsonl:0", SMALL).map(|picture| picture.size());
+        assert!(other.unwrap_err().to_string().contains("not found"));
     }
 }

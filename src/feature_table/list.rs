@@ -3,8 +3,8 @@
 use super::annotations::Annotations;
 use super::caption_shares::CaptionShares;
 use super::field::Field;
+use super::positions::PositionCounts;
 use super::query::{Query, Subject};
-use super::run_info::PositionCounts;
 use super::typical_words::TypicalWords;
 use sae_core::analysis::index::FeatureRow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,32 @@ pub struct Sort {
     pub field: Field,
     /// Whether the largest value is on top.
     pub descending: bool,
+}
+
+impl Sort {
+    /// The order after a click on the head of a column, from the order before it.
+    pub fn by([first, second]: [Self; 2], field: Field) -> [Self; 2] {
+        if first.field == field {
+            return [Self { descending: !first.descending, ..first }, second];
+        }
+        [Self { field, descending: field.largest_first() }, first]
+    }
+
+    /// Such as `class,-weight`: a minus puts the largest value on top.
+    pub fn format(sort: [Self; 2]) -> String {
+        let column = |sort: Self| format!("{}{}", if sort.descending { "-" } else { "" }, sort.field.name());
+        sort.map(column).join(",")
+    }
+
+    /// What [`Sort::format`] makes; nothing if a column is unknown or missing.
+    pub fn parse(text: &str) -> Option<[Self; 2]> {
+        let column = |text: &str| {
+            let (descending, name) = text.strip_prefix('-').map_or((false, text), |name| (true, name));
+            Some(Self { field: Field::from_name(name)?, descending })
+        };
+        let (first, second) = text.split_once(',')?;
+        Some([column(first)?, column(second)?])
+    }
 }
 
 /// What a list calls a feature.
@@ -165,6 +191,11 @@ impl FeatureList {
         self.sort
     }
 
+    /// Sorts as a new table is.
+    pub fn sort_by_default(&mut self) {
+        self.set_sort(default_sort(&self.rows));
+    }
+
     /// Whether the table is sorted as a new one is.
     pub fn has_default_sort(&self) -> bool {
         self.sort == default_sort(&self.rows)
@@ -172,19 +203,15 @@ impl FeatureList {
 
     /// Sorts by a column; in reverse if it is sorted by that already. The column before decides between equal values.
     pub fn sort_by(&mut self, field: Field) {
-        let [first, second] = self.sort;
-        self.sort = if first.field == field {
-            [Sort { descending: !first.descending, ..first }, second]
-        } else {
-            [Sort { field, descending: field.largest_first() }, first]
-        };
-        self.apply_sort();
+        self.set_sort(Sort::by(self.sort, field));
     }
 
     /// Sorts by these columns.
     pub fn set_sort(&mut self, sort: [Sort; 2]) {
-        self.sort = sort;
-        self.apply_sort();
+        if self.sort != sort {
+            self.sort = sort;
+            self.apply_sort();
+        }
     }
 
     /// The text of the search.
@@ -226,6 +253,22 @@ impl FeatureList {
             self.query = Query::parse(text);
             self.apply_filter();
         }
+    }
+
+    /// Searches, and counts captions at once: `shares` has the share of the captions of each feature's strongest examples that contain
+    /// a text, or the reason why that is not known.
+    pub fn search_with(&mut self, text: &str, mut shares: impl FnMut(&str) -> Result<Vec<f32>, String>) {
+        if self.text == text && self.pending_captions().is_empty() {
+            return;
+        }
+        self.text = text.into();
+        self.query = Query::parse(text);
+        for text in self.pending_captions() {
+            let shares = shares(&text);
+            self.captions.insert(text, shares);
+        }
+        self.captions.retain(&self.query.caption_texts());
+        self.apply_filter();
     }
 
     /// What people wrote about the features.
@@ -373,9 +416,8 @@ fn sort_key(value: Option<f64>, descending: bool) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::label_edits::LabelEdits;
     use proptest::prelude::*;
-    use sae_core::analysis::labels::{Entry, Labels};
+    use sae_core::analysis::labels::{Change, Entry, Labels};
 
     fn list(values: &[(f64, Option<f64>)]) -> FeatureList {
         let row = |(feature, (density, weight)): (usize, &(f64, Option<f64>))| FeatureRow {
@@ -427,11 +469,11 @@ mod tests {
         list.typical_words = ["", "zebra", "apple", "pear"]
             .map(|word| TypicalWords { tokens: word.into(), image_words: String::new() })
             .to_vec();
-        let mut label_edits = LabelEdits::new("run".as_ref(), "base", "", Labels::default());
-        label_edits.set_draft(Entry { label: "Yellow".into(), ..Entry::empty(3) });
-        label_edits.commit();
+        let after = Entry { label: "Yellow".into(), ..Entry::empty(3) };
+        let mut labels = Labels::default();
+        labels.apply("base", &[Change::Entry { before: Entry::empty(3), after }]);
         list.sort_by(Field::Label);
-        list.set_annotations(Annotations::new(&label_edits));
+        list.set_annotations(Annotations::new(labels.written("base")));
         assert_eq!(shown(&list), [3, 2, 1, 0]);
         list.sort_by(Field::Label);
         assert_eq!(shown(&list), [1, 2, 3, 0]);
@@ -454,6 +496,27 @@ mod tests {
         assert_eq!(list.step(Some(0), 1), Some(3), "a feature outside the search leads to its first");
         list.search("density>1");
         assert_eq!(list.step(Some(3), 1), None);
+    }
+
+    #[test]
+    fn captions_that_are_counted_at_once_find_what_they_find_when_they_come_later() {
+        let [mut at_once, mut later] = [(); 2].map(|()| list(&[(0.4, None), (0.3, None), (0.2, None)]));
+        let shares = vec![0.0, 1.0, 0.6];
+        at_once.search_with("boat density<0.35", |text| {
+            assert_eq!(text, "boat");
+            Ok(shares.clone())
+        });
+        later.search("boat density<0.35");
+        later.set_captions("boat".into(), Ok(shares.clone()));
+        assert_eq!((shown(&at_once), at_once.pending_captions().len()), (vec![1, 2], 0));
+        assert_eq!(shown(&at_once), shown(&later));
+        at_once.search_with("boat density<0.35", |_| panic!("it is known"));
+        at_once.search_with("cat", |_| Err("no captions".into()));
+        assert_eq!((shown(&at_once), at_once.problem()), (vec![], None), "a word is looked for elsewhere as well");
+        at_once.search_with("caption:cat", |_| Err("no captions".into()));
+        assert_eq!(at_once.problem(), Some("no captions"));
+        at_once.search_with("", |_| panic!("nothing to count"));
+        assert_eq!(shown(&at_once).len(), 3);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is known about every feature: the columns of the table, and the names that searches use.
 
-use super::run_info::PositionCounts;
+use super::positions::PositionCounts;
 use sae_core::analysis::index::{CROSS_RATIO, FeatureRow};
 
 /// The classes of features, in the order in which they sort.

@@ -1,7 +1,6 @@
 //! What people wrote about features (labels, notes, stars, lists), prepared for searches and lists. Edits nothing.
 
-use super::label_edits::LabelEdits;
-use sae_core::analysis::labels::Entry;
+use sae_core::analysis::labels::{Entry, Written};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is written about the features of an autoencoder.
@@ -27,8 +26,8 @@ struct Annotation {
 }
 
 impl Annotations {
-    /// From the labels as they are edited.
-    pub fn new(label_edits: &LabelEdits) -> Self {
+    /// From what is written about the features of an autoencoder; nothing if nobody has written anything.
+    pub fn new(written: Option<&Written>) -> Self {
         let annotation = |entry: &Entry| Annotation {
             label: entry.label.clone(),
             lowercase_label: entry.label.to_lowercase(),
@@ -36,8 +35,9 @@ impl Annotations {
             lowercase_author: entry.author.to_lowercase(),
             star: entry.star,
         };
-        let entries = label_edits.entries().iter().map(|entry| (entry.feature, annotation(entry)));
-        let lists = label_edits.lists().into_iter().flatten();
+        let entries =
+            written.map(Written::entries).unwrap_or_default().iter().map(|entry| (entry.feature, annotation(entry)));
+        let lists = written.into_iter().flat_map(Written::lists);
         let lists = lists.map(|(name, list)| {
             (name.clone(), List { lowercase_name: name.to_lowercase(), features: list.iter().copied().collect() })
         });

@@ -4,7 +4,7 @@
 use super::annotations::{Annotations, TextField};
 use super::caption_shares::CaptionShares;
 use super::field::{CLASSES, Field};
-use super::run_info::PositionCounts;
+use super::positions::PositionCounts;
 use super::typical_words::TypicalWords;
 use sae_core::analysis::index::FeatureRow;
 use std::cmp::Ordering;
@@ -352,9 +352,8 @@ fn number(field: Field, value: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::label_edits::LabelEdits;
     use proptest::prelude::*;
-    use sae_core::analysis::labels::{Entry, Labels};
+    use sae_core::analysis::labels::{Change, Entry, Labels};
 
     const POSITIONS: PositionCounts = PositionCounts { all: 300, text: 100, image: 200 };
 
@@ -363,15 +362,21 @@ mod tests {
     }
 
     fn annotations() -> Annotations {
-        let mut label_edits = LabelEdits::new("run".as_ref(), "base", "Ann", Labels::default());
-        for (feature, label) in [(12, "Red ring"), (123, "ring")] {
-            label_edits.set_draft(Entry { label: label.into(), ..Entry::empty(feature) });
-        }
-        label_edits.commit();
-        label_edits.toggle_star(45);
-        label_edits.add_to_list("Colors", &[12, 1]);
-        label_edits.add_to_list("Colors of boats", &[123]);
-        Annotations::new(&label_edits)
+        let entry = |after: Entry| Change::Entry { before: Entry::empty(after.feature), after };
+        let labeled =
+            |feature, label: &str| entry(Entry { label: label.into(), author: "Ann".into(), ..Entry::empty(feature) });
+        let list =
+            |name: &str, after: &[u32]| Change::List { name: name.into(), before: vec![], after: after.to_vec() };
+        let changes = [
+            labeled(12, "Red ring"),
+            labeled(123, "ring"),
+            entry(Entry { star: true, ..Entry::empty(45) }),
+            list("Colors", &[12, 1]),
+            list("Colors of boats", &[123]),
+        ];
+        let mut labels = Labels::default();
+        labels.apply("base", &changes);
+        Annotations::new(labels.written("base"))
     }
 
     fn found(text: &str) -> Vec<u32> {
