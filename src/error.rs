@@ -76,6 +76,14 @@ pub enum Error {
         /// The step of its newest checkpoint.
         step: Option<u64>,
     },
+    /// A class that no feature of the index has.
+    #[error("there is no class {asked:?}: expected one of {}", available.join(", "))]
+    UnknownClass {
+        /// What was asked for.
+        asked: String,
+        /// The classes that there are.
+        available: Vec<String>,
+    },
     /// A feature number that is too large.
     #[error("there is no feature {feature}; the {holder} has {count}")]
     UnknownFeature {

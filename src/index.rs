@@ -4,6 +4,7 @@ use crate::control::{Control, Stage};
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
 use crate::{Error, Result, model};
 use filters::Threshold;
+use filters::definition::Sides;
 use filters::top_tokens::TopTokens;
 use filters::weights::Weights;
 use harvest::model::Compute;
@@ -11,10 +12,10 @@ use harvest::{Checkpoint, ComputeDtype, LogitHistogram, LogitLens, TokenLogit};
 use sae_core::analysis::index::{
     self, Bin, Coactive, FeatureRow, Indexer, LogitBin, Neighbor, Row, StrongestExample, TypicalWord, Word,
 };
-use sae_core::path_text;
 use sae_core::store::{STEP, StoreRecord};
+use sae_core::{Run, path_text};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -45,6 +46,8 @@ pub struct IndexRequest {
     pub lens: LensChoice,
     /// A feature counts as active on a token above this activation.
     pub threshold: Threshold,
+    /// The modalities that classes, counts and cross-modal weights compare.
+    pub sides: Sides,
 }
 
 /// The model of a logit lens.
@@ -89,7 +92,7 @@ pub struct IndexReport {
 impl IndexRequest {
     /// Indexes with the published threshold, scaled to the width, and the model that the run was captured from.
     pub fn new(sae: SaeChoice) -> Self {
-        Self { sae, lens: LensChoice::Recorded, threshold: Threshold::Auto }
+        Self { sae, lens: LensChoice::Recorded, threshold: Threshold::Auto, sides: Sides::default() }
     }
 
     /// What [`IndexRequest::run`] would do.
@@ -111,7 +114,7 @@ impl IndexRequest {
         let words_by = self.model(&sae, Some(control))?;
         let lens = words_by.as_deref().map(|folder| open_lens(&sae, folder)).transpose()?;
         let threshold = self.threshold.for_width(sae.saved.weights.d_in);
-        let rows = build(&sae, threshold, lens.as_ref(), control)?;
+        let rows = build(&sae, threshold, &self.sides, lens.as_ref(), control)?;
         Ok(IndexReport {
             features: rows.len(),
             classes: classes(&rows),
@@ -150,13 +153,16 @@ pub(crate) fn open_lens(sae: &LoadedSae, folder: &Path) -> Result<LogitLens> {
 pub(crate) fn build(
     sae: &LoadedSae,
     threshold: f32,
+    sides: &Sides,
     lens: Option<&LogitLens>,
     control: &mut Control,
 ) -> Result<Vec<FeatureRow>> {
     let weights = &sae.saved.weights;
     let d_sae = weights.d_sae;
-    let (mut indexer, mut tops) =
-        (Indexer::new(d_sae), TopTokens::new(d_sae, threshold).along(sae.store.paths().clone()));
+    let (mut indexer, mut tops) = (
+        Indexer::new(d_sae).comparing(sides),
+        TopTokens::new(d_sae, threshold).along(sae.store.paths().clone()).comparing(sides),
+    );
     sae.observe(Stage::Index, &mut [&mut indexer, &mut tops], control)?;
     let staged = control.stage(Stage::Weights, None)?;
     let cross_modal = Weights::from_top_tokens(&tops, &sae.store)?;
@@ -197,12 +203,19 @@ pub(crate) fn build(
     sae.run.write_step(
         &format!("index/{}", sae.name),
         &json!({
-            "features": d_sae, "positions": indexer.positions, "threshold": threshold,
+            "features": d_sae, "positions": indexer.positions, "threshold": threshold, "sides": sides,
             "coactive": { "positions": indexer.together.counted(), "one_in": indexer.together.one_in() },
             "words_by": lens.map(LogitLens::folder),
         }),
     )?;
     Ok(rows)
+}
+
+/// The sides that the index of an autoencoder compares, if there is an index.
+pub(crate) fn sides(run: &Run, sae: &str) -> Result<Option<Sides>> {
+    let step: Option<Value> = run.read_step(&format!("index/{sae}"))?;
+    let named = |step: Value| step.get("sides").and_then(Value::as_str).and_then(|sides| sides.parse().ok());
+    Ok(step.map(|step| named(step).unwrap_or_default()))
 }
 
 /// Removes a table of an earlier index, which would otherwise be taken for a part of this one.

@@ -1,6 +1,6 @@
 //! What a run records about where its features are from, for pages and files about them. Only the last component of paths is told.
 
-use crate::Result;
+use crate::{Result, index};
 use sae_core::Run;
 use sae_core::analysis::dashboard::Source;
 use sae_core::store::run;
@@ -22,6 +22,7 @@ pub(crate) fn source(run: &Run, manifest: &Manifest, sae: &str) -> Result<Source
         dataset: last(root).unwrap_or_default(),
         samples: manifest.samples,
         tokens: manifest.rows,
+        sides: index::sides(run, sae)?.unwrap_or_default(),
         created: run::now(),
     })
 }

@@ -197,12 +197,15 @@ pub struct SaePlan<T> {
     pub more: T,
 }
 
+/// The classes of an index that compares text and images, which need not have features.
+const KNOWN: [&str; 4] = ["text", "image", "cross", "action"];
+
 /// Which features of an index.
 #[derive(Clone, Debug)]
 pub struct FeatureChoice {
     /// These features; if there are none, the following two fields decide.
     pub features: Vec<u32>,
-    /// Only those of this class: `text`, `image` or `cross`.
+    /// Only those of this class: `text`, `image`, `cross` or `action`, or a name of the index's sides.
     pub class: Option<String>,
     /// At most this many, those with the largest cross-modal weight first.
     pub limit: usize,
@@ -215,6 +218,12 @@ impl FeatureChoice {
         check_features(&self.features, rows.len(), "index")?;
         if !self.features.is_empty() {
             return Ok(self.features.iter().copied().collect::<BTreeSet<_>>().into_iter().collect());
+        }
+        let mut found: BTreeSet<&str> = KNOWN.into();
+        found.extend(rows.iter().filter(|row| row.fires > 0).map(|row| row.class.as_str()));
+        if let Some(asked) = self.class.as_ref().filter(|class| !found.contains(class.as_str())) {
+            let available = found.into_iter().map(String::from).collect();
+            return Err(Error::UnknownClass { asked: asked.clone(), available });
         }
         let fits = |row: &&FeatureRow| row.fires > 0 && self.class.as_ref().is_none_or(|class| row.class == *class);
         let weight = |row: &FeatureRow| row.weight_corrected.or(row.weight_paper).unwrap_or(f64::NEG_INFINITY);

@@ -135,7 +135,7 @@ pub struct FeatureArgs {
     #[arg(long, value_delimiter = ',', value_name = "N,..")]
     pub features: Vec<u32>,
     /// Without --features: only those of this class
-    #[arg(long, value_parser = ["text", "image", "cross", "action"], conflicts_with = "features")]
+    #[arg(long, conflicts_with = "features")]
     pub class: Option<String>,
     /// Without --features: so many, those with the largest cross-modal weight first
     #[arg(long, default_value_t = 100, conflicts_with = "features")]

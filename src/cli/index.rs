@@ -5,6 +5,7 @@ use super::{Invocation, Outcome};
 use crate::cli::terminal::{count, table};
 use anyhow::Result;
 use clap::Args;
+use filters::definition::Sides;
 use sae_workbench::index::LensChoice;
 use sae_workbench::{IndexReport, IndexRequest};
 use std::path::PathBuf;
@@ -15,7 +16,8 @@ use std::path::PathBuf;
 Examples:
   sae index --run run                                     promoted tokens by the model that the run was captured from, if it is found
   sae index --run run --model llava-1.5-7b-hf             promoted tokens by this model
-  sae index --run run --no-promoted-tokens                no model is used")]
+  sae index --run run --no-promoted-tokens                no model is used
+  sae index --run run --sides action:image,text           classes of an agent's actions and what it sees and reads")]
 pub struct IndexArgs {
     #[command(flatten)]
     pub sae: SaeArgs,
@@ -27,6 +29,9 @@ pub struct IndexArgs {
     pub no_promoted_tokens: bool,
     #[command(flatten)]
     pub threshold: ThresholdArg,
+    /// The modalities whose features are compared: a feature has the class of one side, or cross
+    #[arg(long, value_name = "A:B", default_value_t)]
+    pub sides: Sides,
 }
 
 impl IndexArgs {
@@ -36,7 +41,7 @@ impl IndexArgs {
             None if self.no_promoted_tokens => LensChoice::None,
             None => LensChoice::Recorded,
         };
-        IndexRequest { sae: self.sae.choice(), lens, threshold: self.threshold.value }
+        IndexRequest { sae: self.sae.choice(), lens, threshold: self.threshold.value, sides: self.sides.clone() }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::sae::{LoadedSae, SaeChoice};
 use crate::score::{ScoreOptions, score};
 use crate::train::{Resume, TrainRequest};
 use crate::{Error, Result};
+use filters::definition::Sides;
 use filters::score_names::{PMI, PMI_BLANK};
 use filters::scores::Scores;
 use filters::select::Keep;
@@ -177,7 +178,7 @@ impl DemoRequest {
 
         let first = self.load(0)?;
         let threshold = filters::Threshold::Auto.for_width(first.saved.weights.d_in);
-        index::build(&first, threshold, Some(&index::open_lens(&first, &model)?), control)?;
+        index::build(&first, threshold, &Sides::default(), Some(&index::open_lens(&first, &model)?), control)?;
         let evaluation = evaluate(&first, control)?.report;
         clock.lap("index");
 

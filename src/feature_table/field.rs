@@ -4,7 +4,13 @@ use super::positions::PositionCounts;
 use sae_core::analysis::index::{CROSS_RATIO, FeatureRow};
 
 /// The classes of features, in the order in which they sort.
-pub const CLASSES: [&str; 5] = ["cross", "image", "text", "action", "dead"];
+pub const CLASSES: [&str; 8] = ["cross", "image", "text", "action", "audio", "video", "other", "dead"];
+
+/// The place of a class in [`CLASSES`]; a side of several modalities has that of its first one.
+pub fn class_place(class: &str) -> Option<usize> {
+    let first = class.split(',').next().unwrap_or(class);
+    CLASSES.iter().position(|known| *known == first)
+}
 
 /// One property of a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -152,7 +158,7 @@ impl Field {
     pub fn value(self, row: &FeatureRow, positions: &PositionCounts) -> Option<f64> {
         let value = match self {
             Self::Feature => row.feature as f64,
-            Self::Class => CLASSES.iter().position(|class| *class == row.class).unwrap_or(CLASSES.len()) as f64,
+            Self::Class => class_place(&row.class).unwrap_or(CLASSES.len()) as f64,
             Self::Fires => row.fires as f64,
             Self::FiresText => row.fires_text as f64,
             Self::FiresImage => row.fires_image as f64,

@@ -161,6 +161,11 @@ impl FeatureList {
         &self.positions
     }
 
+    /// Whether a feature has this class, or is on a side whose first modality it is.
+    pub fn has_class(&self, class: &str) -> bool {
+        self.rows.iter().any(|row| row.class.split(',').next() == Some(class))
+    }
+
     /// The value of a field for a feature.
     pub fn value(&self, field: Field, row: &FeatureRow) -> Option<f64> {
         field.value(row, &self.positions)

@@ -1,24 +1,22 @@
 //! How many positions of each modality an index counted, and the rates that follow from them.
 
 use sae_core::analysis::index::FeatureRow;
+use sae_core::store::Sides;
 
 /// Numbers of positions that were indexed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PositionCounts {
     /// All positions.
     pub all: u64,
-    /// Text positions.
+    /// Text positions, or those of the first side.
     pub text: u64,
-    /// Image positions.
+    /// Image positions, or those of the second side.
     pub image: u64,
+    /// What is compared: text and images, or other modalities.
+    pub sides: Sides,
 }
 
 impl PositionCounts {
-    /// Positions of actions: those of neither text nor images.
-    pub fn actions(&self) -> u64 {
-        self.all.saturating_sub(self.text).saturating_sub(self.image)
-    }
-
     /// The share of text positions at which a feature fires; nothing if there are no text positions.
     pub fn rate_text(&self, row: &FeatureRow) -> Option<f64> {
         (self.text > 0).then(|| row.fires_text as f64 / self.text as f64)

@@ -354,8 +354,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use sae_core::analysis::labels::{Change, Entry, Labels};
+    use std::sync::LazyLock;
 
-    const POSITIONS: PositionCounts = PositionCounts { all: 300, text: 100, image: 200 };
+    static POSITIONS: LazyLock<PositionCounts> =
+        LazyLock::new(|| PositionCounts { all: 300, text: 100, image: 200, ..PositionCounts::default() });
 
     fn row(feature: u32, class: &str, density: f64, weight: Option<f64>) -> FeatureRow {
         FeatureRow { feature, class: class.into(), density, weight_paper: weight, ..FeatureRow::default() }

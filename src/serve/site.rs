@@ -470,7 +470,8 @@ fn source(run: &Run, sae: &str) -> Result<Source, Problem> {
 fn positions(step: &Value) -> Option<PositionCounts> {
     let counts: Vec<u64> = step.get("positions")?.as_array()?.iter().filter_map(Value::as_u64).collect();
     let [all, text, image] = counts[..] else { return None };
-    Some(PositionCounts { all, text, image })
+    let sides = step.get("sides").and_then(Value::as_str).and_then(|sides| sides.parse().ok()).unwrap_or_default();
+    Some(PositionCounts { all, text, image, sides })
 }
 
 impl Contrast {

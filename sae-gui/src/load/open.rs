@@ -151,7 +151,8 @@ fn typical_words(run: &Run, sae: &str, features: usize) -> Vec<TypicalWords> {
 fn indexed_positions(step: &Value) -> Option<PositionCounts> {
     let counts: Vec<u64> = step.get("positions")?.as_array()?.iter().filter_map(Value::as_u64).collect();
     let [all, text, image] = counts[..] else { return None };
-    Some(PositionCounts { all, text, image })
+    let sides = step.get("sides").and_then(Value::as_str).and_then(|sides| sides.parse().ok()).unwrap_or_default();
+    Some(PositionCounts { all, text, image, sides })
 }
 
 /// Why nothing can be written into a folder, if so.

@@ -96,7 +96,7 @@ mod tests {
             class: "text".into(),
             ..FeatureRow::default()
         };
-        let positions = PositionCounts { all: 12, text: 6, image: 6 };
+        let positions = PositionCounts { all: 12, text: 6, image: 6, ..PositionCounts::default() };
         let mut list = FeatureList::new(vec![row(0, 0.25), row(1, 0.5), row(2, 0.125)], positions, Vec::new());
         let mut label_edits = LabelEdits::new("run".as_ref(), "base", "", Labels::default());
         label_edits.set_draft(Entry { label: "a \"red\", round".into(), ..Entry::empty(1) });

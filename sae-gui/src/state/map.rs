@@ -1,7 +1,7 @@
 //! All features in one picture: a scatter plot of two of their values, counted in cells, of which any part can be enlarged. What
 //! is drawn around with the pointer becomes a set of features. Draws nothing.
 
-use super::field::CLASSES;
+use super::field::{CLASSES, class_place};
 use super::format;
 use sae_core::analysis::index::FeatureRow;
 use sae_core::analysis::layout::DecoderLayout;
@@ -257,7 +257,7 @@ impl FeatureMap {
             if let Some(cell) = self.place(row.feature).and_then(cell) {
                 // A damaged index may list a feature twice, which has one place all the same.
                 cells[cell][COLORED] = cells[cell][COLORED].saturating_sub(1);
-                let class = CLASSES[..COLORED].iter().position(|class| *class == row.class);
+                let class = class_place(&row.class).filter(|place| *place < COLORED);
                 cells[cell][class.unwrap_or(COLORED)] += 1;
             }
         }
@@ -289,8 +289,10 @@ fn encloses(outline: &[[f64; 2]], [x, y]: [f64; 2]) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::LazyLock;
 
-    const POSITIONS: PositionCounts = PositionCounts { all: 300, text: 100, image: 200 };
+    static POSITIONS: LazyLock<PositionCounts> =
+        LazyLock::new(|| PositionCounts { all: 300, text: 100, image: 200, ..PositionCounts::default() });
 
     fn row(feature: u32, density: f64, max: f32) -> FeatureRow {
         FeatureRow { feature, density, max, class: "text".into(), ..FeatureRow::default() }

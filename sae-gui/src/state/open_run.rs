@@ -98,7 +98,7 @@ pub struct OpenRun {
 impl OpenRun {
     /// Shows what a link asks for. Also returns what a person should know.
     pub fn new(opened: OpenedRun, link: &Link) -> (Self, Option<String>) {
-        let mut list = FeatureList::new(opened.rows, opened.info.indexed, opened.typical_words);
+        let mut list = FeatureList::new(opened.rows, opened.info.indexed.clone(), opened.typical_words);
         if let Some(sort) = link.sort {
             list.set_sort(sort);
         }

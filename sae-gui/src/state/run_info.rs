@@ -2,6 +2,7 @@
 
 use sae_core::analysis::index::{CROSS_RATIO, FeatureRow};
 use sae_core::analysis::labels::Labels;
+use sae_core::store::Sides;
 use sae_workbench::feature_table::{PositionCounts, TypicalWords};
 use std::path::PathBuf;
 
@@ -35,10 +36,15 @@ pub fn class_reason(positions: &PositionCounts, row: &FeatureRow) -> String {
     let (Some(text), Some(image)) = (positions.rate_text(row), positions.rate_image(row)) else {
         return "The index does not say how many positions of each modality there are.".into();
     };
-    let rates = format!("{} of the text positions and at {} of the image positions", percent(text), percent(image));
+    let [first, second] = positions.sides.names();
+    let rates =
+        format!("{} of the {first} positions and at {} of the {second} positions", percent(text), percent(image));
     match (row.class.as_str(), positions.ratio(row)) {
         ("dead", _) => "Dead: it fires at no position of this run.".into(),
-        ("action", _) => "Class action: it fires on actions of an agent, and at no position of text or images.".into(),
+        ("action", _) if positions.sides == Sides::default() => {
+            "Class action: it fires on actions of an agent, and at no position of text or images.".into()
+        }
+        ("other", _) => format!("Class other: it fires at no {first} and no {second} position."),
         ("cross", Some(ratio)) => format!(
             "Cross-modal: it fires at {rates}. The rates differ by a factor of {}; up to {CROSS_RATIO} counts as cross.",
             real(ratio)
@@ -175,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_class_is_explained_by_the_two_rates() {
-        let positions = PositionCounts { all: 67_394, text: 13_442, image: 53_952 };
+        let positions = PositionCounts { all: 67_394, text: 13_442, image: 53_952, ..PositionCounts::default() };
         let row = |class: &str, fires_text, fires_image| FeatureRow {
             class: class.into(),
             fires_text,
@@ -190,5 +196,9 @@ mod tests {
         assert!(class_reason(&positions, &row("image", 4, 7_624)).contains("would count as cross"));
         assert!(class_reason(&positions, &row("dead", 0, 0)).starts_with("Dead"));
         assert!(class_reason(&PositionCounts::default(), &row("text", 1, 0)).contains("does not say"));
+        let sides = PositionCounts { sides: "action:image,text".parse().unwrap(), ..positions };
+        let reason = class_reason(&sides, &row("action", 443, 0));
+        assert!(reason.contains("of the action positions and at 0% of the image,text positions"), "{reason}");
+        assert!(class_reason(&sides, &row("other", 0, 0)).contains("at no action and no image,text position"));
     }
 }

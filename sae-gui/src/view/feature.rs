@@ -142,15 +142,17 @@ pub fn tiles(ui: &mut Ui, feature: &FeatureRow) {
 
 /// Why the feature has its class: the sentence, and the two rates as bars on one scale.
 pub fn class_reason(ui: &mut Ui, run: &OpenRun, feature: &FeatureRow) {
-    section(ui, "Class", "The class compares how often the feature fires on text and on image positions");
     let positions = run.list.positions();
+    let [first, second] = positions.sides.names();
+    let hint = format!("The class compares how often the feature fires on {first} and on {second} positions");
+    section(ui, "Class", &hint);
     ui.add(egui::Label::new(run_info::class_reason(positions, feature)).wrap());
     let (Some(text), Some(image)) = (positions.rate_text(feature), positions.rate_image(feature)) else { return };
     let largest = text.max(image).max(f64::MIN_POSITIVE);
     for (name, rate, fires, of) in
-        [("text", text, feature.fires_text, positions.text), ("image", image, feature.fires_image, positions.image)]
+        [(first, text, feature.fires_text, positions.text), (second, image, feature.fires_image, positions.image)]
     {
-        let color = theme::class(ui, name);
+        let color = theme::class(ui, &name);
         ui.horizontal(|ui| {
             let (rect, _) = ui.allocate_exact_size(vec2(0.35 * ui.available_width(), 14.0), Sense::hover());
             let bar = rect.shrink2(vec2(0.0, 4.0));

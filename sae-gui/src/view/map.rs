@@ -147,8 +147,8 @@ fn head(ui: &mut Ui, run: &mut OpenRun, view: &mut MapView) {
         });
         shown.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "What the map shows"));
         shown.response.on_hover_text(shown_kind.hint());
-        // Few runs have actions.
-        let is_there = |class: &&str| *class != "action" || run.list.positions().actions() > 0;
+        // Few runs compare other modalities than text and images.
+        let is_there = |class: &&str| ["cross", "image", "text"].contains(class) || run.list.has_class(class);
         for class in CLASSES[..COLORED].iter().copied().filter(is_there) {
             ui.label(RichText::new(format!("\u{25a0} {class}")).small().color(theme::class(ui, class)));
         }

@@ -88,13 +88,20 @@ fn accent(dark: bool) -> Color32 {
 /// The color of a class of features, and of a modality.
 pub fn class(ui: &Ui, name: &str) -> Color32 {
     let dark = ui.visuals().dark_mode;
-    match (name, dark) {
+    // A side of several modalities has the color of its first one.
+    match (name.split(',').next().unwrap_or(name), dark) {
         ("text", true) => rgb(0x74adff),
         ("text", false) => rgb(0x1f66d0),
         ("image", true) => rgb(0xf3ac63),
         ("image", false) => rgb(0xb8610a),
         ("action", true) => rgb(0x63c9a4),
         ("action", false) => rgb(0x0b7f58),
+        ("audio", true) => rgb(0xe98aa8),
+        ("audio", false) => rgb(0xb3295b),
+        ("video", true) => rgb(0xd9c65c),
+        ("video", false) => rgb(0x857200),
+        ("other", true) => rgb(0x9fb0c8),
+        ("other", false) => rgb(0x5c6f8a),
         ("cross", true) => rgb(0xd08df2),
         ("cross", false) => rgb(0x8b35c9),
         (_, true) => rgb(0x747b87),

@@ -15,6 +15,7 @@ pub use view::{
 use crate::analysis::context::Context;
 use crate::analysis::index::{Bin, Coactive, Example, FeatureRow, Index, LogitBin, Neighbor, PER_OCTAVE, Word};
 use crate::analysis::labels::{Entry, Written};
+use crate::store::Sides;
 use crate::store::sample::Sample;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -39,8 +40,17 @@ pub struct Source {
     pub samples: u64,
     /// Token positions of the run.
     pub tokens: u64,
+    /// The modalities that the index compares.
+    pub sides: Sides,
     /// When the pages were made (UTC, RFC 3339).
     pub created: String,
+}
+
+impl Source {
+    /// The names of both sides: text and images, or other modalities.
+    pub fn side_names(&self) -> [String; 2] {
+        if self.sides == Sides::default() { ["text", "images"].map(String::from) } else { self.sides.names() }
+    }
 }
 
 /// Everything about one feature.

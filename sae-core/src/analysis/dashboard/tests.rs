@@ -53,6 +53,7 @@ fn every_file_tells_what_the_index_tells() {
         dataset: EVIL.into(),
         samples: 12,
         tokens: 120,
+        sides: Default::default(),
         created: "2026".into(),
     };
     let entry =

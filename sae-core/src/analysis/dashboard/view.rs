@@ -73,11 +73,11 @@ impl WeightsView {
 }
 
 /// Where a feature fires, and how strongly.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Fires {
-    /// `all`, `text` or `images`.
+    /// `all`, `text` or `images`; the names of the sides that the index compares, if these are others.
     #[serde(rename = "on")]
-    pub modality: &'static str,
+    pub modality: String,
     /// Number of positions.
     pub positions: u64,
     /// The largest activation.
@@ -224,7 +224,8 @@ impl FeatureView {
     /// What is said about the feature of a page.
     pub fn new(source: &Source, page: &Page) -> Self {
         let row = page.row;
-        let fires = |modality, positions, max| Fires { modality, positions, max };
+        let fires = |modality: &str, positions, max| Fires { modality: modality.to_owned(), positions, max };
+        let [first, second] = source.side_names();
         let effects = |promoted| {
             let effect = |word: &super::Word| TokenEffect {
                 token_id: word.token_id,
@@ -242,8 +243,8 @@ impl FeatureView {
             weights: WeightsView::new(row),
             fires: [
                 fires("all", row.fires, row.max),
-                fires("text", row.fires_text, row.max_text),
-                fires("images", row.fires_image, row.max_image),
+                fires(&first, row.fires_text, row.max_text),
+                fires(&second, row.fires_image, row.max_image),
             ],
             written: page.entry.cloned().unwrap_or_else(|| Entry::empty(row.feature)),
             histogram: page.bins.iter().map(HistogramBin::new).collect(),

@@ -3,7 +3,6 @@
 //! strongest activation seen.
 
 use super::lists::Row;
-use crate::store::sample::Modality;
 use crate::table::{self, Column};
 use crate::{Error, Result};
 use arrow::array::{Float32Array, Int16Array, RecordBatch, UInt64Array};
@@ -44,8 +43,8 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts an activation above 0.
-    pub fn add(&mut self, activation: f32, modality: Modality) {
+    /// Counts an activation above 0 on one of two sides, or elsewhere.
+    pub fn add(&mut self, activation: f32, side: Option<usize>) {
         // Clamped, because the logarithm of infinity would otherwise allocate bins without bound.
         let number = (activation.log2() * f32::from(PER_OCTAVE)).floor() as i16;
         let number = number.clamp(BINS.0, BINS.1);
@@ -62,7 +61,7 @@ impl Histogram {
             self.bins.reserve_exact(at + 1 - self.bins.len());
             self.bins.resize(at + 1, [0; 3]);
         }
-        let counted = [true, modality == Modality::Text, modality == Modality::Image];
+        let counted = [true, side == Some(0), side == Some(1)];
         self.bins[at].iter_mut().zip(counted).for_each(|(count, counts)| *count += u64::from(counts));
     }
 
@@ -116,24 +115,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_activation_is_between_the_edges_of_its_bin(list in prop::collection::vec((-20f32..20.0, 0u8..3), 0..60)) {
+        fn every_activation_is_between_the_edges_of_its_bin(list in prop::collection::vec((-20f32..20.0, 0usize..3), 0..60)) {
             let scaled = |z: f32| f64::from(z).log2() * f64::from(PER_OCTAVE);
             // An edge itself may fall on either side, by the rounding of the logarithm.
             let clear = |z: &f32| (scaled(*z) - scaled(*z).round()).abs() > 1e-3;
-            let list = list.into_iter().map(|(log, m)| (log.exp2(), Modality::try_from(m).unwrap()));
-            let list: Vec<(f32, Modality)> = list.filter(|(z, _)| clear(z)).collect();
+            let list = list.into_iter().map(|(log, side)| (log.exp2(), Some(side).filter(|side| *side < 2)));
+            let list: Vec<(f32, Option<usize>)> = list.filter(|(z, _)| clear(z)).collect();
             let mut histogram = Histogram::default();
-            list.iter().for_each(|(z, modality)| histogram.add(*z, *modality));
+            list.iter().for_each(|(z, side)| histogram.add(*z, *side));
             let bins: Vec<Bin> = histogram.bins().collect();
             prop_assert!(bins.is_sorted_by_key(|bin| bin.number));
             for bin in &bins {
                 let (low, high) = bin.edges();
                 let inside = |z: f32| scaled(z).floor() == f64::from(bin.number);
                 prop_assert!(list.iter().filter(|(z, _)| inside(*z)).all(|(z, _)| low <= *z && *z < high));
-                let count = |modality| list.iter().filter(|(z, m)| inside(*z) && modality == *m).count() as u64;
-                prop_assert_eq!(bin.fires_text, count(Modality::Text));
-                prop_assert_eq!(bin.fires_image, count(Modality::Image));
-                prop_assert_eq!(bin.fires, bin.fires_text + bin.fires_image + count(Modality::Audio));
+                let count = |side| list.iter().filter(|(z, s)| inside(*z) && side == *s).count() as u64;
+                prop_assert_eq!(bin.fires_text, count(Some(0)));
+                prop_assert_eq!(bin.fires_image, count(Some(1)));
+                prop_assert_eq!(bin.fires, bin.fires_text + bin.fires_image + count(None));
             }
             prop_assert_eq!(bins.iter().map(|bin| bin.fires).sum::<u64>(), list.len() as u64);
         }
@@ -143,7 +142,7 @@ mod tests {
     fn no_activation_needs_more_bins_than_exist() {
         let mut histogram = Histogram::default();
         let extremes = [f32::INFINITY, f32::MAX, f32::MIN_POSITIVE, f32::from_bits(1)];
-        extremes.iter().for_each(|z| histogram.add(*z, Modality::Text));
+        extremes.iter().for_each(|z| histogram.add(*z, Some(0)));
         assert!(histogram.bins.len() <= usize::from(BINS.0.abs_diff(BINS.1)) + 1);
         assert_eq!(histogram.bins().map(|bin| bin.fires).sum::<u64>(), 4);
     }

@@ -32,21 +32,21 @@ pub use typical_words::{EXCESS, TYPICAL_IMAGE_WORDS, TYPICAL_TOKENS, TypicalWord
 use crate::Result;
 use crate::analysis::pass::{Block, Observer};
 use crate::autoencoder::sparse::ByFeature;
-use crate::store::sample::Modality;
+use crate::store::Sides;
 use rayon::prelude::*;
 use std::path::Path;
 
 /// What a feature fires on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Text tokens.
+    /// Text tokens, or those of the first side.
     Text,
-    /// Image tokens (patches).
+    /// Image tokens (patches), or those of the second side.
     Image,
     /// Both, neither more than [`CROSS_RATIO`] times as often as the other.
     Cross,
-    /// Actions of an agent, and neither text nor images.
-    Action,
+    /// Neither side: of text and images, actions of an agent.
+    Other,
     /// Nothing in this store.
     Dead,
 }
@@ -55,14 +55,17 @@ pub enum Class {
 pub const CROSS_RATIO: f64 = 10.0;
 
 impl Class {
-    /// The name in `features.parquet`.
-    pub fn name(self) -> &'static str {
+    /// The name in `features.parquet`: that of the side, or `cross`, `action` (of other sides than text and images, `other`) or `dead`.
+    pub fn name(self, sides: &Sides) -> String {
+        let [first, second] = sides.names();
         match self {
-            Self::Text => "text",
-            Self::Image => "image",
-            Self::Cross => "cross",
-            Self::Action => "action",
-            Self::Dead => "dead",
+            Self::Text => first,
+            Self::Image => second,
+            Self::Cross => "cross".into(),
+            // No model here reads sound or video in another way than as text or images.
+            Self::Other if *sides == Sides::default() => "action".into(),
+            Self::Other => "other".into(),
+            Self::Dead => "dead".into(),
         }
     }
 
@@ -86,29 +89,29 @@ impl Class {
 pub struct Counts {
     /// Positions where it fires.
     pub fires: u64,
-    /// Text positions where it fires.
+    /// Text positions where it fires, or those of the first side.
     pub fires_text: u64,
-    /// Image positions where it fires.
+    /// Image positions where it fires, or those of the second side.
     pub fires_image: u64,
     /// Largest activation.
     pub max: f32,
-    /// Largest activation on text.
+    /// Largest activation on text, or on the first side.
     pub max_text: f32,
-    /// Largest activation on images.
+    /// Largest activation on images, or on the second side.
     pub max_image: f32,
     /// Sum of activations.
     pub sum: f64,
 }
 
 impl Counts {
-    fn add(&mut self, activation: f32, modality: Modality) {
+    fn add(&mut self, activation: f32, side: Option<usize>) {
         self.fires += 1;
         self.max = self.max.max(activation);
         self.sum += f64::from(activation);
-        let (fires, max) = match modality {
-            Modality::Text => (&mut self.fires_text, &mut self.max_text),
-            Modality::Image => (&mut self.fires_image, &mut self.max_image),
-            _ => return,
+        let (fires, max) = match side {
+            Some(0) => (&mut self.fires_text, &mut self.max_text),
+            Some(_) => (&mut self.fires_image, &mut self.max_image),
+            None => return,
         };
         *fires += 1;
         *max = max.max(activation);
@@ -127,8 +130,10 @@ pub struct Indexer {
     pub strongest: Vec<StrongestByModality>,
     /// The positions on which features that fire together are counted.
     pub together: Positions,
-    /// Token positions seen: all, text, image.
+    /// Token positions seen: all, text (or those of the first side), image (or those of the second side).
     pub positions: [u64; 3],
+    /// What text and image stand for.
+    pub sides: Sides,
 }
 
 impl Indexer {
@@ -141,7 +146,14 @@ impl Indexer {
             strongest: vec![StrongestByModality::default(); d_sae],
             together: Positions::new(d_sae),
             positions: [0; 3],
+            sides: Sides::default(),
         }
+    }
+
+    /// Counts on other sides than text and image, and compares these.
+    #[must_use]
+    pub fn comparing(self, sides: &Sides) -> Self {
+        Self { sides: sides.clone(), ..self }
     }
 
     /// The class of a feature.
@@ -149,8 +161,7 @@ impl Indexer {
         let rate = |fires: u64, positions: u64| fires as f64 / (positions as f64).max(1.0);
         let counts = &self.counts[feature];
         if counts.fires > 0 && counts.fires_text + counts.fires_image == 0 {
-            // No model here reads sound or video.
-            return Class::Action;
+            return Class::Other;
         }
         Class::from_rates(rate(counts.fires_text, self.positions[1]), rate(counts.fires_image, self.positions[2]))
     }
@@ -175,14 +186,15 @@ impl Observer for Indexer {
     fn observe(&mut self, block: &Block) -> Result<()> {
         let tokens = block.tokens;
         for (r, row) in block.positions() {
-            let modality = tokens.modality[row];
-            let counted = [true, modality == Modality::Text, modality == Modality::Image];
+            let side = self.sides.side(tokens.modality[row]);
+            let counted = [true, side == Some(0), side == Some(1)];
             self.positions.iter_mut().zip(counted).for_each(|(total, counts)| *total += u64::from(counts));
             self.together.offer((tokens.sample[row], tokens.position[row]), block.active.row(r).0);
         }
         // Feature by feature, so that the data of one is in the cache, and threads share nothing.
         let by_feature =
             ByFeature::from_rows((0..block.active.rows()).map(|r| block.active.row(r).0), self.counts.len());
+        let sides = &self.sides;
         let kept = (&mut self.counts[..], &mut self.histograms[..], self.examples.slots(), &mut self.strongest[..]);
         kept.into_par_iter().with_min_len(64).enumerate().for_each(|(k, (counts, histogram, examples, strongest))| {
             for r in by_feature.of(k) {
@@ -190,8 +202,8 @@ impl Observer for Indexer {
                 let Ok(at) = features.binary_search(&(k as u32)) else { continue };
                 let (activation, row) = (values[at], block.rows.start + *r as usize);
                 let (sample, position, modality) = (tokens.sample[row], tokens.position[row], tokens.modality[row]);
-                counts.add(activation, modality);
-                histogram.add(activation, modality);
+                counts.add(activation, sides.side(modality));
+                histogram.add(activation, sides.side(modality));
                 let example = Example { activation, sample, position, modality };
                 examples.offer(example);
                 strongest.offer(example);

@@ -12,9 +12,9 @@ pub struct FeatureRow {
     pub feature: u32,
     /// Positions where it fires.
     pub fires: u64,
-    /// Text positions where it fires.
+    /// Text positions where it fires, or those of the first side.
     pub fires_text: u64,
-    /// Image positions where it fires.
+    /// Image positions where it fires, or those of the second side.
     pub fires_image: u64,
     /// Share of positions where it fires.
     pub density: f64,
@@ -26,7 +26,7 @@ pub struct FeatureRow {
     pub max_image: f32,
     /// Mean activation where it fires.
     pub mean: f32,
-    /// `text`, `image`, `cross` or `dead`.
+    /// `text`, `image`, `cross`, `action` or `dead`; the names of other sides in place of text and image, and `other`.
     pub class: String,
     /// Cross-modal weight as in the SAE-V paper.
     pub weight_paper: Option<f64>,
@@ -52,7 +52,7 @@ impl FeatureRow {
             max_text: counts.max_text,
             max_image: counts.max_image,
             mean: (counts.sum / (counts.fires as f64).max(1.0)) as f32,
-            class: index.class(feature).name().into(),
+            class: index.class(feature).name(&index.sides),
             ..Self::default()
         }
     }

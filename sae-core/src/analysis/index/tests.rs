@@ -5,6 +5,7 @@ use crate::analysis::pass::run;
 use crate::autoencoder::Weights;
 use crate::file;
 use crate::fixture::store;
+use crate::store::sample::Modality;
 use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -150,4 +151,36 @@ fn damaged_tables_are_named() {
     assert!(refused.starts_with("neighbor is 300 of 300 features"), "{refused}");
     write_features(&dir.path().join("features.parquet"), &index.features()[1..]).unwrap();
     assert!(said(dir.path()).starts_with("row 0 is of feature 1"));
+}
+
+#[test]
+fn classes_compare_the_sides_that_are_named() {
+    let (_dir, weights, _, seen) = indexed();
+    let (_store_dir, store) = store(D_IN);
+    let count = |sides: &str| {
+        let mut index = Indexer::new(D_SAE).comparing(&sides.parse().unwrap());
+        run(&store, &weights, &Device::flex(), &mut [&mut index], &mut |_| ()).unwrap();
+        index
+    };
+    // The sides change places, and features keep their names.
+    let (plain, swapped) = (count("text:image"), count("image:text"));
+    let classes = |index: &Indexer| (0..D_SAE).map(|k| index.class(k).name(&index.sides)).collect::<Vec<_>>();
+    assert_eq!(classes(&plain), classes(&swapped));
+    for (a, b) in plain.counts.iter().zip(&swapped.counts) {
+        assert_eq!((a.fires_text, a.fires_image, a.max_text), (b.fires_image, b.fires_text, b.max_image));
+    }
+    assert_eq!((plain.positions[1], plain.positions[2]), (swapped.positions[2], swapped.positions[1]));
+    // Images are on neither side here, and nothing is on the second one.
+    let other = count("text:audio");
+    assert_eq!(other.positions[2], 0);
+    for (k, class) in classes(&other).iter().enumerate() {
+        let fires = |modality| seen.get(&(k as u32)).is_some_and(|list| list.iter().any(|e| e.modality == modality));
+        let expected = match (fires(Modality::Text), fires(Modality::Image)) {
+            (true, _) => "text",
+            (false, true) => "other",
+            (false, false) => "dead",
+        };
+        assert_eq!(class, expected, "feature {k}");
+    }
+    assert!(classes(&other).iter().any(|class| class == "other"));
 }

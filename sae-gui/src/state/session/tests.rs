@@ -17,7 +17,7 @@ fn opened(features: u32) -> OpenedRun {
         sae: Some("base".into()),
         saes: vec![SaeInfo { name: "base".into(), trained: true, indexed: true, scored: true }],
         samples: 5,
-        indexed: PositionCounts { all: 30, text: 10, image: 20 },
+        indexed: PositionCounts { all: 30, text: 10, image: 20, ..PositionCounts::default() },
         export_folder: "/runs/a-kept".into(),
         ..RunInfo::default()
     };

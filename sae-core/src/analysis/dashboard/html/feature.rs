@@ -31,7 +31,7 @@ fn heading(view: &FeatureView) -> Markup {
 fn numbers(view: &FeatureView) -> Markup {
     let columns = [Column::text("on"), Column::number("fires at"), Column::number("largest")];
     let rows = view.fires.iter().map(|fires| {
-        let numbers = [fires.modality.to_owned(), fires.positions.to_string(), format!("{:.3}", fires.max)];
+        let numbers = [fires.modality.clone(), fires.positions.to_string(), format!("{:.3}", fires.max)];
         numbers.map(Markup::from).to_vec()
     });
     let weight = view.weights.best().map_or("none".into(), |weight| format!("{weight:.3}"));
@@ -50,10 +50,13 @@ fn histogram(view: &FeatureView) -> Markup {
         let bar = tag("rect").attr("x", x).attr("y", format!("{y:.1}")).attr("width", 12);
         bar.attr("height", format!("{height:.1}")).attr("fill", color).empty()
     };
+    let [first_side, second_side] = view.source.side_names();
     let bars = view.histogram.iter().map(|bin| {
         let x = width * (i32::from(bin.number) - i32::from(first.number));
-        let said =
-            format!("{:.2e} to {:.2e}: {} (text {}, images {})", bin.low, bin.high, bin.all, bin.text, bin.images);
+        let said = format!(
+            "{:.2e} to {:.2e}: {} ({first_side} {}, {second_side} {})",
+            bin.low, bin.high, bin.all, bin.text, bin.images
+        );
         let height = |positions: u64| high * positions as f64 / most;
         let (all, text) = (height(bin.all), height(bin.text));
         let bars = bar(x, high - all, all - text, "#e08020").and(bar(x, high - text, text, "#4080d0"));
@@ -65,9 +68,10 @@ fn histogram(view: &FeatureView) -> Markup {
     let plot = plot.attr("role", "img").attr("aria-label", "Positions by activation");
     let bars: Markup = bars.collect();
     tag("h2").text("Activations").and(plot.of(bars)).and(
-        tag("p")
-            .class("muted")
-            .text(&format!("{:.3} to {:.3}, logarithmic; blue text, orange images", first.low, last.high)),
+        tag("p").class("muted").text(&format!(
+            "{:.3} to {:.3}, logarithmic; blue {first_side}, orange {second_side}",
+            first.low, last.high
+        )),
     )
 }
 
