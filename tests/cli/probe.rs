@@ -2,6 +2,7 @@
 //! that scoring keeps, and labels that cannot be learned from are rejected.
 
 use crate::tool::{fails, json, tiny_model};
+use crate::trees::square;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -137,4 +138,54 @@ fn planted_labels_are_learned_and_become_scores() {
         let message = fails(1, &[&["probe", "--run", of, "--name", "wrong"][..], more].concat());
         assert!(message.contains(said), "{more:?}: {message}");
     }
+}
+
+#[test]
+fn judged_rows_do_not_count_if_the_probe_has_seen_them_or_their_image() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("images")).unwrap();
+    // Rows 0 to 79 are labeled, and 80 to 159 are judged. Their images are different ones, but for that of the first labeled row.
+    let image = |n: usize| if n == 0 { 40 } else { n / 80 * 40 + n % 20 };
+    for n in 0..60u8 {
+        square(&dir.path().join(format!("images/{n}.bmp")), [4 * n, 255 - 4 * n, 7 * (n % 30)]);
+    }
+    let row = |n: usize| {
+        let harmful = n * 7 % 3 == 2;
+        let mut row = json!({
+            "id": format!("row-{n}"), "image": format!("images/{}.bmp", image(n)),
+            "conversations": [
+                { "from": "human", "value": format!("<image>\nQuestion {n}?") },
+                { "from": "gpt", "value": if harmful { "a red alarm" } else { "a green field" } },
+            ],
+        });
+        row[if n < 80 { "unsafe" } else { "harm" }] = if n < 80 { json!(harmful) } else { json!(0) };
+        row
+    };
+    let (data, run) = (dir.path().join("rows.jsonl"), dir.path().join("run"));
+    fs::write(&data, (0..160).map(|n| format!("{}\n", row(n))).collect::<String>()).unwrap();
+    let [model, data, of] = [&tiny_model(), &data, &run].map(|path| path.to_str().unwrap().to_owned());
+    json(&["harvest", "--model", &model, "--data", &data, "--run", &of, "--layers", "1"]);
+    let train = ["train", "--run", &of, "--hook", "layers.1", "--name", "a", "--features", "256", "--k", "8"];
+    json(&[&train[..], &["--batch", "256", "--steps", "100", "--lr", "3e-3"]].concat());
+    json(&["score", "--run", &of]);
+    json(&["probe", "--run", &of, "--name", "harm", "--kind", "binary", "--label", "unsafe", "--part", "answer"]);
+    let out = dir.path().join("kept");
+    let by = ["filter", "--run", &of, "--by", "l0_corrected", "--keep", "20", "--budget", "probe_harm<=0.9"];
+    let promise = |judged: &'static str, out: &Path| {
+        [&by[..], &["--promise", "60%", "--judged", judged, "--out"]]
+            .concat()
+            .into_iter()
+            .map(String::from)
+            .chain([out.to_str().unwrap().to_owned()])
+            .collect::<Vec<_>>()
+    };
+    let arguments = promise("harm", &out);
+    let report = json(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    // Four judged rows show the image of the first labeled row.
+    assert_eq!((&report["judged_left_out"], &report["kept"]["rows"]), (&json!(4), &json!(20)), "{report}");
+    let never = dir.path().join("never");
+    let arguments = promise("unsafe", &never);
+    let said = fails(1, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(said.contains("probes of the budget were fitted to 80 of them"), "{said}");
+    assert!(!never.exists());
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// A square picture of one color, which the model sees at the same places as any other square one.
-fn square(path: &Path, color: [u8; 3]) {
+pub(crate) fn square(path: &Path, color: [u8; 3]) {
     const SIDE: u32 = 24;
     let size = 54 + SIDE * SIDE * 3;
     let mut file = b"BM".to_vec();

@@ -93,8 +93,14 @@ fn corrected_answers_are_preferred_to_the_first_ones() {
     assert_eq!(record(aligner).unwrap().pair, pair("b", "a"));
     let equal = json!({"question": "q", "answer": "a", "correction": "a"});
     assert!(record(equal).unwrap_err().cause.contains("answers are equal"));
-    let tie = json!({"question": "q", "response_1": "a", "response_2": "b", "overall_response": 0});
-    assert!(record(tie).unwrap_err().cause.contains("expected 1 or 2"));
+    for number in [json!(0), json!(3), json!("0"), json!(-1.0)] {
+        let tie = json!({"question": "q", "response_1": "a", "response_2": "b", "overall_response": number});
+        assert!(record(tie).unwrap_err().cause.contains("expected 1 or 2"));
+    }
+    for unsure in [json!(1.5), json!("both"), json!(null)] {
+        let row = json!({"question": "q", "response_1": "a", "response_2": "b", "overall_response": unsure});
+        assert!(record(row.clone()).is_err(), "{row}");
+    }
 }
 
 #[test]
