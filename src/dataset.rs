@@ -7,10 +7,10 @@ use harvest::data::{self, ImageFile, Mapping, Melt, Record, SET, Source};
 use harvest::pixels::{ImageError, Picture};
 use sae_core::Run;
 use sae_core::path_text;
-use sae_core::store::sample::Sample;
-use sae_core::store::{STEP, StoreRecord};
+use sae_core::store::sample::{ImageRef, Sample};
+use sae_core::store::{Paths, STEP, StoreRecord};
 use serde_json::Value;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// How the harvest divides files into rows.
@@ -97,7 +97,7 @@ impl Dataset {
         mut take: impl FnMut(usize, Row) -> Result<(), E>,
     ) -> Result<(), E> {
         let root = &self.root;
-        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
         let (mut files, mut seen) = (Vec::new(), HashSet::new());
         for (n, sample) in samples.iter().enumerate().filter(|(n, _)| wanted(*n)) {
             let Some((file, _)) = sample.place() else {
@@ -107,8 +107,9 @@ impl Dataset {
             if seen.insert(file) {
                 files.push(file);
             }
-            places.insert(&sample.source, n);
+            places.entry(&sample.source).or_default().push(n);
         }
+        let images = RowImages::new(samples, |source| places.contains_key(source));
         for file in files {
             let open = || Source::open(&path_text::resolve(root, file))?.images_in(self.images_root.clone());
             let source = open().map_err(Error::from)?.melting(self.melt.clone());
@@ -118,12 +119,18 @@ impl Dataset {
                     Some((_, number)) => format!("{file}:{number}"),
                     None => row.source.clone(),
                 };
-                let Some(n) = places.remove(place.as_str()) else { continue };
+                let Some(numbers) = places.remove(place.as_str()) else { continue };
                 let record = match row.record {
                     Ok(record) => record,
                     Err(reason) => return Err(Error::RowChanged { reason: reason.to_string(), place }.into()),
                 };
-                take(n, self.understood(record, row.has_own_key.then_some(&row.key), &samples[n], n)?)?;
+                let key = row.has_own_key.then_some(&row.key);
+                let known = images.of_row(&samples[numbers[0]].source);
+                let (last, others) = numbers.split_last().unwrap_or((&0, &[]));
+                for n in others {
+                    take(*n, self.understood(record.clone(), key, &samples[*n], *n, known)?)?;
+                }
+                take(*last, self.understood(record, key, &samples[*last], *last, known)?)?;
             }
         }
         match places.len() {
@@ -132,21 +139,22 @@ impl Dataset {
         }
     }
 
-    fn understood(&self, record: Record, key: Option<&String>, sample: &Sample, n: usize) -> Result<Row> {
-        let same_key = key.is_none_or(|key| *key == sample.key);
-        if !same_key || record.images.len() != sample.images.len() {
+    /// The row of sample `n`, whose images are known.
+    fn understood(
+        &self,
+        record: Record,
+        key: Option<&String>,
+        sample: &Sample,
+        n: usize,
+        known: &[&ImageRef],
+    ) -> Result<Row> {
+        // The key of a nested message begins with that of its row.
+        let is_nested =
+            |key: &str| sample.piece.is_some() && sample.key.strip_prefix(key).is_some_and(|k| k.starts_with('/'));
+        let same_key = key.is_none_or(|key| *key == sample.key || is_nested(key));
+        if !same_key || record.images.len() != known.len() {
             return Err(Error::OtherRow { key: sample.key.clone(), source_row: sample.source.clone() });
         }
-        let image = |(image, known): (ImageFile, &sae_core::store::sample::ImageRef)| Image {
-            name: image.path.into(),
-            inside: self.path_of_copy(&image.file),
-            file: image.file,
-            bytes: image.bytes,
-            sha256: known.sha256.clone(),
-        };
-        let (file, number) = sample.place().unwrap_or_default();
-        let file = path_text::resolve(&self.root, file);
-        let file = file.strip_prefix(&self.root).unwrap_or(&file).to_path_buf();
         let mut columns = match record.meta {
             Value::Object(columns) => columns,
             _ => Default::default(),
@@ -159,17 +167,85 @@ impl Dataset {
             number: n as u32,
             id: sample.id.clone(),
             key: sample.key.clone(),
-            source: (file, number),
+            source: self.place(sample),
             score: None,
             turns: record.turns,
             pair: record.pair,
-            images: record.images.into_iter().zip(&sample.images).map(image).collect(),
+            images: record.images.into_iter().zip(known).map(|(image, known)| self.image(image, known)).collect(),
             columns,
         })
     }
+
+    /// The file of the row that a sample came from, relative to the data set, and the number of the row there.
+    pub fn place(&self, sample: &Sample) -> (PathBuf, u64) {
+        let (file, number) = sample.place().unwrap_or_default();
+        let file = path_text::resolve(&self.root, file);
+        (file.strip_prefix(&self.root).unwrap_or(&file).to_path_buf(), number)
+    }
+
+    /// An image of a row, as it was harvested.
+    pub fn image(&self, image: ImageFile, known: &ImageRef) -> Image {
+        Image {
+            name: image.path.into(),
+            inside: self.path_of_copy(&image.file),
+            file: image.file,
+            bytes: image.bytes,
+            sha256: known.sha256.clone(),
+        }
+    }
+
+    /// The trees of messages in some files of the data set, each as one row. The source of a row or message is that of its sample.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the rows are too large.
+    pub fn trees(&self, files: &BTreeSet<&str>) -> Result<harvest::data::Rows> {
+        let mut rows: Vec<harvest::data::Rows> = Vec::new();
+        for file in files {
+            let source = Source::open(&path_text::resolve(&self.root, file))?.images_in(self.images_root.clone())?;
+            let file = (*file).to_owned();
+            rows.push(Box::new(source.rows(&self.mapping)?.map(move |row| {
+                let mut row = row?;
+                if let Some((_, number)) = row.source.rsplit_once(':') {
+                    row.source = format!("{file}:{number}");
+                }
+                Ok(row)
+            })));
+        }
+        Ok(data::trees(Box::new(rows.into_iter().flatten()))?)
+    }
 }
 
-/// Calls `show` with every image of the wanted samples: the number of the sample, which of its images it is, and the image.
+/// The images of rows, as they were harvested. Each belongs to the first sample of its row that shows it: the images of a piece are
+/// those of its path, which begins in the same row or in another one.
+struct RowImages<'a> {
+    of: HashMap<&'a str, Vec<&'a ImageRef>>,
+    /// For each sample, which image of its row is the first that it brings.
+    first: Vec<usize>,
+}
+
+impl<'a> RowImages<'a> {
+    fn new(samples: &'a [Sample], wanted: impl Fn(&str) -> bool) -> Self {
+        let (mut of, mut first): (HashMap<&str, Vec<&ImageRef>>, _) = (HashMap::new(), vec![0; samples.len()]);
+        for (sample, first) in samples.iter().zip(&mut first).filter(|(sample, _)| wanted(&sample.source)) {
+            let parent = sample.piece.as_ref().and_then(|piece| samples.get(piece.parent? as usize));
+            let before = parent.map_or(0, |parent| parent.images.len());
+            let images = of.entry(&sample.source).or_default();
+            *first = images.len();
+            // Samples that are no pieces are rows, or columns of them with the same images.
+            if sample.piece.is_some() || images.is_empty() {
+                images.extend(sample.images.iter().skip(before));
+            }
+        }
+        Self { of, first }
+    }
+
+    fn of_row(&self, source: &str) -> &[&'a ImageRef] {
+        self.of.get(source).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Calls `show` with every image of the wanted samples: the number of the sample, which of its images it is, and the image. A piece
+/// has the images of its path.
 ///
 /// # Errors
 /// The data is no longer where it was, a row or an image has changed since, or an image cannot be decoded; whatever `show`
@@ -180,18 +256,35 @@ pub(crate) fn each_image<E: From<Error>>(
     wanted: &BTreeSet<u32>,
     mut show: impl FnMut(u32, usize, &Picture) -> Result<(), E>,
 ) -> Result<(), E> {
-    let wanted = |n: usize| wanted.contains(&(n as u32)) && samples.get(n).is_some_and(|s| !s.images.is_empty());
-    if !(0..samples.len()).any(wanted) {
+    let wanted = || wanted.iter().filter_map(|n| Some((*n, samples.get(*n as usize)?.images.len())));
+    if wanted().all(|(_, images)| images == 0) {
         return Ok(());
     }
     let record: Option<StoreRecord> = run.read_step(STEP).map_err(Error::from)?;
     let record = record.ok_or_else(|| Error::NoHarvest { run: run.root().into() })?;
-    Dataset::open(&record)?.each(samples, wanted, |n, row| {
-        for (number, image) in row.images.iter().enumerate() {
-            let bad = |error: ImageError| Error::Image { cause: error.to_string(), path: image.name.clone() };
-            let picture = Picture::decode(&image.read().map_err(Error::from)?).map_err(bad)?;
-            show(n as u32, number, &picture)?;
+    let damaged = |error| Error::from(sae_core::Error::format(&run.samples())(error));
+    let paths = Paths::from_samples(samples).map_err(damaged)?;
+    let images = RowImages::new(samples, |_| true);
+    // By the piece that brings an image and its place in the row: the samples that show it.
+    let mut shown: BTreeMap<u32, BTreeMap<usize, Vec<(u32, usize)>>> = BTreeMap::new();
+    for (n, count) in wanted() {
+        for image in 0..count {
+            let Some((piece, place)) = paths.image(samples, n, image) else { continue };
+            let place = images.first[piece as usize] + place;
+            shown.entry(piece).or_default().entry(place).or_default().push((n, image));
         }
-        Ok(())
-    })
+    }
+    Dataset::open(&record)?.each(
+        samples,
+        |n| shown.contains_key(&(n as u32)),
+        |n, row| {
+            for (place, by) in shown.get(&(n as u32)).into_iter().flatten() {
+                let Some(image) = row.images.get(*place) else { continue };
+                let bad = |error: ImageError| Error::Image { cause: error.to_string(), path: image.name.clone() };
+                let picture = Picture::decode(&image.read().map_err(Error::from)?).map_err(bad)?;
+                by.iter().try_for_each(|(sample, number)| show(*sample, *number, &picture))?;
+            }
+            Ok(())
+        },
+    )
 }

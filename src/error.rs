@@ -77,7 +77,7 @@ pub enum Error {
         step: Option<u64>,
     },
     /// A class that no feature of the index has.
-    #[error("there is no class {asked:?}: expected one of {}", available.join(", "))]
+    #[error("unknown class {asked:?}: expected one of {}", available.join(", "))]
     UnknownClass {
         /// What was asked for.
         asked: String,

@@ -51,14 +51,17 @@ impl ExplainRequest {
     /// # Errors
     /// No such sample, a run without a fit, a sample without text or image.
     pub fn run(&self) -> Result<ExplainReport> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         let mut explainer = Explainer::open(&sae.run, &sae.name, &sae.saved)?;
-        let samples = explainer.samples().samples()?;
-        let found = samples.iter().position(|sample| sample.key == self.sample || sample.id == self.sample);
+        let (samples, paths) = (explainer.samples().samples()?, sae.store.paths());
+        // All pieces of a row have its key; only those that no other continues have scores.
+        let is_named = |n: &usize| samples[*n].key == self.sample || samples[*n].id == self.sample;
+        let named = || (0..samples.len()).filter(is_named);
+        let found = named().find(|n| paths.is_whole(*n as u32)).or_else(|| named().next());
         let number = found.or_else(|| self.sample.parse().ok().filter(|number| *number < samples.len()));
         let unknown = || Error::UnknownSample { asked: self.sample.clone(), samples: samples.len() };
         let number = number.ok_or_else(unknown)?;
-        let (key, text) = (samples[number].key.clone(), samples[number].text.clone());
+        let (key, text) = (samples[number].key.clone(), paths.text(samples, number as u32));
         // `pmi_blank` is the better score, if the run has it.
         let column = if explainer.fit(PMI_BLANK).exists() { PMI_BLANK } else { PMI };
         if !explainer.fit(column).exists() {

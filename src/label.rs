@@ -136,7 +136,7 @@ impl LabelRequest {
     /// # Errors
     /// No such run, autoencoder, index or feature.
     pub fn prepare(&self) -> Result<Labeling> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         let index = Index::open(&sae.run.features(&sae.name)).map_err(|source| Error::NoIndex { source })?;
         let labels = Labels::read(&sae.run)?;
         let known = |feature: &u32| is_labeled(labels.written(&sae.name), *feature);

@@ -1,4 +1,4 @@
-//! The activations of a run, one sample at a time: for programs that look at single samples of a large store. Keeps the
+//! The activations of a run, one sample at a time, a piece with the path that leads to it: for programs that look at single samples of a large store. Keeps the
 //! token columns of `TABLES` parts in memory and, once a sample was read, the list of samples.
 
 use crate::{Error, Result};
@@ -34,7 +34,7 @@ impl SampleActivations {
     /// # Errors
     /// The run has no such activations, they have another width, or the run does not record their parts.
     pub fn open(run: Run, hook: &str, d_in: usize) -> Result<Self> {
-        let store = Store::open(&run, hook)?;
+        let store = Store::open_with_pieces(&run, hook)?;
         let manifest = store.manifest();
         if manifest.d_in != d_in {
             let (activations, hook) = (manifest.d_in, hook.to_owned());
@@ -54,15 +54,21 @@ impl SampleActivations {
         Ok(Self { run, store, ends, tables: VecDeque::new(), samples: OnceCell::new() })
     }
 
-    /// The features that fire at each position of a sample.
+    /// The features that fire at each position of a sample; of a piece, at those of its path.
     ///
     /// # Errors
     /// No such sample, a part that cannot be read, or a device that failed.
     pub fn encode(&mut self, encoder: &Encoder, sample: u32) -> Result<Sparse> {
-        Ok(self.rows(encoder, sample)?.2)
+        let mut hidden = Vec::new();
+        for piece in self.store.paths().path(sample) {
+            let (part, rows) = self.rows(piece)?;
+            self.store.shard(part)?.read(rows, &mut hidden);
+        }
+        Ok(encoder.encode(&hidden)?)
     }
 
-    /// The activations of each feature in a sample, pooled. Of the samples in the result, only this one has positions.
+    /// The activations of each feature in a sample, pooled; of a piece, along its path, and nothing if others continue it. Of the
+    /// samples in the result, only this one has positions.
     ///
     /// # Errors
     /// As [`SampleActivations::encode`].
@@ -74,11 +80,16 @@ impl SampleActivations {
         threshold: f32,
         sides: &Sides,
     ) -> Result<PooledStore> {
-        let (part, rows, active) = self.rows(encoder, sample)?;
-        let mut pooler =
-            SamplePooler::new(sample as usize + 1, d_sae, threshold, &std::env::temp_dir())?.comparing(sides);
-        let block = Block { tokens: &self.tables[0].1, rows, shard: part, hidden: &[], active: &active };
-        pooler.observe(&block)?;
+        let pooler = SamplePooler::new(sample as usize + 1, d_sae, threshold, &std::env::temp_dir())?.comparing(sides);
+        let mut pooler = pooler.along(self.store.paths().clone());
+        for piece in self.store.paths().path(sample) {
+            let (part, rows) = self.rows(piece)?;
+            let mut hidden = Vec::new();
+            self.store.shard(part)?.read(rows.clone(), &mut hidden);
+            let active = encoder.encode(&hidden)?;
+            let block = Block { tokens: &self.tables[0].1, rows, shard: part, hidden: &[], active: &active };
+            pooler.observe(&block)?;
+        }
         Ok(pooler.finish()?)
     }
 
@@ -103,8 +114,8 @@ impl SampleActivations {
         samples.get(number as usize).ok_or_else(unknown)
     }
 
-    /// The part of a sample, its rows in that part, and its active features. The token columns of the part become the first.
-    fn rows(&mut self, encoder: &Encoder, sample: u32) -> Result<(usize, Range<usize>, Sparse)> {
+    /// The part of a sample, and its own rows in that part. The token columns of the part become the first.
+    fn rows(&mut self, sample: u32) -> Result<(usize, Range<usize>)> {
         let part = self.ends.partition_point(|end| *end <= u64::from(sample));
         if part == self.ends.len() {
             let samples = self.ends.last().copied().unwrap_or_default() as usize;
@@ -119,10 +130,7 @@ impl SampleActivations {
             }
         }
         let samples = &self.tables[0].1.sample;
-        let rows = samples.partition_point(|s| *s < sample)..samples.partition_point(|s| *s <= sample);
-        let mut hidden = Vec::with_capacity(rows.len() * self.store.manifest().d_in);
-        self.store.shard(part)?.read(rows.clone(), &mut hidden);
-        Ok((part, rows, encoder.encode(&hidden)?))
+        Ok((part, samples.partition_point(|s| *s < sample)..samples.partition_point(|s| *s <= sample)))
     }
 }
 

@@ -143,7 +143,7 @@ impl ScoreOptions {
 pub struct ScoreReport {
     /// Samples.
     pub samples: usize,
-    /// Whether they are pieces of rows, which cannot be filtered.
+    /// Whether they are pieces of rows.
     pub pieces: bool,
     /// Samples without some of the scores; the table says why.
     pub without_score: usize,
@@ -266,10 +266,11 @@ pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Contr
     let table = sae.run.scores(&sae.name);
     let kept = kept_columns(&table, &scored.samples)?;
     let mut computed = probe::apply(sae, &options.probes, scored.samples.len(), control)?;
-    if let Some(field) = &options.feedback {
-        let fits = feedback::fits(sae, &scored.samples, field, options.seed, control)?;
-        computed.push((FEEDBACK_FIT.into(), fits));
-    }
+    let fits = match &options.feedback {
+        Some(field) => Some(feedback::fits(sae, &scored.samples, field, options.seed, control)?),
+        None => feedback::fits_of_pieces(sae, &scored.samples, options.seed, control)?,
+    };
+    computed.extend(fits.map(|fits| (FEEDBACK_FIT.to_owned(), fits)));
     if let Some(plan) = &options.reading {
         let plan = model::resolve(plan, Some(control))?;
         let found = likelihood::columns(&plan, &scored.samples, control)?;
@@ -468,8 +469,9 @@ fn write(
     scores.write(&path, &sae.name)?;
     // The weights belong to the index of the run that they were computed from: not to this one after a calibration.
     let features = sae.run.features(&sae.name).join("features.parquet");
-    // The index compares text and image.
-    if options.calibrate.is_empty() && options.sides == Sides::default() && features.exists() {
+    // The index may compare other sides.
+    let of_index = index::sides(&sae.run, &sae.name)?.unwrap_or_default();
+    if options.calibrate.is_empty() && options.sides == of_index && features.exists() {
         let mut rows = read_features(&features)?;
         index::set_weights(&mut rows, weights);
         write_features(&features, &rows)?;

@@ -182,7 +182,7 @@ impl SamplePooler {
     }
 
     /// The same for samples that may be pieces: a piece has the pooled activations of the path that it ends, and those that
-    /// others continue have none.
+    /// others continue have none, nor do critiques.
     #[must_use]
     pub fn along(self, paths: Paths) -> Self {
         Self { paths, ..self }
@@ -289,6 +289,9 @@ impl Observer for SamplePooler {
         let tokens = block.tokens;
         for (r, row) in block.positions() {
             let number = tokens.sample[row];
+            if self.paths.is_critique(number) {
+                continue;
+            }
             if self.open != Some(number) {
                 self.begin(number)?;
             }

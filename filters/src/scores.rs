@@ -106,6 +106,8 @@ pub fn random(id: &str, seed: u64) -> f64 {
 
 /// Why a piece of a path that goes on in other pieces has no scores: the last one has those of the whole path.
 pub const CONTINUED: &str = "continued by other pieces";
+/// Why a piece that people say about an answer has no scores.
+pub const CRITIQUE: &str = "critique of an answer";
 
 /// The row of a sample.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,7 +157,8 @@ pub fn score(
     let mut content = Vec::with_capacity(samples.len());
     let corrected = weights.corrected_weights();
     let mut continued = vec![false; samples.len()];
-    for parent in samples.iter().filter_map(|sample| sample.piece.as_ref()?.parent) {
+    let pieces = samples.iter().filter_map(|sample| sample.piece.as_ref());
+    for parent in pieces.filter(|piece| !piece.is_critique).filter_map(|piece| piece.parent) {
         continued.get_mut(parent as usize).into_iter().for_each(|continued| *continued = true);
     }
     pooled.each(|n, sample| {
@@ -164,8 +167,11 @@ pub fn score(
             () if counts[IMAGE] == 0 => Some(image),
             () => None,
         };
-        let none =
-            missing(sample.positions, "no text", "no image").map(|none| if continued[n] { CONTINUED } else { none });
+        let instead = match &samples[n].piece {
+            Some(piece) if piece.is_critique => Some(CRITIQUE),
+            _ => continued[n].then_some(CONTINUED),
+        };
+        let none = missing(sample.positions, "no text", "no image").map(|none| instead.unwrap_or(none));
         let empty = missing(sample.content, "no text with content", "no image with content");
         if modes.contains(&Definition::Paper) {
             let mean = cosine_mean(sample, &weights.paper).filter(|_| none.is_none());

@@ -111,7 +111,7 @@ impl TopTokens {
         Self { tops, units, threshold, sides: Sides::default(), paths: Paths::default() }
     }
 
-    /// The same for samples that may be pieces: all pieces of a row count as one sample.
+    /// The same for samples that may be pieces: all pieces of a row count as one sample, but for critiques, which do not count.
     #[must_use]
     pub fn along(self, paths: Paths) -> Self {
         Self { paths, ..self }
@@ -155,12 +155,13 @@ impl Units {
         }
     }
 
-    fn from_block(block: &Block, sides: &Sides) -> Option<Self> {
+    fn from_block(block: &Block, sides: &Sides, paths: &Paths) -> Option<Self> {
         let width = block.hidden.len() / block.rows.len().max(1);
         if width == 0 {
             return None;
         }
-        let rows: Vec<(usize, usize)> = block.positions().collect();
+        let counts = |(_, row): &(usize, usize)| !paths.is_critique(block.tokens.sample[*row]);
+        let rows: Vec<(usize, usize)> = block.positions().filter(counts).collect();
         let parts: Vec<Self> = rows
             .par_chunks(CHUNK)
             .map(|rows| {
@@ -250,14 +251,15 @@ impl SomeTops<'_> {
 
 impl Observer for TopTokens {
     fn observe(&mut self, block: &Block) -> sae_core::Result<()> {
-        if let Some(units) = Units::from_block(block, &self.sides) {
+        if let Some(units) = Units::from_block(block, &self.sides, &self.paths) {
             match self.units.get_mut(&block.shard) {
                 Some(sum) => sum.add(&units),
                 None => drop(self.units.insert(block.shard, units)),
             }
         }
         let (threshold, sides, paths) = (self.threshold, &self.sides, &self.paths);
-        let rows: Vec<(usize, usize)> = block.positions().collect();
+        let counts = |(_, row): &(usize, usize)| !paths.is_critique(block.tokens.sample[*row]);
+        let rows: Vec<(usize, usize)> = block.positions().filter(counts).collect();
         let weakest = |strongest: &mut Vec<(f32, u32)>, (r, row): &(usize, usize)| {
             let is_seen =
                 sides.side(block.tokens.modality[*row]).is_some() && Definition::Release.sees(block.tokens, *row);

@@ -70,6 +70,7 @@ fn store(samples: &[Tokens]) -> (tempfile::TempDir, Store, Vec<Sample>) {
         dtype: StoreDtype::F32,
         slice: None,
         pieces: false,
+        critiques: false,
         fingerprint: String::new(),
         arguments: serde_json::Value::Null,
     };
@@ -465,7 +466,7 @@ fn a_piece_that_others_continue_has_no_scores_and_the_reason_says_so() {
         images: vec![],
         source: String::new(),
         meta: serde_json::Value::Null,
-        piece: Some(Piece { parent: *parent, branch: String::new() }),
+        piece: Some(Piece { parent: *parent, branch: String::new(), is_critique: false }),
     };
     let samples: Vec<Sample> = parents.iter().map(piece).collect();
     let paths = Paths::new(parents.to_vec()).unwrap();

@@ -8,7 +8,7 @@ use crate::devices::Devices;
 use crate::fingerprint::fingerprint;
 use crate::model::{Hidden, Input, Model, check_layers};
 use crate::overlap::{Emit, Results, overlap};
-use crate::{Error, Plan, Result, pieces};
+use crate::{Error, Pieces, Plan, Result, pieces};
 use rayon::prelude::*;
 use sae_core::Run;
 use sae_core::path_text;
@@ -101,6 +101,7 @@ pub fn harvest(
             slice: plan.shard.map(|shard| shard.job_shard(first_row)),
             arguments: located_arguments,
             pieces: plan.pieces.is_some(),
+            critiques: plan.pieces == Some(Pieces::Feedback),
         },
     )?;
     if writer.is_complete() {

@@ -99,7 +99,7 @@ pub use likelihood::{AnswerLikelihood, LikelihoodRunner, Visit};
 pub use logit_lens::{DirectionLogits, LOGIT_BINS, LogitHistogram, LogitLens, TokenLogit};
 pub use model_pair::{ModelPair, PairIntervention};
 pub use online::OnlineActivations;
-pub use pieces::Pieces;
+pub use pieces::{Pieces, TreePath, tree_paths};
 pub use plan::{ComputeDtype, Plan};
 pub use playground::{Continuation, NextToken, Playground};
 pub use predictions::Predicted;

@@ -93,7 +93,7 @@ impl Plan {
     fn longest_row(&self, context: u64) -> u64 {
         match self.pieces {
             None | Some(Pieces::Sentences) => context,
-            Some(Pieces::Answers) => context.saturating_mul(2),
+            Some(Pieces::Answers | Pieces::Feedback) => context.saturating_mul(2),
             Some(Pieces::Tree) => pieces::most_positions(usize::try_from(context).unwrap_or(usize::MAX)) as u64,
         }
     }

@@ -78,6 +78,7 @@ pub fn spec(layers: &[usize], d_in: usize) -> StoreSpec {
         fingerprint: format!("{layers:?} {d_in}"),
         slice: None,
         pieces: false,
+        critiques: false,
         arguments: serde_json::json!({}),
     }
 }

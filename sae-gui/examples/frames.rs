@@ -14,6 +14,7 @@ use sae_core::analysis::contrast::{self, Estimate, FeatureNote, TestedFeature};
 use sae_core::analysis::layout::decoder_layout;
 use sae_core::autoencoder::Weights;
 use sae_core::random::{SplitMix64, mix};
+use sae_core::store::Paths;
 use sae_core::store::sample::Sample;
 use sae_gui::state::Link;
 use sae_gui::state::field::Field;
@@ -88,7 +89,7 @@ fn main() {
     timed("searching", &|list| list.search("class:cross density>1e-4 weight>0.2"));
     let (captions, samples) = captions(features);
     let begun = Instant::now();
-    let shares = captions.shares(&samples, "w0123");
+    let shares = captions.shares(&samples, &Paths::default(), "w0123");
     println!("caption:w0123 in {} captions, on the loader's thread: {:?}", samples.len(), begun.elapsed());
     list.search("caption:w0123");
     let begun = Instant::now();

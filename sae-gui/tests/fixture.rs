@@ -141,6 +141,7 @@ fn store(run: &Run, data: &Path, caption: fn(u32) -> Vec<String>) {
         fingerprint: "fixture".into(),
         slice: None,
         pieces: false,
+        critiques: false,
         arguments: serde_json::json!({ "data_root": data }),
     };
     let row = |n: u32| serde_json::json!({ "id": format!("shape-{n:02}"), "image": format!("images/{n:02}.png"), "text": caption(n).concat() });

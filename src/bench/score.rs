@@ -210,6 +210,7 @@ fn store(request: &BenchScoreRequest, samples: usize, folder: &Path) -> Result<(
         dtype: StoreDtype::F32,
         slice: None,
         pieces: false,
+        critiques: false,
         fingerprint: String::new(),
         arguments: serde_json::Value::Null,
     };

@@ -214,6 +214,7 @@ fn store(request: &BenchServeRequest, run: &Run) -> Result<()> {
         fingerprint: "bench".into(),
         slice: None,
         pieces: false,
+        critiques: false,
         arguments: json!({ "data_root": run.root() }),
     };
     let mut writer = StoreWriter::open(run, spec)?;

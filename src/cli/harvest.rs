@@ -23,6 +23,7 @@ Examples:
   sae harvest ... --dry-run                  what it would read and hold in memory
   sae harvest ... --device cuda:0,cuda:1     on two GPUs of this machine, into one run
   sae harvest ... --pieces answers           both answers of preferences, the prompt only once
+  sae harvest ... --pieces feedback          also the critique of an answer, behind it
   sae harvest ... --shard 3/8 --run run-3    on the third of eight machines
   # in a Slurm script with --array=1-8:
   sae harvest ... --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --run run-$SLURM_ARRAY_TASK_ID
@@ -61,8 +62,8 @@ pub struct HarvestArgs {
     /// Capture the same samples once more with blank images, into RUN/blank; `sae score` then has the columns pmi_blank and pmi_token_min
     #[arg(long)]
     pub blank_images: bool,
-    /// Capture what answers, sentences of the answer, or the nodes of a tree have in common once: answers, sentences or tree (rows
-    /// with id and parent_id, or nested replies)
+    /// Capture what answers, sentences of the answer, or the nodes of a tree have in common once: answers, feedback (answers, and
+    /// the critique of one behind it), sentences or tree (rows with id and parent_id, or nested replies)
     #[arg(long, value_name = "PIECES")]
     pub pieces: Option<harvest::Pieces>,
     /// Continue an interrupted run (the default if the run exists)

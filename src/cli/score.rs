@@ -133,7 +133,7 @@ fn describe(report: &ScoreReport, definitions: &[Definition]) -> String {
     for (column, why) in &report.without {
         text += &format!("  no {column}: {why}\n");
     }
-    for (column, estimate) in report.keep.iter().filter(|_| !report.pieces) {
+    for (column, estimate) in &report.keep {
         text += &format!(
             "  by {column} about {:.0} %{} of the pairs are mismatched; --keep auto would keep {:.0} %\n",
             100.0 * estimate.mismatched,
@@ -167,7 +167,6 @@ fn finders(report: &ScoreReport) -> String {
         lines.push([error, best, here].map(String::from).to_vec());
     }
     let by = first(&RECOMMENDED)
-        .filter(|_| !report.pieces)
         .map_or(String::new(), |by| format!("  sae filter takes {by} unless --by names another column\n"));
     format!("{}{by}", columns(&lines))
 }

@@ -28,6 +28,16 @@ pub enum FilterError {
         /// What asks for it.
         setting: Setting,
     },
+    /// A decision about a piece that stands for no row and no path.
+    #[error(
+        "sample {sample} ({key}) is to be kept, but it is a piece that others continue, or the rejected answer of its row"
+    )]
+    NoCandidate {
+        /// The piece.
+        sample: u32,
+        /// Its key.
+        key: String,
+    },
     /// A promise without samples that were judged.
     #[error(
         "no sample with {field} can be used for a promise{}",
@@ -91,6 +101,9 @@ impl FilterError {
     pub fn hint(&self) -> Hint {
         match self {
             Self::UnknownNumber { setting, .. } | Self::NotNumber { setting, .. } => Hint::Change(*setting),
+            Self::NoCandidate { .. } => {
+                "name the last piece of a path (of two answers the chosen one), or the row by its key".into()
+            }
             Self::NoJudged { trained: 0, .. } => Hint::Change(Setting::Judged),
             Self::NoJudged { .. } => "fit the probe to a part of the labels, in a field of its own".into(),
             Self::OtherAutoencoder { .. } => Hint::AnyOf(vec![

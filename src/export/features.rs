@@ -103,7 +103,7 @@ impl ExportFeaturesRequest {
     /// # Errors
     /// No such autoencoder, index or feature; a folder that is not empty.
     pub fn plan(&self) -> Result<ExportPlan> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         let exported = self.features.choose(&self.index(&sae)?)?;
         check_folders(&[&self.out])?;
         Ok(sae.plan("export", PlannedExport { to: self.format.name(), out: self.out.clone(), exported }))
@@ -114,7 +114,7 @@ impl ExportFeaturesRequest {
     /// # Errors
     /// As [`ExportFeaturesRequest::plan`]; activations that cannot be read, a full disk; a request to stop.
     pub fn run(&self, control: &mut Control) -> Result<ExportFeaturesReport> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         let index = self.index(&sae)?;
         let features = self.features.choose(&index)?;
         check_folders(&[&self.out])?;

@@ -54,7 +54,7 @@ impl ExportTableRequest {
     /// # Errors
     /// No such autoencoder or feature; a file that exists already.
     pub fn plan(&self) -> Result<ExportTablePlan> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         self.check(sae.saved.weights.d_sae)?;
         Ok(sae.plan("export", PlannedTable { to: NAME, out: self.out.clone() }))
     }
@@ -64,12 +64,12 @@ impl ExportTableRequest {
     /// # Errors
     /// As [`ExportTableRequest::plan`]; activations that cannot be read, a full disk; a request to stop.
     pub fn run(&self, control: &mut Control) -> Result<ExportTableReport> {
-        let sae = self.sae.load()?;
+        let sae = self.sae.load_with_pieces()?;
         self.check(sae.saved.weights.d_sae)?;
         let mut staged = control.stage(Stage::Features, sae.store.manifest().rows)?;
         let mut cancel = staged.cancel();
         let features = self.features.iter().copied().collect();
-        let rows = samples_features::write(&self.out, &features, |observer| {
+        let rows = samples_features::write(&self.out, &features, sae.store.paths(), |observer| {
             let mut progress = |rows| staged.show(rows);
             let mut observers: [&mut dyn pass::Observer; 2] = [observer, &mut cancel];
             pass::run(&sae.store, &sae.saved.weights, &sae.device, &mut observers, &mut progress)

@@ -1,6 +1,7 @@
 //! The budgets of a filter: the costs of samples, the units that are kept whole, and what people judged.
 
 use super::SelectionRules;
+use super::candidates::Candidates;
 use super::sample_numbers::numbers;
 use crate::Result;
 use crate::error::FilterError;
@@ -54,19 +55,19 @@ impl BudgetInput {
     ///
     /// # Errors
     /// Numbers or fields that samples do not have; no judged sample that counts.
-    pub fn read(rules: &SelectionRules, samples: &[Sample], run: &Run, sae: &str) -> Result<Option<Self>> {
+    pub fn read(rules: &SelectionRules, candidates: &Candidates, run: &Run, sae: &str) -> Result<Option<Self>> {
         let BudgetRules { limits, unit, promise } = &rules.budgets;
         if !rules.budgets.limit() {
             return Ok(None);
         }
         let cost = |rule: &BudgetRule| -> Result<Budget> {
-            Ok(Budget { rule: rule.clone(), costs: numbers(&rule.column, Setting::Budget, samples, run, sae)? })
+            Ok(Budget { rule: rule.clone(), costs: numbers(&rule.column, Setting::Budget, candidates, run, sae)? })
         };
         let limits = limits.iter().map(cost).collect::<Result<Vec<Budget>>>()?;
-        let units = unit.as_ref().map(|field| Groups::by_fields(samples, field)).transpose()?;
+        let units = unit.as_ref().map(|field| Groups::by_fields(&candidates.samples(), field)).transpose()?;
         let (promise, trained) = match promise {
             Some(rule) => {
-                judged(rule, &limits, samples, run, sae).map(|(promise, trained)| (Some(promise), trained))?
+                judged(rule, &limits, candidates, run, sae).map(|(promise, trained)| (Some(promise), trained))?
             }
             None => (None, 0),
         };
@@ -86,8 +87,15 @@ impl BudgetInput {
 }
 
 /// What was judged of samples that the probes of the limits were not fitted to, and how many others were judged.
-fn judged(rule: &PromiseRule, limits: &[Budget], samples: &[Sample], run: &Run, sae: &str) -> Result<(Promise, usize)> {
-    let mut judged = numbers(&rule.judged, Setting::Judged, samples, run, sae)?;
+fn judged(
+    rule: &PromiseRule,
+    limits: &[Budget],
+    candidates: &Candidates,
+    run: &Run,
+    sae: &str,
+) -> Result<(Promise, usize)> {
+    let mut judged = numbers(&rule.judged, Setting::Judged, candidates, run, sae)?;
+    let samples = candidates.samples();
     let mut labels = BTreeSet::new();
     for name in limits.iter().filter_map(|limit| limit.rule.column.strip_prefix(PROBE)) {
         labels.extend(probe::label_field(run, sae, name)?);
@@ -96,7 +104,7 @@ fn judged(rule: &PromiseRule, limits: &[Budget], samples: &[Sample], run: &Run, 
     let images = |sample: &Sample| sample.images.iter().map(|image| image.sha256.clone()).collect::<Vec<_>>();
     let seen: BTreeSet<String> = samples.iter().filter(|sample| fitted(sample)).flat_map(images).collect();
     let mut trained = 0;
-    for (judged, sample) in judged.iter_mut().zip(samples) {
+    for (judged, sample) in judged.iter_mut().zip(samples.iter()) {
         let known = fitted(sample) || images(sample).iter().any(|image| seen.contains(image));
         if known && judged.take().is_some() {
             trained += 1;

@@ -1,6 +1,7 @@
 //! What a filter decides by: scores with the rules of a request, or decisions that were made elsewhere.
 
 use super::budget::BudgetInput;
+use super::candidates::Candidates;
 use super::sample_numbers::numbers;
 use super::{FilterBy, FilterRequest, SelectionRule, SelectionRules};
 use crate::companion::Companion;
@@ -27,10 +28,10 @@ use std::path::Path;
 /// The file of an autoencoder's weights in its folder.
 const WEIGHTS: &str = "sae_weights.safetensors";
 
-/// Samples with their scores and groups.
+/// What is chosen from, with scores and groups.
 pub(super) struct Input {
-    /// The samples of the run.
-    pub samples: Vec<Sample>,
+    /// The samples that are chosen from, and all others.
+    pub candidates: Candidates,
     /// Their ids and scores; without scores if none decides.
     pub scores: Vec<(String, Option<f64>)>,
     /// Their groups.
@@ -76,18 +77,16 @@ impl Input {
     /// # Errors
     /// The table of scores or the decisions are missing, or of other samples; groups, quotas or numbers that do not exist.
     pub fn read(run: &Run, request: &FilterRequest) -> Result<Self> {
-        let samples = load_samples(run)?;
-        // A row of the data would be kept and dropped at once.
-        if samples.iter().any(|sample| sample.piece.is_some()) {
-            return Err(sae_core::Error::Pieces { path: run.root().to_path_buf() }.into());
-        }
+        let candidates = Candidates::read(run)?;
+        let samples = candidates.samples();
         let ids = samples.iter().map(|sample| sample.id.clone());
         let rules = match &request.by {
             FilterBy::Rules(rules) => rules,
             FilterBy::Decisions(path) => {
-                let basis = Basis::Decisions(decisions::read(path, &samples)?);
+                let basis = Basis::Decisions(candidates.pick_kept(decisions::read(path, candidates.all())?)?);
                 let (scores, groups) = (ids.map(|id| (id, None)).collect(), Groups::one(samples.len()));
-                return Ok(Self { samples, scores, groups, within: None, sae: None, budget: None, basis });
+                drop(samples);
+                return Ok(Self { candidates, scores, groups, within: None, sae: None, budget: None, basis });
             }
         };
         let (groups, division) = groups(&samples, rules)?;
@@ -96,7 +95,8 @@ impl Input {
             Some(column) => {
                 let sae = scored_sae(run, rules)?;
                 let table = run.scores(&sae);
-                let scores: Vec<_> = ids.zip(column::read_column(&table, column, &samples)?).collect();
+                let scores: Vec<_> =
+                    ids.zip(candidates.pick(column::read_column(&table, column, candidates.all())?)).collect();
                 let suggest = (keep == Keep::Auto).then(|| suggested(column, &table, &scores));
                 (sae, scores, suggest.transpose()?)
             }
@@ -108,12 +108,13 @@ impl Input {
             }
         };
         let quantiles = |name: &String| -> Result<Quantiles> {
-            Ok(Quantiles::new(&groups, name, &numbers(name, Setting::Within, &samples, run, &sae)?)?)
+            Ok(Quantiles::new(&groups, name, &numbers(name, Setting::Within, &candidates, run, &sae)?)?)
         };
         let within = rules.within.as_ref().map(quantiles).transpose()?;
-        let budget = BudgetInput::read(rules, &samples, run, &sae)?;
+        let budget = BudgetInput::read(rules, &candidates, run, &sae)?;
+        drop(samples);
         Ok(Self {
-            samples,
+            candidates,
             scores,
             groups,
             within,
@@ -246,14 +247,20 @@ fn suggested(column: &str, table: &Path, scores: &[(String, Option<f64>)]) -> Re
 }
 
 impl FilterRequest {
-    /// The features of every sample, from one pass over the activations with the threshold of the scores (without scores, the
+    /// The features of every candidate, from one pass over the activations with the threshold of the scores (without scores, the
     /// one that scoring would have), and those of the target run.
     ///
     /// # Errors
     /// A store or the autoencoder cannot be read; the threshold of the scores is not known; a target run with another
     /// autoencoder, model or hook.
-    pub(super) fn features(&self, sae: &str, rules: &SelectionRules, control: &mut Control) -> Result<Features> {
-        let sae = SaeChoice { run: self.run.clone(), sae: Some(sae.into()), device: self.device }.load()?;
+    pub(super) fn features(
+        &self,
+        input: &Input,
+        sae: &str,
+        rules: &SelectionRules,
+        control: &mut Control,
+    ) -> Result<Features> {
+        let sae = SaeChoice { run: self.run.clone(), sae: Some(sae.into()), device: self.device }.load_with_pieces()?;
         let step: Value = sae.run.read_step(&step_name(&sae.name))?.unwrap_or_default();
         let threshold = match step["threshold"].as_f64() {
             Some(threshold) => threshold as f32,
@@ -271,7 +278,7 @@ impl FilterRequest {
             Ok(collect.finish())
         };
         let target = target.map(|target| sets_of(&target.store)).transpose()?;
-        let sets = sets_of(&sae.store)?;
+        let sets = sets_of(&sae.store)?.of_samples(&input.candidates.numbers());
         Ok(Features { sets, target: target.map(|sets| TargetDistribution::new(&sets)).transpose()? })
     }
 }

@@ -11,7 +11,6 @@ use filters::select::budget::{BudgetReport, FrontierPoint};
 use filters::select::{Decision, Ties, lowest};
 use filters::write::{Format, Images, Report, Shape, Written, card};
 use sae_core::store::StoreRecord;
-use sae_core::store::sample::Sample;
 use sae_core::{Run, file};
 use serde::Serialize;
 use serde_json::Value;
@@ -259,7 +258,7 @@ impl FilterReport {
                 .map(|sae| hash(run.scores(sae)))
                 .transpose()?,
             kept: written.written,
-            dropped: decided.iter().filter(|fate| **fate != Decision::Kept).count() as u64,
+            dropped: dropped_rows(request, input, decided),
             reasons: Decision::REASONS.iter().map(|reason| (*reason, with_reason(reason))).collect(),
             without_score: with_reason(Decision::NoScore.reason()),
             skipped_at_harvest: record.progress().skipped(),
@@ -326,11 +325,25 @@ fn groups(input: &Input, decided: &[Decision]) -> Vec<Group> {
     groups
 }
 
+fn kept(decided: &[Decision]) -> Vec<bool> {
+    decided.iter().map(|decision| *decision == Decision::Kept).collect()
+}
+
+/// The number of rows that are dropped. Those of trees that are written unchanged may belong to several paths, of which one is kept.
+fn dropped_rows(request: &FilterRequest, input: &Input, decided: &[Decision]) -> u64 {
+    let kept = kept(decided);
+    if input.candidates.are_trees() && request.format == Format::Same {
+        return input.candidates.rows(&kept).iter().filter(|(_, stays)| !stays).count() as u64;
+    }
+    kept.iter().filter(|stays| !**stays).count() as u64
+}
+
 fn sources(input: &Input, decided: &[Decision], root: &Path) -> Result<Vec<SourceFile>> {
     let mut rows: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
-    for (file, fate) in input.samples.iter().map(Sample::place).zip(decided) {
-        if let Some((file, _)) = file {
-            rows.entry(file).or_default()[(*fate != Decision::Kept) as usize] += 1;
+    let (candidates, kept) = (&input.candidates, kept(decided));
+    for (sample, stays) in candidates.rows(&kept) {
+        if let Some((file, _)) = candidates.all()[sample as usize].place() {
+            rows.entry(file).or_default()[usize::from(!stays)] += 1;
         }
     }
     let source = |(file, [kept, dropped]): (&str, [u64; 2])| {

@@ -2,13 +2,16 @@
 //! manifest.
 
 mod budget;
+mod candidates;
 mod input;
 mod manifest;
+mod paths;
 mod sample_numbers;
 mod series;
 mod write;
 
 pub use budget::{BudgetRules, PromiseRule};
+pub use candidates::candidates;
 pub use manifest::{FilterReport, Group, LeftBehind, QuantileReport, ShownFeatures, SourceFile};
 pub use series::FilterSeries;
 
@@ -207,7 +210,7 @@ impl FilterRequest {
             by: self.rules().and_then(|rules| rules.column.clone()),
             decisions: self.decisions().map(Path::to_path_buf),
             keep: decided.as_ref().map(|decided| decided.iter().filter(stays).count()),
-            of: input.samples.len(),
+            of: input.scores.len(),
             pass: decided.is_none(),
         })
     }
@@ -232,7 +235,7 @@ impl FilterRequest {
         if let (Some(rules), Some(sae), None) = (self.rules(), &input.sae, &features)
             && rules.need_features()
         {
-            *features = Some(self.features(sae, rules, control)?);
+            *features = Some(self.features(input, sae, rules, control)?);
         }
         let chosen = input.choose(self, features.as_ref())?.unwrap_or_default();
         let decided = &chosen.decisions;

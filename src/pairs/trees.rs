@@ -66,7 +66,7 @@ impl Trees {
         }
         let is_answer = |sample: &u32| {
             let n = *sample as usize;
-            !paths.is_continued(*sample) && pieces[n].role == Role::Assistant && has_content(n)
+            paths.is_whole(*sample) && pieces[n].role == Role::Assistant && has_content(n)
         };
         let answers: Vec<u32> = (0..pieces.len() as u32).filter(is_answer).collect();
         let trees = Self { paths, pieces, answers };

@@ -21,7 +21,7 @@ use sae_core::analysis::labels::{Change, Labels, Saved};
 use sae_core::device::DeviceChoice;
 use sae_core::store::run::check_name;
 use sae_core::store::sample::Sample;
-use sae_core::store::{STEP, SampleLookup, Store, StoreRecord, load_ids, load_samples};
+use sae_core::store::{Paths, STEP, SampleLookup, Store, StoreRecord, load_ids, load_samples};
 use sae_core::table::ByRow;
 use sae_core::{Run, file};
 use serde::Serialize;
@@ -75,6 +75,7 @@ pub struct FeatureTable {
 struct Captions {
     search: CaptionSearch,
     samples: Vec<Sample>,
+    paths: Paths,
 }
 
 /// What `run.json` and the manifests say.
@@ -215,7 +216,7 @@ impl Site {
         }
         list.search_with(search, |text| {
             let captions = self.captions(table).map_err(|problem| problem.to_string())?;
-            Ok(captions.search.shares(&captions.samples, text))
+            Ok(captions.search.shares(&captions.samples, &captions.paths, text))
         });
         Ok(take(list))
     }
@@ -232,7 +233,10 @@ impl Site {
         files.push(self.run.samples());
         self.captions.get(sae, &files, || {
             let search = CaptionSearch::open(&self.run, sae, features)?;
-            Ok(Captions { search, samples: load_samples(&self.run)? })
+            let samples = load_samples(&self.run)?;
+            let damaged = |error| sae_core::Error::format(&self.run.samples())(error);
+            let paths = Paths::from_samples(&samples).map_err(damaged)?;
+            Ok(Captions { search, samples, paths })
         })
     }
 

@@ -104,7 +104,7 @@ fn the_states_of_both_answers_are_those_of_whole_samples() {
     assert_eq!(found[3].meta["id"], "row-1");
     assert_eq!((found[3].meta.get("answer"), &found[4].meta["answer"]), (None, &json!({"preferred": true})));
     assert_eq!(found[5].meta["answer"]["preferred"], false);
-    assert_eq!(found[5].piece, Some(Piece { parent: Some(3), branch: "rejected".into() }));
+    assert_eq!(found[5].piece, Some(Piece { parent: Some(3), branch: "rejected".into(), is_critique: false }));
     assert_eq!((found[3].text.as_str(), found[5].text.as_str()), ("What is this?", "A square is round is round"));
     assert_eq!(found.iter().map(|sample| sample.images.len()).collect::<Vec<_>>(), vec![1; 27]);
 }
@@ -220,14 +220,11 @@ fn scores_of_sentences_are_those_of_whole_samples() {
     assert!(rest["reason"].iter().all(|reason| reason == "continued by other pieces"), "{:?}", rest["reason"]);
 
     for refused in [
-        &["filter", "--run", b, "--by", "l0_paper", "--keep", "50%", "--out", "kept"][..],
-        &["score", "--run", a, "--calibrate", b],
+        &["score", "--run", a, "--calibrate", b][..],
         &["score", "--run", b, "--rejected", a],
         &["probe", "--run", b, "--name", "p", "--kind", "pair", "--rejected", a],
-        &["export", "--run", b, "--to", "html", "--out", "pages"],
         &["validate", "--run", b, "--model", model, "--data", rows],
         &["patches", "--run", b, "--model", model, "--data", rows, "--out", "patches"],
-        &["label", "--run", b, "--url", "http://127.0.0.1:9", "--model", "none"],
         &["train", "--run", a, "--run", b, "--hook", "layers.1", "--name", "both", "--steps", "1"],
         &["train", "--run", b, "--run", a, "--hook", "layers.1", "--name", "both", "--steps", "1"],
     ] {

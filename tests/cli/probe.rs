@@ -170,7 +170,7 @@ fn judged_rows_do_not_count_if_the_probe_has_seen_them_or_their_image() {
     json(&["score", "--run", &of]);
     json(&["probe", "--run", &of, "--name", "harm", "--kind", "binary", "--label", "unsafe", "--part", "answer"]);
     let out = dir.path().join("kept");
-    let by = ["filter", "--run", &of, "--by", "l0_corrected", "--keep", "20", "--budget", "probe_harm<=0.9"];
+    let by = ["filter", "--run", &of, "--by", "random", "--keep", "140", "--budget", "probe_harm<=0.9"];
     let promise = |judged: &'static str, out: &Path| {
         [&by[..], &["--promise", "60%", "--judged", judged, "--out"]]
             .concat()
@@ -182,7 +182,7 @@ fn judged_rows_do_not_count_if_the_probe_has_seen_them_or_their_image() {
     let arguments = promise("harm", &out);
     let report = json(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     // Four judged rows show the image of the first labeled row.
-    assert_eq!((&report["judged_left_out"], &report["kept"]["rows"]), (&json!(4), &json!(20)), "{report}");
+    assert_eq!((&report["judged_left_out"], &report["kept"]["rows"]), (&json!(4), &json!(140)), "{report}");
     let never = dir.path().join("never");
     let arguments = promise("unsafe", &never);
     let said = fails(1, &arguments.iter().map(String::as_str).collect::<Vec<_>>());

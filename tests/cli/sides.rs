@@ -64,7 +64,7 @@ fn other_sides_change_the_scores_but_not_the_index() {
     let out = run.join("pages");
     let said =
         fails(1, &["export", "--run", &of, "--to", "html", "--class", "picture", "--out", out.to_str().unwrap()]);
-    assert!(said.contains("there is no class \"picture\": expected one of"), "{said}");
+    assert!(said.contains("unknown class \"picture\": expected one of"), "{said}");
     for column in ["pmi_blank", "pmi_token_min"] {
         assert!(report["without"][column].as_str().unwrap().contains("second side"), "{report}");
         assert!(!run.join(format!("scores/a.{column}.safetensors")).exists());

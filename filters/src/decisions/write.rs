@@ -9,11 +9,13 @@ use sae_core::{file, table};
 use std::io::Write;
 use std::path::Path;
 
-/// The decisions about all samples, in the order of the samples.
+/// The decisions about the samples that were chosen from, in their order.
 #[derive(Clone, Copy, Debug)]
 pub struct Decisions<'a> {
     /// The samples.
     pub samples: &'a [Sample],
+    /// Their numbers in the run.
+    pub numbers: &'a [u32],
     /// The ids and scores of the samples.
     pub scores: &'a [(String, Option<f64>)],
     /// The groups of the samples.
@@ -38,7 +40,7 @@ impl Decisions<'_> {
         let places: Vec<(&str, u64)> = samples().map(|sample| sample.place().unwrap_or((&sample.source, 0))).collect();
         let fates = || self.fates.iter().copied();
         table::batch(vec![
-            table::column("sample", UInt32Array::from_iter_values(0..self.samples.len() as u32)),
+            table::column("sample", UInt32Array::from_iter_values(self.numbers.iter().copied())),
             table::column("id", StringArray::from_iter_values(samples().map(|sample| &sample.id))),
             table::column("key", StringArray::from_iter_values(samples().map(|sample| &sample.key))),
             table::column("source_file", StringArray::from_iter_values(places.iter().map(|(file, _)| file))),
@@ -47,7 +49,10 @@ impl Decisions<'_> {
             table::nullable("score", Float64Array::from_iter(self.scores.iter().map(|(_, score)| *score))),
             table::column("stays", BooleanArray::from_iter(fates().map(|fate| Some(fate == Decision::Kept)))),
             table::nullable("reason", StringArray::from_iter(fates().map(reason))),
-            table::nullable("duplicate_of", UInt32Array::from_iter(fates().map(|fate| Some(duplicate(fate)?.0)))),
+            table::nullable(
+                "duplicate_of",
+                UInt32Array::from_iter(fates().map(|fate| Some(self.numbers[duplicate(fate)?.0 as usize]))),
+            ),
             table::nullable("similarity", Float64Array::from_iter(fates().map(|fate| Some(duplicate(fate)?.1)))),
         ])
     }
@@ -65,7 +70,7 @@ fn duplicate(fate: Decision) -> Option<(u32, f64)> {
 }
 
 fn write_csv(path: &Path, decisions: &Decisions) -> Result<()> {
-    let Decisions { samples, scores, groups, fates } = decisions;
+    let Decisions { samples, numbers, scores, groups, fates } = decisions;
     Ok(file::write(path, |out| {
         let mut put = |line: String| out.write_all(line.as_bytes()).map_err(sae_core::Error::io("write", path));
         put("sample,id,key,group,score,stays,reason,duplicate_of,similarity\n".into())?;
@@ -73,12 +78,13 @@ fn write_csv(path: &Path, decisions: &Decisions) -> Result<()> {
             let group = quoted(&groups.names[groups.of[n] as usize]);
             let score = scores[n].1.map_or(String::new(), |score| score.to_string());
             let (of, similarity) = match duplicate(*fate) {
-                Some((of, similarity)) => (of.to_string(), similarity.to_string()),
+                Some((of, similarity)) => (numbers[of as usize].to_string(), similarity.to_string()),
                 None => Default::default(),
             };
             let (key, stays, reason) =
                 (quoted(&sample.key), *fate == Decision::Kept, reason(*fate).unwrap_or_default());
-            put(format!("{n},{},{key},{group},{score},{stays},{reason},{of},{similarity}\n", sample.id))?;
+            let number = numbers[n];
+            put(format!("{number},{},{key},{group},{score},{stays},{reason},{of},{similarity}\n", sample.id))?;
         }
         Ok(())
     })?)

@@ -59,6 +59,6 @@ pub use row::{Row, Rows};
 pub use row_error::RowError;
 pub use sae_core::store::conversation::{AnswerPair, Turn, TurnPart};
 pub use source::{Mapping, Source, record};
-pub(crate) use tree::{MOST_BYTES, trees};
-pub use tree::{TreeCounter, TreeCounts};
+pub(crate) use tree::MOST_BYTES;
+pub use tree::{TreeCounter, TreeCounts, trees};
 pub use webdataset::{member_key, read_archive};

@@ -138,6 +138,7 @@ impl Import {
             fingerprint: spec_fingerprint,
             slice: None,
             pieces: false,
+            critiques: false,
             arguments,
         };
         let mut writer = StoreWriter::open(run, spec)?;

@@ -53,7 +53,7 @@ impl Checkpoint {
             let tokens = self.tokens(&text, &media.only(&images), Vec::new());
             let tokens =
                 tokens.map_err(|error| RowError { cause: format!("{}: {}", node.branch, error.cause), ..error })?;
-            let shared = open.last().map_or(0, |(parent, before)| {
+            let mut shared = open.last().map_or(0, |(parent, before)| {
                 let shown = |token: &Token, images: &[usize]| {
                     let image = token.image.and_then(|image| usize::try_from(image).ok());
                     image.map(|image| if media.is_video { Some(image) } else { images.get(image).copied() })
@@ -63,6 +63,11 @@ impl Checkpoint {
                     |(a, b): &(&Token, &Token)| a == b && shown(a, &images) == shown(b, &paths[*parent].images);
                 tokens.iter().zip(before).take_while(is_same).count()
             });
+            let mut tokens = tokens;
+            if let Some((_, answer)) = open.last().filter(|_| node.is_critique) {
+                tokens = after_answer(answer, tokens, shared)?;
+                shared = answer.len();
+            }
             positions += tokens.len() - shared;
             if positions > limit {
                 return Err(format!("the pieces of the row have more than {limit} positions").into());
@@ -72,6 +77,17 @@ impl Checkpoint {
         }
         Ok(Paths { paths })
     }
+}
+
+/// The tokens of a critique behind its answer, which keeps its own tokens whatever is said about it: templates may end the last turn
+/// in another way than one before a further turn. `tokens` are those of the conversation, of which the first `shared` are the answer's.
+fn after_answer(answer: &[Token], tokens: Vec<Token>, shared: usize) -> Result<Vec<Token>, RowError> {
+    if answer[shared..].iter().any(|token| !token.special) {
+        return Err("the chat template writes the answer in another way if a critique follows it".into());
+    }
+    let own = tokens.into_iter().skip(shared).zip(answer.len() as u32..);
+    let own = own.map(|(token, position)| Token { position, ..token });
+    Ok(answer.iter().cloned().chain(own).collect())
 }
 
 /// The images that turns show, in order.
@@ -166,7 +182,11 @@ pub(super) fn cut(
             images: on_path.iter().map(|image| images[*image].clone()).collect(),
             source,
             meta,
-            piece: Some(Piece { parent: node.parent.and_then(|parent| numbers[parent]), branch: node.branch }),
+            piece: Some(Piece {
+                parent: node.parent.and_then(|parent| numbers[parent]),
+                branch: node.branch,
+                is_critique: node.is_critique,
+            }),
         };
         numbers.push(Some(prepared.len() as u32));
         unsaid.push(String::new());

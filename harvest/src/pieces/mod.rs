@@ -15,8 +15,8 @@ pub(crate) use sentences::first_end as first_sentence;
 
 use crate::checkpoint::{Answers, Checkpoint, Prepared, conversation};
 use crate::data::{Record, Row, RowError, Turn, TurnPart};
-use sae_core::store::Skipped;
-use sae_core::store::sample::Role;
+use sae_core::store::sample::{FEEDBACK, Role};
+use sae_core::store::{SENTENCE, Skipped};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::str::FromStr;
@@ -29,6 +29,8 @@ pub enum Pieces {
     Answers,
     /// The prompt, and each sentence of the last answer, of two alternatives the chosen one.
     Sentences,
+    /// As answers, and behind the answer that it criticizes the critique of a row: behind the rejected one of two, else the only one.
+    Feedback,
     /// The nodes of a tree: rows that name their parents, or nested replies.
     Tree,
 }
@@ -40,11 +42,15 @@ impl FromStr for Pieces {
         match name {
             "answers" => Ok(Self::Answers),
             "sentences" => Ok(Self::Sentences),
+            "feedback" => Ok(Self::Feedback),
             "tree" => Ok(Self::Tree),
-            _ => Err(format!("invalid pieces {name:?}: expected answers, sentences or tree")),
+            _ => Err(format!("invalid pieces {name:?}: expected answers, sentences, feedback or tree")),
         }
     }
 }
+
+/// Columns with what people say about an answer.
+const CRITIQUES: [&str; 2] = ["feedback", "critique"];
 
 /// A piece before its tokens are known.
 struct Node {
@@ -57,6 +63,8 @@ struct Node {
     generate: bool,
     /// Its own text.
     text: String,
+    /// Whether it is a critique of the answer that it continues.
+    is_critique: bool,
     /// Whether it has a part of a turn, which may end within a token.
     divides_turn: bool,
     /// What is known about it besides the columns of the row.
@@ -112,6 +120,7 @@ fn nodes(record: &Record, pieces: Pieces, key: &str, source: &str) -> Result<Vec
         turns: turns.to_vec(),
         generate,
         text: text_of(&turns),
+        is_critique: false,
         divides_turn: false,
         about: Map::new(),
         own: None,
@@ -121,7 +130,17 @@ fn nodes(record: &Record, pieces: Pieces, key: &str, source: &str) -> Result<Vec
         turns.push(Turn { role: Role::Assistant, parts: vec![TurnPart::Text(text.into())] });
         let (parent, text) = (Some(parent), own.to_owned());
         let divides_turn = pieces == Pieces::Sentences;
-        Node { parent, branch, turns, generate: false, text, divides_turn, about: Map::new(), own: None }
+        Node {
+            parent,
+            branch,
+            turns,
+            generate: false,
+            text,
+            is_critique: false,
+            divides_turn,
+            about: Map::new(),
+            own: None,
+        }
     };
     let answers = match (&record.pair, record.turns.last()) {
         (Some(pair), _) => vec![("chosen", pair.chosen.clone()), ("rejected", pair.rejected.clone())],
@@ -134,7 +153,7 @@ fn nodes(record: &Record, pieces: Pieces, key: &str, source: &str) -> Result<Vec
     let mut found = Vec::new();
     match pieces {
         Pieces::Tree => {}
-        Pieces::Answers => {
+        Pieces::Answers | Pieces::Feedback => {
             for (n, (branch, answer)) in answers.iter().enumerate() {
                 let mut node = answered((*branch).to_owned(), 0, answer, answer);
                 if record.pair.is_some() {
@@ -143,12 +162,19 @@ fn nodes(record: &Record, pieces: Pieces, key: &str, source: &str) -> Result<Vec
                 }
                 found.push(node);
             }
+            if let (Pieces::Feedback, Some(text)) = (pieces, critique(record)) {
+                let (_, criticized) = &answers[answers.len() - 1];
+                let mut node = answered(FEEDBACK.into(), answers.len(), criticized, text);
+                node.turns.push(Turn::from_text(Role::User, text));
+                node.is_critique = true;
+                found.push(node);
+            }
         }
         Pieces::Sentences => {
             let answer = &answers[0].1;
             let mut start = 0;
             for (n, end) in sentences::ends(answer).into_iter().enumerate() {
-                let mut node = answered(format!("sentence_{}", n + 1), n, &answer[..end], &answer[start..end]);
+                let mut node = answered(format!("{SENTENCE}{}", n + 1), n, &answer[..end], &answer[start..end]);
                 node.about = record.about_answers[0].clone();
                 found.push(node);
                 start = end;
@@ -157,6 +183,36 @@ fn nodes(record: &Record, pieces: Pieces, key: &str, source: &str) -> Result<Vec
     }
     found.insert(0, prompt);
     Ok(found)
+}
+
+/// The critique of a row, if it has one.
+fn critique(record: &Record) -> Option<&str> {
+    let texts = CRITIQUES.iter().filter_map(|name| record.meta.get(name)?.as_str());
+    texts.map(str::trim).find(|text| !text.is_empty())
+}
+
+/// The path to a node of a tree.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TreePath {
+    /// The id of the node.
+    pub branch: String,
+    /// The key of its row or message.
+    pub key: String,
+    /// Where its row is.
+    pub source: String,
+    /// All turns up to its end. Images are counted over the whole tree.
+    pub turns: Vec<Turn>,
+    /// What else its row or message says.
+    pub meta: Value,
+}
+
+/// The paths to all nodes of a tree, which is a row of [`trees`](crate::data::trees) with this key and source.
+pub fn tree_paths(record: &Record, key: &str, source: &str) -> Vec<TreePath> {
+    let path = |node: Node| {
+        let (key, source, meta) = node.own?;
+        Some(TreePath { branch: node.branch, key, source, turns: node.turns, meta })
+    };
+    tree_nodes(record, key, source).into_iter().filter_map(path).collect()
 }
 
 /// The nodes of a tree, each with the turns of its path.
@@ -183,6 +239,7 @@ fn tree_nodes(record: &Record, key: &str, source: &str) -> Vec<Node> {
             generate: turns.last().is_some_and(|turn| turn.role == Role::User),
             turns,
             text,
+            is_critique: false,
             divides_turn: node.continues,
             about: Map::new(),
             own: Some((row.0, row.1, node.meta.clone())),

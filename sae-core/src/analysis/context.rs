@@ -1,4 +1,4 @@
-//! Samples as examples of features need them: the tokens with the activations of chosen features, computed again from the store,
+//! Samples as examples of features need them, a piece with the path that leads to it: the tokens with the activations of chosen features, computed again from the store,
 //! because an index has only positions. Reads no images.
 
 use crate::autoencoder::sparse::Sparse;
@@ -51,8 +51,8 @@ impl Context {
     }
 }
 
-/// The samples of these numbers, with the activations of these features alone. Besides the result, it holds one
-/// part of the store at a time.
+/// The samples of these numbers, with the activations of these features alone. A piece has the tokens of its path: those of the
+/// pieces that it continues, and then its own. Besides the result, it holds one part of the store at a time.
 ///
 /// # Errors
 /// A number that no sample has, or a file that cannot be trusted.
@@ -71,15 +71,19 @@ pub fn contexts(
         }
         let (shard, table) = (store.shard(number)?, store.token_table(number)?);
         for sample in samples.range(part) {
-            let rows = table.rows(*sample)?;
-            let mut hidden = Vec::new();
-            shard.read(rows.clone(), &mut hidden);
-            if hidden.iter().any(|v| !v.is_finite()) {
-                return Err(shard.error(format!("rows {rows:?} hold values that are not finite")));
+            let (mut hidden, mut tokens) = (Vec::new(), Vec::new());
+            // All pieces of a path are in one part.
+            for piece in store.paths().path(*sample) {
+                let (rows, before) = (table.rows(piece)?, hidden.len());
+                shard.read(rows.clone(), &mut hidden);
+                if hidden[before..].iter().any(|v| !v.is_finite()) {
+                    return Err(shard.error(format!("rows {rows:?} hold values that are not finite")));
+                }
+                tokens.extend(table.tokens(rows)?);
             }
             let mut active = encoder.encode(&hidden)?;
             active.retain(|_, feature, _| features.contains(&feature));
-            found.insert(*sample, Context::new(table.tokens(rows)?, active));
+            found.insert(*sample, Context::new(tokens, active));
         }
     }
     match samples.iter().find(|sample| !found.contains_key(sample)) {

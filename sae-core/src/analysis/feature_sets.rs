@@ -100,6 +100,20 @@ impl FeatureSets {
         self.places[sample] = (start, self.packed.len(), set.len() as u32);
     }
 
+    /// The sets of some of the samples, in this order.
+    ///
+    /// # Panics
+    /// If there is no sample of a number.
+    #[must_use]
+    pub fn of_samples(self, samples: &[u32]) -> Self {
+        let places = samples.iter().map(|n| self.places[*n as usize]).collect();
+        let strengths = self.strengths.map(|all| Strengths {
+            first: samples.iter().map(|n| all.first[*n as usize]).collect(),
+            values: all.values,
+        });
+        Self { packed: self.packed, places, d_sae: self.d_sae, strengths }
+    }
+
     /// The number of samples.
     pub fn len(&self) -> usize {
         self.places.len()
@@ -263,6 +277,10 @@ mod tests {
                 prop_assert_eq!(&packed.features(n).collect::<Vec<_>>(), set);
                 prop_assert_eq!(packed.count(n), set.len());
             }
+            let last = sets.len() - 1;
+            let some = packed.clone().of_samples(&[last as u32, 0]);
+            prop_assert_eq!(some.features(0).collect::<Vec<_>>(), &sets[last][..]);
+            prop_assert_eq!((some.len(), some.features(1).collect::<Vec<_>>()), (2, sets[0].clone()));
             let (a, b): (BTreeSet<_>, BTreeSet<_>) = (sets[0].iter().collect(), sets[sets.len() - 1].iter().collect());
             let expected = match a.union(&b).count() {
                 0 => 0.0,

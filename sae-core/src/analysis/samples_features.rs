@@ -3,6 +3,7 @@
 //! that do not fire have no row. Filled during a pass, in bounded memory.
 
 use crate::analysis::pass::{Block, Observer};
+use crate::store::{PathStack, Paths};
 use crate::{Error, Result, file, table};
 use arrow::array::{Float32Array, RecordBatch, UInt32Array};
 use parquet::arrow::ArrowWriter;
@@ -20,15 +21,29 @@ const GROUP: usize = 1 << 20;
 ///
 /// # Errors
 /// The file cannot be written, or whatever `pass` returns.
-pub fn write(path: &Path, features: &BTreeSet<u32>, pass: impl FnOnce(&mut dyn Observer) -> Result<()>) -> Result<u64> {
+pub fn write(
+    path: &Path,
+    features: &BTreeSet<u32>,
+    paths: &Paths,
+    pass: impl FnOnce(&mut dyn Observer) -> Result<()>,
+) -> Result<u64> {
     let level = ZstdLevel::try_new(3).map_err(Error::format(path))?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
     let mut written = 0;
     file::write(path, |out| {
         let empty = Rows::default().batch();
         let writer = ArrowWriter::try_new(out, empty.schema(), Some(properties)).map_err(Error::format(path))?;
-        let mut filler =
-            Filler { writer, path, features, open: None, traces: BTreeMap::new(), rows: Rows::default(), written: 0 };
+        let mut filler = Filler {
+            writer,
+            path,
+            features,
+            paths,
+            begun: PathStack::default(),
+            open: None,
+            traces: BTreeMap::new(),
+            rows: Rows::default(),
+            written: 0,
+        };
         pass(&mut filler)?;
         filler.close_sample();
         filler.flush()?;
@@ -63,8 +78,11 @@ struct Filler<'a, W: Write + Send> {
     writer: ArrowWriter<W>,
     path: &'a Path,
     features: &'a BTreeSet<u32>,
+    paths: &'a Paths,
+    /// What was found on the path to the pieces that others continue.
+    begun: PathStack<BTreeMap<u32, (f32, u32)>>,
     open: Option<u32>,
-    /// Of the open sample: the largest activation of a feature and the positions where it fires.
+    /// On the path to the open sample: the largest activation of a feature and the positions where it fires.
     traces: BTreeMap<u32, (f32, u32)>,
     rows: Rows,
     written: u64,
@@ -73,6 +91,9 @@ struct Filler<'a, W: Write + Send> {
 impl<W: Write + Send> Filler<'_, W> {
     fn close_sample(&mut self) {
         let Some(sample) = self.open.take() else { return };
+        if self.paths.is_continued(sample) {
+            return self.begun.push(sample, std::mem::take(&mut self.traces));
+        }
         for (feature, (max, count)) in std::mem::take(&mut self.traces) {
             self.rows.sample.push(sample);
             self.rows.feature.push(feature);
@@ -96,6 +117,7 @@ impl<W: Write + Send> Observer for Filler<'_, W> {
             if self.open != Some(sample) {
                 self.close_sample();
                 self.open = Some(sample);
+                self.traces = self.begun.begin(self.paths.goes_on_from(sample))?.cloned().unwrap_or_default();
                 if self.rows.sample.len() >= GROUP {
                     self.flush()?;
                 }

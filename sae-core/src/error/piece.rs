@@ -26,6 +26,14 @@ pub enum PieceError {
         /// The first sample behind the parent that is on another path.
         between: u32,
     },
+    /// A piece that continues something before the critique in front of it.
+    #[error("sample {sample} continues sample {parent} after a critique, which has to be the last piece of its row")]
+    AfterCritique {
+        /// The sample.
+        sample: u32,
+        /// Its parent.
+        parent: u32,
+    },
     /// A path of too many pieces.
     #[error("sample {sample} is at the end of more than {most} pieces")]
     Depth {
@@ -48,6 +56,7 @@ impl PieceError {
         match self {
             Self::Order { sample, .. }
             | Self::Interleaved { sample, .. }
+            | Self::AfterCritique { sample, .. }
             | Self::Depth { sample, .. }
             | Self::Empty { sample } => sample,
         }

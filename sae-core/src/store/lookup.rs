@@ -4,6 +4,7 @@
 use super::samples::tokens_of;
 use super::tables::samples_of;
 use super::{STEP, StoreRecord};
+use crate::error::PieceError;
 use crate::store::sample::{Sample, Token};
 use crate::table::{self, ByRow};
 use crate::{Error, Result, Run};
@@ -17,6 +18,8 @@ pub struct SampleLookup {
     samples: ByRow,
     /// For each part, the number of the sample after its last one.
     ends: Vec<u32>,
+    /// Whether the samples are pieces.
+    are_pieces: bool,
 }
 
 impl SampleLookup {
@@ -28,12 +31,14 @@ impl SampleLookup {
         let record: Option<StoreRecord> = run.read_step(STEP)?;
         let missing = || Error::run(run.root(), "run.json does not say how the store is divided into parts");
         let mut end = 0u64;
-        let ends = record.ok_or_else(missing)?.parts.into_iter().map(|part| {
+        let record = record.ok_or_else(missing)?;
+        let are_pieces = record.spec.pieces;
+        let ends = record.parts.into_iter().map(|part| {
             end += part.samples;
             u32::try_from(end).map_err(|_| missing())
         });
         let ends = ends.collect::<Result<Vec<u32>>>()?;
-        Ok(Self { run: run.clone(), samples: ByRow::open(&run.samples())?, ends })
+        Ok(Self { run: run.clone(), samples: ByRow::open(&run.samples())?, ends, are_pieces })
     }
 
     /// The number of samples.
@@ -55,17 +60,38 @@ impl SampleLookup {
         Ok(samples_of(path, &batch)?.into_iter().next())
     }
 
-    /// The tokens of a sample; none if no part has it.
+    /// The tokens of a sample, of a piece those of the path that leads to it; none if no part has it.
     ///
     /// # Errors
-    /// The token table of its part cannot be read.
+    /// The token table of its part cannot be read, or a piece does not come after the one that it continues.
     pub fn tokens(&self, number: u32) -> Result<Vec<Token>> {
         let part = self.ends.partition_point(|end| *end <= number);
         if part == self.ends.len() {
             return Ok(Vec::new());
         }
-        let path = self.run.tokens(part);
-        tokens_of(&path, &rows_of(&path, number)?)
+        let (path, mut tokens) = (self.run.tokens(part), Vec::new());
+        for piece in self.path(number)? {
+            tokens.extend(tokens_of(&path, &rows_of(&path, piece)?)?);
+        }
+        Ok(tokens)
+    }
+
+    /// The pieces from the first one to a sample; a whole sample itself.
+    fn path(&self, number: u32) -> Result<Vec<u32>> {
+        let (mut path, mut sample) = (vec![number], number);
+        let parent = |sample: u32| -> Result<Option<u32>> {
+            // Other runs have no such column.
+            if self.are_pieces { Ok(self.sample(sample)?.and_then(|sample| sample.piece?.parent)) } else { Ok(None) }
+        };
+        while let Some(parent) = parent(sample)? {
+            if parent >= sample {
+                return Err(Error::format(self.samples.path())(PieceError::Order { sample, parent }));
+            }
+            path.push(parent);
+            sample = parent;
+        }
+        path.reverse();
+        Ok(path)
     }
 }
 

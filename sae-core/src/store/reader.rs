@@ -1,9 +1,9 @@
 //! Reads a finished store: a hook's manifest, its shards with their tokens, the samples. Every file is checked before it is used.
 
 use super::tables::{TokenColumns, pieces_of, read_tokens, samples_of};
-use super::{Manifest, Paths, hook};
+use super::{Manifest, Paths, STEP, StoreRecord, hook};
 use crate::store::run::{PIECES_VERSION, Run, SCHEMA_VERSION};
-use crate::store::sample::Sample;
+use crate::store::sample::{FEEDBACK, Sample};
 use crate::tensors::{Tensors, extend_f32};
 use crate::{Error, Result, file, table};
 use arrow::array::UInt32Array;
@@ -108,7 +108,11 @@ impl Store {
             return wrong("a shard lies outside the store".into());
         }
         let verified = manifest.shards.iter().map(|_| AtomicBool::new(false)).collect();
-        let paths = if manifest.schema_version == PIECES_VERSION { Paths::read(run)? } else { Paths::default() };
+        let paths = if manifest.schema_version == PIECES_VERSION {
+            Paths::read(run, has_critiques(run)?)?
+        } else {
+            Paths::default()
+        };
         if paths.are_pieces() && paths.parents().len() as u64 != manifest.samples {
             return wrong(format!("{} samples, but parents of {}", manifest.samples, paths.parents().len()));
         }
@@ -258,7 +262,17 @@ pub fn load_samples(run: &Run) -> Result<Vec<Sample>> {
     for batch in table::scan(&path, &[])? {
         samples.extend(samples_of(&path, &batch?)?);
     }
+    if samples.iter().any(|sample| sample.piece.is_some()) && has_critiques(run)? {
+        let pieces = samples.iter_mut().filter_map(|sample| sample.piece.as_mut());
+        pieces.for_each(|piece| piece.is_critique = piece.branch == FEEDBACK);
+    }
     Ok(samples)
+}
+
+/// Whether some pieces of a run are critiques.
+fn has_critiques(run: &Run) -> Result<bool> {
+    let record: Option<StoreRecord> = run.read_step(STEP)?;
+    Ok(record.is_some_and(|record| record.spec.critiques))
 }
 
 /// The texts of the tokens at these `(sample, position)`; positions that the run does not have are left out.

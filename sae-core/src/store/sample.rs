@@ -120,9 +120,15 @@ pub struct Piece {
     /// the first sample of the part, in a store that is read from the first one of the store.
     pub parent: Option<u32>,
     /// Which piece of its row it is: `prompt`, then `chosen` and `rejected` (or `answer`, if there is one answer), or `sentence_1`,
-    /// `sentence_2` and so on, or the id of a node.
+    /// `sentence_2` and so on, or `feedback`, or the id of a node.
     pub branch: String,
+    /// Whether it is a critique of the answer that it continues, and no part of it. What people say about an answer follows it in the
+    /// context of the model, but whatever is found along paths is not found in critiques.
+    pub is_critique: bool,
 }
+
+/// The branch of critiques.
+pub const FEEDBACK: &str = "feedback";
 
 /// The column that says that a message of a tree goes on with the turn of its parent.
 pub const CONTINUES: &str = "continues";

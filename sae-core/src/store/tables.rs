@@ -163,7 +163,8 @@ pub(super) fn samples_of(path: &Path, batch: &RecordBatch) -> Result<Vec<Sample>
     };
     let piece = |row: usize| {
         let (parents, branches) = pieces.filter(|(_, branches)| branches.is_valid(row))?;
-        Some(Piece { parent: parents.is_valid(row).then(|| parents.value(row)), branch: branches.value(row).into() })
+        let parent = parents.is_valid(row).then(|| parents.value(row));
+        Some(Piece { parent, branch: branches.value(row).into(), is_critique: false })
     };
     (0..batch.num_rows())
         .map(|row| {

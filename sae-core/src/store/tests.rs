@@ -163,7 +163,7 @@ fn activations_that_do_not_fit_or_are_not_finite_are_never_stored() {
 fn pieces(parents: &[Option<u32>], empty: &[usize]) -> Part {
     let mut part = part(0..parents.len(), D, 1);
     for (n, ((sample, tokens), parent)) in part.samples.iter_mut().zip(parents).enumerate() {
-        sample.piece = Some(Piece { parent: *parent, branch: format!("branch-{n}") });
+        sample.piece = Some(Piece { parent: *parent, branch: format!("branch-{n}"), is_critique: false });
         if empty.contains(&n) {
             tokens.clear();
         }

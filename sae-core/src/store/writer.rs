@@ -34,6 +34,9 @@ pub struct StoreSpec {
     /// Whether the samples are pieces that continue one another.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pieces: bool,
+    /// Whether the pieces of this name ([`FEEDBACK`](super::sample::FEEDBACK)) are critiques. The nodes of trees have any names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub critiques: bool,
 }
 
 /// One machine's share of a data set: consecutive rows, so that shards in their order are the data in its order.

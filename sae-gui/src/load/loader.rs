@@ -350,7 +350,10 @@ impl Current {
             search.map_err(|error| format!("Captions cannot be searched ({error}). Make the index again."))
         };
         let search = self.captions.get_or_insert_with(|| guarded(open)).as_ref().map_err(Clone::clone)?;
-        guarded(|| Ok(search.shares(self.samples.all()?, text)))
+        guarded(|| {
+            let (samples, paths) = self.samples.all()?;
+            Ok(search.shares(samples, paths, text))
+        })
     }
 
     fn scores(&self) -> Result<Scores, String> {

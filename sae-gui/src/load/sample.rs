@@ -1,11 +1,11 @@
-//! Samples of a run with their tokens and pictures. Keeps the token tables that were read last, [`TABLES`] of them.
+//! Samples of a run with their tokens and pictures, a piece with the path that leads to it. Keeps the token tables that were read last, [`TABLES`] of them.
 
 use super::pictures::{self, LARGE, SMALL};
-use crate::state::sample::{Picture, SampleData, TokenView};
+use crate::state::sample::{Picture, PieceView, SampleData, TokenView};
 use arrow::array::{Array, BooleanArray, Float32Array, Int16Array, RecordBatch, StringArray, UInt8Array, UInt32Array};
 use filters::select::Groups;
 use sae_core::store::sample::{Modality, Sample};
-use sae_core::store::{STEP, StoreRecord, load_samples};
+use sae_core::store::{Paths, STEP, StoreRecord, load_samples};
 use sae_core::{Error, Run, table};
 use sae_workbench::sample_images::SampleImages;
 use std::collections::VecDeque;
@@ -29,6 +29,7 @@ pub struct Samples {
 /// All samples, and which part of the store has which of them.
 struct Catalog {
     samples: Vec<Sample>,
+    paths: Paths,
     /// For each part, the number of the first sample behind it.
     ends: Vec<u64>,
 }
@@ -54,38 +55,52 @@ impl Samples {
     /// Reads a sample with small pictures.
     pub fn read(&mut self, number: u32) -> Result<SampleData, String> {
         let sample = self.sample(number)?;
-        let ends = &self.catalog()?.ends;
+        let Catalog { ends, paths, .. } = self.catalog()?;
         let part = ends.partition_point(|end| *end <= u64::from(number));
         if part == ends.len() {
             return Err(format!("No part of the store has sample {number}."));
         }
-        let tokens = self.tokens(part, number).map_err(|error| error.message())?;
-        let pictures =
-            sample.images.iter().map(|image| pictures::read(&self.images, image, &sample.source, SMALL)).collect();
-        Ok(SampleData { key: sample.key, source: sample.source, tokens, pictures })
+        let mut tokens = Vec::new();
+        // All pieces of a path are in one part.
+        for piece in paths.path(number) {
+            tokens.extend(self.tokens(part, piece).map_err(|error| error.message())?);
+        }
+        let pictures = (0..sample.images.len()).map(|picture| self.picture_of(number, picture, SMALL)).collect();
+        let piece = sample.piece.map(|piece| PieceView { branch: piece.branch, parent: piece.parent });
+        Ok(SampleData { key: sample.key, source: sample.source, piece, tokens, pictures })
     }
 
     /// Reads one picture of a sample, large.
     pub fn picture(&mut self, number: u32, picture: usize) -> Result<Picture, String> {
+        self.picture_of(number, picture, LARGE)
+    }
+
+    /// Reads one picture of a sample, in the row of the piece that brings it.
+    fn picture_of(&mut self, number: u32, picture: usize, side: usize) -> Result<Picture, String> {
         let sample = self.sample(number)?;
         let image = sample.images.get(picture).ok_or_else(|| format!("Sample {number} has no picture {picture}."))?;
-        pictures::read(&self.images, image, &sample.source, LARGE)
+        let Catalog { samples, paths, .. } = self.catalog()?;
+        let owner = paths.image(samples, number, picture).map_or(number, |(piece, _)| piece);
+        let source = samples[owner as usize].source.clone();
+        pictures::read(&self.images, image, &source, side)
     }
 
-    /// The samples whose caption or key has all words of a text, upper and lower case alike.
+    /// The samples whose caption or key has all words of a text, upper and lower case alike. The caption of a piece is that of its
+    /// path.
     pub fn search(&mut self, text: &str) -> Result<Vec<u32>, String> {
         let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
-        let has = |sample: &Sample| {
-            let (caption, key) = (sample.text.to_lowercase(), sample.key.to_lowercase());
+        let Catalog { samples, paths, .. } = self.catalog()?;
+        let has = |sample: &Sample, number: u32| {
+            let (caption, key) = (paths.text(samples, number).to_lowercase(), sample.key.to_lowercase());
             words.iter().all(|word| caption.contains(word) || key.contains(word))
         };
-        let samples = self.catalog()?.samples.iter().zip(0..);
-        Ok(samples.filter(|(sample, _)| has(sample)).map(|(_, number)| number).collect())
+        Ok(samples.iter().zip(0..).filter(|(sample, number)| has(sample, *number)).map(|(_, number)| number).collect())
     }
 
-    /// All samples.
-    pub fn all(&mut self) -> Result<&[Sample], String> {
-        Ok(&self.catalog()?.samples)
+    /// All samples, and which of them continue which.
+    pub fn all(&mut self) -> Result<(&[Sample], &Paths), String> {
+        let Catalog { samples, paths, .. } = self.catalog()?;
+        Ok((samples, paths))
     }
 
     /// The groups that columns of the data set divide the samples into.
@@ -122,7 +137,9 @@ impl Catalog {
             Some(*end)
         });
         let ends = ends.collect();
-        Ok(Self { samples: load_samples(run).map_err(|error| error.message())?, ends })
+        let samples = load_samples(run).map_err(|error| error.message())?;
+        let paths = Paths::from_samples(&samples).map_err(|error| format!("samples.parquet is damaged: {error}."))?;
+        Ok(Self { samples, paths, ends })
     }
 }
 
@@ -146,4 +163,84 @@ fn views(path: &Path, columns: &RecordBatch, rows: Range<usize>) -> Result<Vec<T
         })
     };
     rows.map(view).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sae_core::store::sample::{ImageRef, Piece, Role, Token};
+    use sae_core::store::{Part, StoreDtype, StoreSpec, StoreWriter};
+
+    /// A question with a picture, two answers, and a question to the second one with another picture.
+    fn run(dir: &Path) -> Run {
+        let run = Run::create(dir).unwrap();
+        let spec = StoreSpec {
+            model: "m".into(),
+            architecture: "m".into(),
+            layers: vec![0],
+            d_in: 1,
+            dtype: StoreDtype::F32,
+            fingerprint: "f".into(),
+            slice: None,
+            pieces: true,
+            critiques: false,
+            arguments: serde_json::Value::Null,
+        };
+        let token = |position: u32, piece: &str| Token {
+            position,
+            modality: Modality::Text,
+            token_id: 0,
+            piece: piece.into(),
+            role: Role::User,
+            special: false,
+            image: None,
+            rect: None,
+        };
+        let sample = |n: usize, parent: Option<u32>, text: &str, pictures: &[&str], tokens: &[(u32, &str)]| {
+            let image = |path: &&str| ImageRef { path: (*path).into(), width: 1, height: 1, sha256: String::new() };
+            let sample = Sample {
+                id: n.to_string(),
+                key: format!("key-{n}"),
+                text: text.into(),
+                images: pictures.iter().map(image).collect(),
+                source: format!("rows-{n}.jsonl:0"),
+                meta: serde_json::Value::Null,
+                piece: Some(Piece { parent, branch: format!("b{n}"), is_critique: false }),
+            };
+            (sample, tokens.iter().map(|(position, piece)| token(*position, piece)).collect::<Vec<_>>())
+        };
+        let samples = vec![
+            sample(0, None, "What is it?", &["a.png"], &[(0, "What"), (1, " is it?")]),
+            sample(1, Some(0), "A cat", &["a.png"], &[(2, " A cat")]),
+            sample(2, Some(0), "A dog", &["a.png"], &[(2, " A dog")]),
+            sample(3, Some(2), "And this?", &["a.png", "b.png"], &[(3, " And"), (4, " this?")]),
+        ];
+        let mut writer = StoreWriter::open(&run, spec).unwrap();
+        writer.write_part(&Part { samples, activations: vec![vec![0.0; 6]], source_rows: 1, skipped: vec![] }).unwrap();
+        writer.finish().unwrap();
+        run
+    }
+
+    #[test]
+    fn a_piece_is_shown_with_the_path_that_leads_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut samples = Samples::new(run(&dir.path().join("run")), Some(dir.path()));
+        let read = samples.read(3).unwrap();
+        let texts: String = read.tokens.iter().map(|token| token.text.as_str()).collect();
+        assert_eq!(texts, "What is it? A dog And this?");
+        assert!((0..).zip(&read.tokens).all(|(position, token)| token.position == position));
+        assert_eq!(read.piece, Some(PieceView { branch: "b3".into(), parent: Some(2) }));
+        // Each picture is looked for in the row of the piece that brings it.
+        std::fs::write(dir.path().join("rows-0.jsonl"), "{\"text\": \"x\"}\n").unwrap();
+        std::fs::write(dir.path().join("rows-3.jsonl"), "[\n").unwrap();
+        let reasons: Vec<String> =
+            read.pictures.into_iter().map(|picture| picture.map(|p| p.size).unwrap_err()).collect();
+        assert!(reasons.len() == 2 && reasons[0].contains("a.png") && reasons[1].contains("b.png"), "{reasons:?}");
+        assert!(samples.picture(3, 1).is_err_and(|reason| reason.contains("cannot be read")));
+        assert!(samples.picture(3, 0).is_err_and(|reason| reason.contains("not found")));
+        // Captions are searched along paths.
+        assert_eq!(samples.search("what dog"), Ok(vec![2, 3]));
+        assert_eq!(samples.search("CAT"), Ok(vec![1]));
+        assert_eq!(samples.search("key-0"), Ok(vec![0]));
+    }
 }

@@ -7,6 +7,7 @@ use filters::column::ScoreTable;
 use filters::keep::{ScoreMetadata, beside};
 use sae_core::store::load_samples;
 use sae_core::{Run, file};
+use sae_workbench::filter::candidates;
 use serde_json::Value;
 use std::path::Path;
 
@@ -35,8 +36,9 @@ pub fn read(run: &Run, sae: &str) -> Result<Scores, String> {
     // Estimates and validation explain the scores; without them the scores can be used as well.
     let metadata: ScoreMetadata = file::read_json(&beside(&path), LIMIT).unwrap_or_default();
     let validation = validation(&run.root().join("validate").join(format!("{sae}.json")));
+    let candidates = candidates(&samples).map_err(|error| format!("samples.parquet is damaged: {error}."))?;
     let ids = samples.into_iter().map(|sample| sample.id).collect();
-    Ok(Scores { ids, columns, estimates: metadata.keep, validation })
+    Ok(Scores { ids, candidates, columns, estimates: metadata.keep, validation })
 }
 
 /// The results of `sae validate`, if there are any.
@@ -85,6 +87,7 @@ mod tests {
             fingerprint: "f".into(),
             slice: None,
             pieces: false,
+            critiques: false,
             arguments: Value::Null,
         };
         let mut writer = StoreWriter::open(&run, spec).unwrap();

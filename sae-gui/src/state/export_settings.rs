@@ -238,7 +238,7 @@ fn percent(filter: &ScoreFilter) -> f64 {
 
 /// The table for `sae filter --decisions`: whether each sample is kept.
 pub fn decisions_csv(filter: &ScoreFilter) -> String {
-    (0..filter.total() as u32).fold("sample,keep\n".to_owned(), |mut out, sample| {
+    filter.scores().candidates().fold("sample,keep\n".to_owned(), |mut out, sample| {
         // Writing into a string cannot fail.
         let _ = writeln!(out, "{sample},{}", filter.is_kept(sample));
         out

@@ -35,6 +35,15 @@ impl TokenView {
     }
 }
 
+/// The place of a sample that is a piece of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PieceView {
+    /// Which piece it is.
+    pub branch: String,
+    /// The sample that it continues.
+    pub parent: Option<u32>,
+}
+
 /// A sample with its tokens and pictures.
 #[derive(Clone)]
 pub struct SampleData {
@@ -42,7 +51,9 @@ pub struct SampleData {
     pub key: String,
     /// Where the row is in the data set: `file:row`.
     pub source: String,
-    /// Its positions, in order.
+    /// Its place, if it is a piece of a row.
+    pub piece: Option<PieceView>,
+    /// Its positions, in order; of a piece, those of the path that leads to it and its own.
     pub tokens: Vec<TokenView>,
     /// Its pictures, or the reason why one cannot be shown.
     pub pictures: Vec<Result<Picture, String>>,

@@ -23,6 +23,8 @@ const PAIRS: usize = 200_000;
 pub struct Scores {
     /// Content hashes, one per sample; ties are broken by them.
     pub ids: Vec<String>,
+    /// The samples that a filter chooses among, ascending, in a run whose samples are pieces of rows. Otherwise all are.
+    pub candidates: Option<Vec<u32>>,
     /// Columns by name.
     pub columns: Vec<(String, Vec<Option<f64>>)>,
     /// How much to keep, by column, as `sae score` estimated it.
@@ -35,6 +37,16 @@ impl Scores {
     /// The index of a column.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|(own, _)| own == name)
+    }
+
+    /// The number of samples that a filter chooses among.
+    fn total(&self) -> usize {
+        self.candidates.as_ref().map_or(self.ids.len(), Vec::len)
+    }
+
+    /// The samples that a filter chooses among.
+    pub fn candidates(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.total()).map(|n| self.candidates.as_ref().map_or(n as u32, |candidates| candidates[n]))
     }
 }
 
@@ -192,9 +204,9 @@ impl ScoreFilter {
         &self.scores
     }
 
-    /// Number of all samples.
+    /// Number of all samples that a filter chooses among.
     pub fn total(&self) -> usize {
-        self.scores.ids.len()
+        self.scores.total()
     }
 
     /// Number of samples without this score. They are kept only if they are chosen by hand.
@@ -241,8 +253,9 @@ impl ScoreFilter {
 
     fn rank(&mut self) {
         let values = &self.scores.columns[self.column].1;
+        let value = |n: u32| values.get(n as usize).copied().flatten().filter(|value| !value.is_nan());
         let mut ranked: Vec<(f64, u32)> =
-            values.iter().zip(0..).filter_map(|(v, n)| Some((v.filter(|v| !v.is_nan())?, n))).collect();
+            self.scores.candidates().filter_map(|n| value(n).map(|value| (value, n))).collect();
         let id = |n: u32| &self.scores.ids[n as usize];
         let order = |a: &(f64, u32), b: &(f64, u32)| -> Ordering {
             b.0.total_cmp(&a.0).then_with(|| id(a.1).cmp(id(b.1))).then(a.1.cmp(&b.1))
@@ -405,7 +418,7 @@ impl ScoreFilter {
 
     /// Divides what is kept among groups, or no longer.
     pub fn set_grouping(&mut self, grouping: Option<Grouping>) {
-        self.grouping = grouping.filter(|grouping| grouping.groups.of.len() == self.total());
+        self.grouping = grouping.filter(|grouping| grouping.groups.of.len() == self.scores.ids.len());
         self.budgeted = None;
         self.decide();
     }
@@ -415,7 +428,8 @@ impl ScoreFilter {
         self.budgeted.as_ref().map(|(rule, _)| rule)
     }
 
-    /// Keeps the samples of a selection within a budget, or those with the highest scores again.
+    /// Keeps the samples of a selection within a budget, or those with the highest scores again. It has the samples that a filter
+    /// chooses among.
     pub fn set_budgeted(&mut self, budgeted: Option<(BudgetRule, Vec<bool>)>) {
         self.budgeted = budgeted.filter(|(_, kept)| kept.len() == self.total());
         self.decide();
@@ -444,18 +458,24 @@ impl ScoreFilter {
 
     fn decide(&mut self) {
         self.version += 1;
-        self.kept = vec![false; self.total()];
+        self.kept = vec![false; self.scores.ids.len()];
         match (&self.budgeted, &self.grouping) {
-            (Some((_, kept)), _) => self.kept.clone_from(kept),
+            (Some((_, kept)), _) => {
+                self.scores.candidates().zip(kept).for_each(|(sample, kept)| self.kept[sample as usize] = *kept);
+            }
             (None, None) => self.ranked[..self.target].iter().for_each(|n| self.kept[*n as usize] = true),
             (None, Some(grouping)) => {
                 let values = &self.scores.columns[self.column].1;
-                let scores: Vec<_> = self.scores.ids.iter().cloned().zip(values.iter().copied()).collect();
+                let score = |n: u32| (self.scores.ids[n as usize].clone(), values[n as usize]);
+                let scores: Vec<_> = self.scores.candidates().map(score).collect();
+                let of = self.scores.candidates().map(|n| grouping.groups.of[n as usize]).collect();
+                let groups = Groups { names: grouping.groups.names.clone(), of };
                 let division = if grouping.equal { Division::Equal } else { Division::Proportional };
-                let rules = Rules { division: &division, ..Rules::new(Keep::Count(self.target), &grouping.groups) };
+                let rules = Rules { division: &division, ..Rules::new(Keep::Count(self.target), &groups) };
                 // A count, divided among groups without signatures, is never contradictory.
                 let decisions = choose(&scores, &rules).unwrap_or_default();
-                decisions.iter().zip(&mut self.kept).for_each(|(made, kept)| *kept = *made == Decision::Kept);
+                let made = self.scores.candidates().zip(decisions);
+                made.for_each(|(sample, made)| self.kept[sample as usize] = made == Decision::Kept);
             }
         }
         self.choices.iter().for_each(|(sample, keep)| self.kept[*sample as usize] = *keep);

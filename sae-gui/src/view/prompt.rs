@@ -23,7 +23,7 @@ impl LoadedPrompt {
                 let textures = prompt.picture.iter().map(|picture| Ok(texture(ctx, "prompt".into(), picture)));
                 let textures = textures.collect();
                 let (key, source) = Default::default();
-                let data = SampleData { key, source, tokens: prompt.tokens, pictures: vec![] };
+                let data = SampleData { key, source, piece: None, tokens: prompt.tokens, pictures: vec![] };
                 (Ok(LoadedSample { data, textures }), Some(Ok(prompt.activations)))
             }
         };

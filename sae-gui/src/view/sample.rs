@@ -13,6 +13,7 @@ use crate::state::format;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
 use crate::state::overlay::PictureView;
+use crate::state::sample::PieceView;
 use crate::state::script::drawn_otherwise;
 use egui::{
     Button, Grid, Label, Pos2, Rect, Response, RichText, Role, ScrollArea, Sense, Ui, Vec2, WidgetInfo, pos2, vec2,
@@ -145,6 +146,10 @@ fn head(ui: &mut Ui, run: &OpenRun, cache: &mut SampleCache) -> Option<Action> {
         }
         if let Some(Ok(loaded)) = cache.get(number) {
             ui.label(theme::small(ui, &format!("{}   {}", loaded.data.key, loaded.data.source)));
+            if let Some(PieceView { branch, parent }) = &loaded.data.piece {
+                let place = parent.map_or(String::new(), |parent| format!(", continues sample {parent}"));
+                ui.label(theme::small(ui, &format!("piece {branch}{place}")));
+            }
             if ui.small_button("Copy text").clicked() {
                 action = Some(Action::Copy(caption(&loaded.data.tokens), "Text copied."));
             }

@@ -36,7 +36,7 @@ pub(crate) const MOST_BYTES: u64 = 4 << 30;
 ///
 /// # Errors
 /// A file cannot be read, or the rows are larger than [`MOST_BYTES`].
-pub(crate) fn trees(rows: Rows) -> Result<Rows> {
+pub fn trees(rows: Rows) -> Result<Rows> {
     trees_within(rows, MOST_BYTES)
 }
 

@@ -5,7 +5,7 @@ use super::Indexer;
 use super::lists::{Row, ranks};
 use crate::store::run::Run;
 use crate::store::sample::Modality;
-use crate::store::{load_samples, token_texts};
+use crate::store::{Paths, load_samples, token_texts};
 use crate::table::{self, Column};
 use crate::{Error, Result};
 use arrow::array::{Float32Array, RecordBatch, StringArray, UInt8Array};
@@ -66,9 +66,7 @@ pub fn typical_words(run: &Run, index: &Indexer) -> Result<Vec<Vec<TypicalWord>>
     let positions = index.strongest.iter().flat_map(|strongest| strongest.on(Modality::Text));
     let wanted: BTreeSet<(u32, u32)> = positions.map(|example| (example.sample, example.position)).collect();
     let tokens = token_texts(run, &wanted)?;
-    let texts: Vec<BTreeSet<String>> = load_samples(run)?.iter().map(|sample| words_of(&sample.text)).collect();
-    let mut samples_with: BTreeMap<&str, usize> = BTreeMap::new();
-    texts.iter().flatten().for_each(|word| *samples_with.entry(word).or_default() += 1);
+    let Texts { of_samples: texts, samples_with, whole } = Texts::read(run)?;
     let features = index.strongest.iter().map(|strongest| {
         let on_text = strongest.on(Modality::Text);
         let at = on_text.iter().filter_map(|example| tokens.get(&(example.sample, example.position)));
@@ -85,7 +83,7 @@ pub fn typical_words(run: &Run, index: &Indexer) -> Result<Vec<Vec<TypicalWord>>
         let mut rows: Vec<TypicalWord> = found.into_iter().map(typical(Modality::Text, on_text.len())).collect();
         let on_image = strongest.on(Modality::Image);
         let their_texts = on_image.iter().filter_map(|example| texts.get(example.sample as usize)).flatten();
-        let usual = |word: &str| samples_with.get(word).map_or(0.0, |n| *n as f32 / texts.len() as f32);
+        let usual = |word: &str| samples_with.get(word).map_or(0.0, |n| *n as f32 / whole as f32);
         let words = counted(their_texts.map(String::as_str)).into_iter().filter(|(word, count)| {
             *count >= FEWEST_SAMPLES && *count as f32 / on_image.len() as f32 - usual(word) >= EXCESS
         });
@@ -93,6 +91,40 @@ pub fn typical_words(run: &Run, index: &Indexer) -> Result<Vec<Vec<TypicalWord>>
         rows
     });
     Ok(features.collect())
+}
+
+/// The words of the texts of samples.
+struct Texts {
+    /// The words of each sample; of a piece, those of all paths that lead through it.
+    of_samples: Vec<BTreeSet<String>>,
+    /// The number of whole samples that have a word.
+    samples_with: BTreeMap<String, usize>,
+    /// The number of whole samples.
+    whole: usize,
+}
+
+impl Texts {
+    fn read(run: &Run) -> Result<Self> {
+        let samples = load_samples(run)?;
+        let paths = Paths::from_samples(&samples).map_err(Error::format(&run.samples()))?;
+        let mut of_samples: Vec<BTreeSet<String>> = samples.iter().map(|sample| words_of(&sample.text)).collect();
+        let before = |sample: usize| paths.parent(sample as u32).map(|parent| parent as usize);
+        for (sample, parent) in (0..samples.len()).filter_map(|sample| Some((sample, before(sample)?))) {
+            let words = of_samples[parent].clone();
+            of_samples[sample].extend(words);
+        }
+        let (mut samples_with, mut whole) = (BTreeMap::<String, usize>::new(), 0);
+        for (words, _) in of_samples.iter().zip(0..).filter(|(_, sample)| paths.is_whole(*sample)) {
+            whole += 1;
+            words.iter().for_each(|word| *samples_with.entry(word.clone()).or_default() += 1);
+        }
+        // The image is in the prompt, and what is said about it in the answers.
+        for (sample, parent) in (0..samples.len()).rev().filter_map(|sample| Some((sample, before(sample)?))) {
+            let words = of_samples[sample].clone();
+            of_samples[parent].extend(words);
+        }
+        Ok(Self { of_samples, samples_with, whole })
+    }
 }
 
 /// Counts how often each word occurs. The most frequent words come first; words with equal counts keep the order in which
@@ -118,14 +150,15 @@ fn words_of(text: &str) -> BTreeSet<String> {
 mod tests {
     use super::*;
     use crate::analysis::index::Example;
-    use crate::store::sample::{Role, Sample, Token};
+    use crate::store::sample::{Piece, Role, Sample, Token};
     use crate::store::{Part, StoreDtype, StoreSpec, StoreWriter};
 
-    /// Sample `n` shows a thing and says so; every third shows a boat.
-    fn run(dir: &Path) -> Run {
+    /// Sample `n` shows a thing and says so; every third shows a boat. In pieces, an even sample shows it, and the next one says so.
+    fn run(dir: &Path, pieces: bool) -> Run {
         let run = Run::create(dir).unwrap();
         let sample = |n: u32| {
-            let thing = if n.is_multiple_of(3) { " boat" } else { " tree" };
+            let row = if pieces { n / 2 } else { n };
+            let thing = if row.is_multiple_of(3) { " boat" } else { " tree" };
             let token = |position: u32, piece: &str| Token {
                 position,
                 modality: Modality::Text,
@@ -137,16 +170,12 @@ mod tests {
                 rect: None,
             };
             let [key, source] = Default::default();
-            let text = format!("The{thing} of {n}");
-            let sample = Sample {
-                id: n.to_string(),
-                key,
-                text,
-                images: vec![],
-                source,
-                meta: serde_json::Value::Null,
-                piece: None,
-            };
+            let is_prompt = pieces && n.is_multiple_of(2);
+            let text = if is_prompt { "What?".to_owned() } else { format!("The{thing} of {row}") };
+            let parent = (!n.is_multiple_of(2)).then(|| n - 1);
+            let piece = pieces.then(|| Piece { parent, branch: n.to_string(), is_critique: false });
+            let sample =
+                Sample { id: n.to_string(), key, text, images: vec![], source, meta: serde_json::Value::Null, piece };
             (sample, vec![token(0, "The"), token(1, thing)])
         };
         let spec = StoreSpec {
@@ -157,14 +186,15 @@ mod tests {
             dtype: StoreDtype::F32,
             fingerprint: "f".into(),
             slice: None,
-            pieces: false,
+            pieces,
+            critiques: false,
             arguments: serde_json::Value::Null,
         };
         let mut writer = StoreWriter::open(&run, spec).unwrap();
-        let samples: Vec<_> = (0..12).map(sample).collect();
-        writer
-            .write_part(&Part { samples, activations: vec![vec![0.0; 24]], source_rows: 12, skipped: vec![] })
-            .unwrap();
+        let (rows, count) = (12, if pieces { 24 } else { 12 });
+        let samples: Vec<_> = (0..count).map(sample).collect();
+        let activations = vec![vec![0.0; 2 * samples.len()]];
+        writer.write_part(&Part { samples, activations, source_rows: rows, skipped: vec![] }).unwrap();
         writer.finish().unwrap();
         run
     }
@@ -172,7 +202,7 @@ mod tests {
     #[test]
     fn tokens_and_shared_words_of_texts_stand_in_for_a_label() {
         let dir = tempfile::tempdir().unwrap();
-        let run = run(&dir.path().join("run"));
+        let run = run(&dir.path().join("run"), false);
         let mut index = Indexer::new(3);
         let example = |sample: u32, position: u32, modality| Example {
             activation: 9.0 - sample as f32 / 10.0,
@@ -200,5 +230,18 @@ mod tests {
         assert_eq!(found(0), [(0, "boat", 0.4), (0, "tree", 0.4), (0, "The", 0.2)]);
         assert_eq!(found(1), [(1, "boat", 1.0)], "\"the\" and \"of\" are in every text");
         assert_eq!(found(2), []);
+    }
+
+    #[test]
+    fn what_answers_say_belongs_to_the_image_of_their_prompt() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run(&dir.path().join("run"), true);
+        let mut index = Indexer::new(1);
+        for sample in (0..24).step_by(6) {
+            index.strongest[0].offer(Example { activation: 1.0, sample, position: 0, modality: Modality::Image });
+        }
+        let words = typical_words(&run, &index).unwrap();
+        let rows = words[0].iter().map(|row| (row.modality as u8, row.word.as_str(), row.share));
+        assert_eq!(rows.collect::<Vec<_>>(), [(1, "boat", 1.0)], "\"what\" is in every text");
     }
 }

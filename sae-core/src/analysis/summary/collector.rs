@@ -59,7 +59,7 @@ impl<'a, 'o> SummaryCollector<'a, 'o> {
     }
 
     /// The same for samples that may be pieces: a piece has the summary of the path that it ends, and those that others continue
-    /// have none.
+    /// have none. A critique has that of its own positions.
     #[must_use]
     pub fn along(self, paths: Paths) -> Self {
         Self { paths, ..self }
@@ -77,7 +77,7 @@ impl<'a, 'o> SummaryCollector<'a, 'o> {
     fn begin(&mut self, sample: u32) -> Result<()> {
         self.close()?;
         self.open = Some(sample);
-        if let Some(begun) = self.stack.begin(self.paths.parent(sample))? {
+        if let Some(begun) = self.stack.begin(self.paths.goes_on_from(sample))? {
             self.positions = begun.positions;
             self.sum.copy_from_slice(&begun.sum);
             for peak in &begun.peaks {

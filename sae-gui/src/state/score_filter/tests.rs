@@ -142,3 +142,22 @@ fn a_selection_within_a_budget_is_kept_until_something_else_is_asked_for() {
     filter.set_budgeted(Some((rule, kept[..3].to_vec())));
     assert!(filter.budget().is_none(), "a selection of other samples");
 }
+
+#[test]
+fn only_samples_that_stand_for_rows_are_chosen_from() {
+    let values: Vec<Option<f64>> = (0..9).map(|n| Some(f64::from(n))).collect();
+    let mut filter = ScoreFilter::new(Scores { candidates: Some(vec![1, 4, 7]), ..scores(&values) }).unwrap();
+    filter.keep(2);
+    let kept = |filter: &ScoreFilter| (0..9).filter(|n| filter.is_kept(*n)).collect::<Vec<_>>();
+    assert_eq!((filter.total(), filter.kept(), kept(&filter)), (3, 2, vec![4, 7]));
+    // Groups and budgets divide the same samples.
+    let groups = Groups { names: vec!["a".into(), "b".into()], of: vec![0, 0, 0, 0, 0, 0, 1, 1, 1] };
+    filter.set_grouping(Some(Grouping { fields: "kind".into(), equal: true, groups }));
+    assert_eq!(kept(&filter), [4, 7]);
+    filter.set_grouping(None);
+    filter.set_budgeted(Some(("cost<=1".parse().unwrap(), vec![true, false, false])));
+    assert_eq!(kept(&filter), [1]);
+    assert_eq!(filter.score(2), 2.0, "others keep their scores");
+    filter.set_budgeted(Some(("cost<=1".parse().unwrap(), vec![true; 9])));
+    assert_eq!(filter.budget(), None);
+}
