@@ -160,6 +160,8 @@ pub struct ScoreReport {
     pub without: BTreeMap<String, String>,
     /// Estimates of how much to keep, by column.
     pub keep: BTreeMap<String, KeepEstimate>,
+    /// The number of pairs that a column was fitted to.
+    pub calibration_samples: BTreeMap<&'static str, usize>,
     /// Rank correlation of every score with the number of text and image positions.
     pub rank_correlation_with_tokens: BTreeMap<String, f64>,
     /// The scores.
@@ -492,6 +494,7 @@ fn write(
         model_score,
         without,
         keep,
+        calibration_samples: fits.iter().map(|(column, folds)| (*column, folds.samples)).collect(),
         rank_correlation_with_tokens: lengths,
         scores,
     })

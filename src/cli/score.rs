@@ -2,7 +2,7 @@
 
 use super::arguments::{ModelArgs, SaeArgs, ThresholdArg};
 use super::{Invocation, Outcome};
-use crate::cli::terminal::{columns, count, table};
+use crate::cli::terminal::{columns, count, counted, table};
 use anyhow::Result;
 use clap::Args;
 use filters::definition::{Definition, Sides};
@@ -140,9 +140,18 @@ fn describe(report: &ScoreReport, definitions: &[Definition]) -> String {
             interval(estimate.interval),
             100.0 * estimate.share_kept
         );
+        let pairs = report.calibration_samples.get(&column[..]).copied().filter(|pairs| *pairs < FEW_PAIRS);
+        text += &pairs.map_or(String::new(), |pairs| {
+            let pairs = counted(pairs as u64, "pair");
+            format!("    too high: {column} was fitted to {pairs} only; add runs of thousands with --calibrate\n")
+        });
     }
     text + &format!("{finders}  {}", report.file.display())
 }
+
+/// An estimate of mismatched pairs whose score was fitted to fewer pairs is too high: by 18 to 30 points with 1,000, by 1 to 3 with 10,000
+/// (`docs/keep_share.py`).
+const FEW_PAIRS: usize = 5000;
 
 /// The interval of a share, in percent, behind it.
 pub fn interval(share: Option<[f64; 2]>) -> String {
