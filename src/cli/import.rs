@@ -39,8 +39,11 @@ pub struct ImportArgs {
     /// Folder of the autoencoder or of the activations, or a file
     #[arg(required_unless_present = "from")]
     pub path: Option<PathBuf>,
-    /// Format to read; recognized from the files if left out. Or a published autoencoder: hub:OWNER/REPO[@REVISION][/PATH], or hub:RELEASE/ID by the names of SAELens
-    #[arg(long)]
+    /// Format to read, or a published autoencoder. (Its name as help would be a link here.)
+    #[arg(
+        long,
+        help = "Format to read; recognized from the files if left out. Or a published autoencoder: hub:OWNER/REPO[@REVISION][/PATH], or hub:RELEASE/ID by the names of SAELens"
+    )]
     pub from: Option<ImportFrom>,
     /// Run folder: an existing one for an autoencoder, a new one for activations
     #[arg(long)]

@@ -35,7 +35,7 @@ pub(crate) const MOST_BYTES: u64 = 4 << 30;
 /// children.
 ///
 /// # Errors
-/// A file cannot be read, or the rows are larger than [`MOST_BYTES`].
+/// A file cannot be read, or the rows are larger than 4 GiB.
 pub fn trees(rows: Rows) -> Result<Rows> {
     trees_within(rows, MOST_BYTES)
 }
