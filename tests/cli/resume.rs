@@ -160,8 +160,10 @@ fn harvesting_and_training_give_the_same_bytes_on_one_thread_and_on_two() {
         ]);
         let output = train.arg("--run").arg(&run).env("RAYON_NUM_THREADS", threads).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
-        // The log tells the speed, which is another one each time.
-        std::fs::remove_file(run.join("saes/a/log.parquet")).unwrap();
+        // The log tells the speed, which is another one each time, and so does the same log for TensorBoard.
+        for log in ["log.parquet", "events.out.tfevents.0.sae"] {
+            std::fs::remove_file(run.join("saes/a").join(log)).unwrap();
+        }
     }
     assert!(files(&dir.path().join("threads-1")) == files(&dir.path().join("threads-2")));
 }
