@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use filters::definition::{Definition, Sides};
 use filters::pmi::Contribution;
-use filters::score_names::{FINDERS, RECOMMENDED};
+use filters::score_names::{FINDERS, PMI_BLANK, RECOMMENDED};
 use sae_workbench::score::ScorePlan;
 use sae_workbench::{Control, ExplainReport, ExplainRequest, ScoreOptions, ScoreReport, ScoreRequest};
 use serde::Serialize;
@@ -140,18 +140,25 @@ fn describe(report: &ScoreReport, definitions: &[Definition]) -> String {
             interval(estimate.interval),
             100.0 * estimate.share_kept
         );
-        let pairs = report.calibration_samples.get(&column[..]).copied().filter(|pairs| *pairs < FEW_PAIRS);
-        text += &pairs.map_or(String::new(), |pairs| {
-            let pairs = counted(pairs as u64, "pair");
-            format!("    too high: {column} was fitted to {pairs} only; add runs of thousands with --calibrate\n")
-        });
+        text += &report.calibration_samples.get(&column[..]).map_or(String::new(), |pairs| doubt(column, *pairs));
     }
     text + &format!("{finders}  {}", report.file.display())
 }
 
-/// An estimate of mismatched pairs whose score was fitted to fewer pairs is too high: by 18 to 30 points with 1,000, by 1 to 3 with 10,000
-/// (`docs/keep_share.py`).
+/// If `pmi_blank` was fitted to fewer pairs, its estimate of mismatched pairs is too high: by 18 to 30 points with 1,000, by 1 to
+/// 3 with 10,000 (`docs/keep_share.py`).
 const FEW_PAIRS: usize = 5000;
+
+/// A line under an estimate that rests on a fit to few pairs.
+fn doubt(column: &str, pairs: usize) -> String {
+    if column != PMI_BLANK || pairs >= FEW_PAIRS {
+        return String::new();
+    }
+    let pairs = counted(pairs as u64, "pair");
+    format!(
+        "    probably too high, since {column} was fitted to {pairs} only: add runs of thousands with --calibrate\n"
+    )
+}
 
 /// The interval of a share, in percent, behind it.
 pub fn interval(share: Option<[f64; 2]>) -> String {
@@ -205,4 +212,18 @@ fn explanation(report: &ExplainReport) -> String {
         report.text.replace('\n', " / "),
         table(&lines)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_from_few_pairs_is_doubted() {
+        let found = doubt(PMI_BLANK, 843);
+        assert!(found.contains("fitted to 843 pairs only") && found.contains("--calibrate"), "{found}");
+        // With this score the estimate is too low, if anything.
+        assert_eq!(doubt("pmi", 843), "");
+        assert_eq!(doubt(PMI_BLANK, 11_142), "");
+    }
 }

@@ -11,13 +11,13 @@ use std::io::{self, Write};
 /// `sae serve`
 #[derive(Args, Debug)]
 #[command(after_help = "\
-One line on stdout says when the server is ready, and which address to open. The address has a token, without which nothing is
-answered. Ctrl-C ends the server.
+One line on stdout says when the server is ready, and which address to open. The address has a
+token, without which nothing is answered. Ctrl-C ends the server.
 
 Examples:
   sae serve --run run                                     on any free port of 127.0.0.1
   sae serve --run run --sae base --port 8000
-  ssh -L 8000:127.0.0.1:8000 cluster                      on a laptop, with the server on the machine `cluster`
+  ssh -L 8000:127.0.0.1:8000 cluster                      on a laptop; the server is on `cluster`
 
 In a notebook:
   IPython.display.IFrame(address, 1200, 800)")]
