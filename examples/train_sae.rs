@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "an example prints what it found")]
 
 use sae_core::autoencoder::Architecture;
+use sae_core::store::Hook;
 use sae_core::train::TrainConfig;
 use sae_workbench::train::Resume;
 use sae_workbench::{Control, EvalRequest, HarvestRequest, SaeChoice, TrainRequest};
@@ -26,7 +27,7 @@ pub fn train(run: &Path) -> anyhow::Result<()> {
     //    after decoder block 4 (counted from 0) at every token position.
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
     let data = assets.join("demo-data/constructed-swapped.jsonl");
-    let mut harvest = HarvestRequest::new(assets.join("demo-mllm"), data, vec![4], run);
+    let mut harvest = HarvestRequest::new(assets.join("demo-mllm"), data, vec![Hook::block(4)], run);
     harvest.plan.limit = Some(400);
     // The score `pmi_blank`, which two other examples use, needs a second pass with blank images.
     harvest.blank_images = true;

@@ -281,7 +281,7 @@ fn cache(format: CacheFormat, path: &Path, tokens: Option<&Path>) -> Import {
     Import {
         format,
         path: path.to_path_buf(),
-        layer: Some(0),
+        hook: Some(sae_core::store::Hook::block(0)),
         column: None,
         tokens: tokens.map(Path::to_path_buf),
         sample_length: None,

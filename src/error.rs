@@ -24,6 +24,7 @@ use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};
 use filters::select::Keep;
 use filters::write::Format;
+use sae_core::store::InvalidHook;
 use sae_core::store::run::{PIECES_VERSION, SCHEMA_VERSION};
 use std::path::PathBuf;
 
@@ -235,11 +236,8 @@ pub enum Error {
     },
 
     /// A name that is not a hook.
-    #[error("invalid hook {asked:?}: expected the output of a decoder block, such as layers.16")]
-    NoHook {
-        /// What was asked for.
-        asked: String,
-    },
+    #[error(transparent)]
+    Hook(#[from] InvalidHook),
     /// A training request without an autoencoder.
     #[error("no autoencoder was named to be trained")]
     NothingToTrain,
@@ -524,12 +522,6 @@ pub enum Error {
         saved: usize,
         /// Why it stopped.
         source: Box<Error>,
-    },
-    /// A hook of another tool that is not the residual stream after a block.
-    #[error("{hook} is not the residual stream after a decoder block")]
-    NoResidualStream {
-        /// The hook.
-        hook: String,
     },
     /// Of several paths, one that is no data set.
     #[error("{} is not a data set, and only data sets are described together", path.display())]

@@ -6,7 +6,7 @@ use filters::pmi::BLANK_DIR;
 use harvest::{Plan, Preview};
 use sae_core::Run;
 use sae_core::error::Setting;
-use sae_core::store::{Skipped, StoreRecord, load_samples};
+use sae_core::store::{Hook, Skipped, StoreRecord, load_samples};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -14,16 +14,18 @@ use std::time::Instant;
 /// What to capture, and where to put it.
 ///
 /// ```
+/// use sae_core::store::Hook;
 /// use sae_workbench::{Control, HarvestRequest};
 ///
 /// # let folder = tempfile::tempdir().expect("a temporary folder");
 /// # let run = folder.path().join("run");
-/// let mut request = HarvestRequest::new("assets/demo-mllm", "assets/demo-data/data.jsonl", vec![4], &run);
+/// let hooks = vec![Hook::block(4)];
+/// let mut request = HarvestRequest::new("assets/demo-mllm", "assets/demo-data/data.jsonl", hooks.clone(), &run);
 /// request.plan.limit = Some(6);
 ///
 /// // The plan reads the configuration of the model and counts the rows of the data, but captures nothing.
 /// let plan = request.plan()?.plan;
-/// assert_eq!((plan.rows, plan.d_in, plan.layers), (6, 256, vec![4]));
+/// assert_eq!((plan.rows, plan.d_in, plan.hooks), (6, 256, hooks));
 /// assert!(!run.exists());
 ///
 /// let report = request.run(&mut Control::default())?;
@@ -59,8 +61,8 @@ pub struct HarvestReport {
     pub samples: u64,
     /// Token positions in the run.
     pub tokens: u64,
-    /// Decoder blocks that were captured.
-    pub layers: Vec<usize>,
+    /// What was captured.
+    pub hooks: Vec<Hook>,
     /// Rows that became no sample, a few for every kind of reason. `skipped.jsonl` has all of them.
     pub skipped: Vec<Skipped>,
     /// How many rows became no sample.
@@ -73,14 +75,9 @@ pub struct HarvestReport {
 }
 
 impl HarvestRequest {
-    /// Captures the residual stream after these decoder blocks, counted from 0, on a whole data set.
-    pub fn new(
-        model: impl Into<PathBuf>,
-        data: impl Into<PathBuf>,
-        layers: Vec<usize>,
-        run: impl Into<PathBuf>,
-    ) -> Self {
-        Self { plan: Plan::new(model, data, layers), run: run.into(), blank_images: false }
+    /// Captures the activations at these hooks on a whole data set.
+    pub fn new(model: impl Into<PathBuf>, data: impl Into<PathBuf>, hooks: Vec<Hook>, run: impl Into<PathBuf>) -> Self {
+        Self { plan: Plan::new(model, data, hooks), run: run.into(), blank_images: false }
     }
 
     /// What [`HarvestRequest::run`] would do.
@@ -119,7 +116,7 @@ impl HarvestRequest {
         Ok(HarvestReport {
             samples: done.samples,
             tokens: done.rows,
-            layers: record.spec.layers,
+            hooks: record.spec.hooks,
             skipped: record.skipped,
             skipped_rows: done.skipped(),
             seconds: start.elapsed().as_secs_f64(),

@@ -11,16 +11,16 @@ use harvest::{CacheFormat, Import, ImportPreview};
 use sae_core::Run;
 use sae_core::autoencoder::formats::{self, Format, ModelStream, Saved, Summary};
 use sae_core::device::DeviceChoice;
-use sae_core::store::{self, Store, StoreDtype, hooks, run};
+use sae_core::store::{Hook, Store, StoreDtype, hooks, run};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Which activations to take into a new run.
 #[derive(Clone, Debug)]
 pub struct ImportActivationsRequest {
-    /// What they are, and how they are stored. Layer and column may be left out if `hook` has them.
+    /// What they are, and how they are stored. Hook and column may be left out if `hook` has them.
     pub import: Import,
-    /// The column of a cache that has columns; or the tool's name of the hook, which gives the layer if `import` does not.
+    /// The column of a cache that has columns; or the name of the hook, also another tool's, if `import` has none.
     pub hook: Option<String>,
     /// The new run folder. An interrupted import into it is continued.
     pub run: PathBuf,
@@ -52,9 +52,9 @@ pub struct ImportActivationsReport {
     pub samples: u64,
     /// Token positions.
     pub tokens: u64,
-    /// Decoder blocks.
-    pub layers: Vec<usize>,
-    /// Width of the residual stream.
+    /// Where they were captured.
+    pub hooks: Vec<Hook>,
+    /// Width of an activation.
     pub d_in: usize,
     /// How activations are stored.
     pub dtype: StoreDtype,
@@ -66,7 +66,7 @@ impl ImportActivationsRequest {
         let import = Import {
             format,
             path: path.into(),
-            layer: None,
+            hook: None,
             column: None,
             tokens: None,
             sample_length: None,
@@ -105,7 +105,7 @@ impl ImportActivationsRequest {
             source: import.path,
             samples: done.samples,
             tokens: done.rows,
-            layers: record.spec.layers,
+            hooks: record.spec.hooks,
             d_in: record.spec.d_in,
             dtype: record.spec.dtype,
         })
@@ -117,12 +117,8 @@ impl ImportActivationsRequest {
             Some(hook) if import.format == CacheFormat::SaeLens && !hook.starts_with("layers.") => {
                 import.column = Some(hook.clone());
             }
-            Some(hook) if import.layer.is_none() => {
-                let (known, layer) = hooks::of_tool(hook);
-                if known != store::hook(layer) {
-                    return Err(Error::NoResidualStream { hook: hook.clone() });
-                }
-                import.layer = Some(layer);
+            Some(hook) if import.hook.is_none() => {
+                import.hook = Some(hooks::known(hook).map_or_else(|| hook.parse(), Ok)?);
             }
             _ => {}
         }
@@ -281,7 +277,7 @@ impl ImportSaeRequest {
             sae.check(Some(&saved.origin), run, self.hook.as_deref(), self.any_model)?;
             trained_on = sae.released().map_or(trained_on, |released| released.hook.clone());
         }
-        let hook = self.hook.clone().or(Some(trained_on).filter(|hook| store::layer(hook).is_some()));
+        let hook = self.hook.clone().or(Some(trained_on).filter(|hook| hook.parse::<Hook>().is_ok()));
         let hook = hook.ok_or_else(|| PublishedError::UnknownHook { name: name.clone() })?;
         let store = crosscoder::join(run, &self.others, &hook)?;
         let (models, runs) = (saved.origin.models.len().max(1), store.models());

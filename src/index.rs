@@ -53,7 +53,8 @@ pub struct IndexRequest {
 /// The model of a logit lens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LensChoice {
-    /// The model that the run was captured from, if it still is where the run says.
+    /// The model that the run was captured from, if it still is where the run says; none for the inputs of modules, whose directions
+    /// promote no tokens.
     Recorded,
     /// This checkpoint.
     Model(PathBuf),
@@ -84,6 +85,9 @@ pub struct IndexReport {
     /// The model that promoted tokens are computed with.
     #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub words_by: Option<PathBuf>,
+    /// Whether the features are of the residual stream or of what is added to it, and can promote tokens.
+    #[serde(skip)]
+    pub is_in_stream: bool,
     /// The folder of the tables.
     #[serde(skip)]
     pub folder: PathBuf,
@@ -120,6 +124,7 @@ impl IndexRequest {
             classes: classes(&rows),
             weighted: rows.iter().filter(|row| row.weight_paper.is_some()).count(),
             words_by,
+            is_in_stream: sae.store.hook().site().is_in_stream(),
             folder: sae.run.features(&sae.name),
         })
     }
@@ -127,6 +132,7 @@ impl IndexRequest {
     fn model(&self, sae: &LoadedSae, control: Option<&mut Control>) -> Result<Option<PathBuf>> {
         match (&self.lens, control) {
             (LensChoice::None, _) => Ok(None),
+            (LensChoice::Recorded, _) if !sae.store.hook().site().is_in_stream() => Ok(None),
             (LensChoice::Recorded, _) => Ok(recorded_model(sae)?.filter(|folder| folder.is_dir())),
             (LensChoice::Model(model), Some(control)) => Ok(Some(model::download(model, control)?)),
             (LensChoice::Model(model), None) => Ok(Some(model::local(model)?)),
@@ -144,7 +150,7 @@ fn recorded_model(sae: &LoadedSae) -> Result<Option<PathBuf>> {
 pub(crate) fn open_lens(sae: &LoadedSae, folder: &Path) -> Result<LogitLens> {
     let compute = Compute::on(&sae.device, ComputeDtype::F32.into());
     let lens = Checkpoint::open(folder).and_then(|checkpoint| LogitLens::open(checkpoint, &compute));
-    let lens = lens.map_err(|source| Error::Lens { source })?;
+    let lens = lens.and_then(|lens| lens.at(sae.store.hook())).map_err(|source| Error::Lens { source })?;
     lens.check(sae.saved.weights.d_in)?;
     Ok(lens)
 }

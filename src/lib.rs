@@ -8,6 +8,7 @@
 //! ```
 //! use filters::select::Keep;
 //! use sae_core::autoencoder::Architecture;
+//! use sae_core::store::Hook;
 //! use sae_core::train::TrainConfig;
 //! use sae_workbench::*;
 //!
@@ -16,7 +17,8 @@
 //! let mut control = Control::default();
 //!
 //! // The residual stream after decoder block 4, for 48 image-text pairs; once more with blank images for the score `pmi_blank`.
-//! let mut harvest = HarvestRequest::new("assets/demo-mllm", "assets/demo-data/data.jsonl", vec![4], &run);
+//! let (model, data) = ("assets/demo-mllm", "assets/demo-data/data.jsonl");
+//! let mut harvest = HarvestRequest::new(model, data, vec![Hook::block(4)], &run);
 //! harvest.plan.limit = Some(48);
 //! harvest.blank_images = true;
 //! let captured = harvest.run(&mut control)?;

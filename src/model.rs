@@ -47,10 +47,10 @@ pub(crate) fn resolve(plan: &Plan, control: Option<&mut Control>) -> Result<Plan
     Ok(Plan { model, ..plan.clone() })
 }
 
-/// [`resolve`] for the model of an autoencoder, with the layer of the autoencoder; the widths must agree.
+/// [`resolve`] for the model of an autoencoder, with the hook of the autoencoder; the widths must agree.
 pub(crate) fn resolve_for(plan: &Plan, sae: &LoadedSae, control: Option<&mut Control>) -> Result<(Plan, Preview)> {
     crosscoder::check_single(&sae.saved.origin)?;
-    let plan = Plan { layers: vec![sae.store.manifest().layer], ..resolve(plan, control)? };
+    let plan = Plan { hooks: vec![sae.store.hook()], ..resolve(plan, control)? };
     let preview = plan.preview()?;
     let width = sae.saved.weights.d_in;
     if preview.d_in != width {

@@ -17,7 +17,7 @@ pub(crate) fn source(run: &Run, manifest: &Manifest, sae: &str) -> Result<Source
     let last = |path: &str| Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
     Ok(Source {
         model: manifest.model.clone(),
-        layer: manifest.layer,
+        hook: manifest.hook.parse().ok(),
         sae: sae.to_owned(),
         dataset: last(root).unwrap_or_default(),
         samples: manifest.samples,

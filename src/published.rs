@@ -9,7 +9,8 @@ use sae_core::Run;
 use sae_core::autoencoder::formats::listing::{self, Listed};
 use sae_core::autoencoder::formats::{Format, Origin};
 use sae_core::autoencoder::released::{self, Released};
-use sae_core::store::Manifest;
+use sae_core::nearest::nearest;
+use sae_core::store::{Hook, Manifest};
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -57,7 +58,7 @@ impl std::str::FromStr for HubSae {
         if !of_release.is_empty() {
             let found = of_release.iter().find(|released| released.id == rest);
             return found.map(|released| Self::from(*released)).ok_or_else(|| {
-                let near = released::nearest(rest, of_release.iter().map(|released| &released.id[..]));
+                let near = nearest(rest, of_release.iter().map(|released| &released.id[..]));
                 let near =
                     if near.is_empty() { of_release.iter().map(|r| r.id.clone()).take(3).collect() } else { near };
                 format!("the release {owner} has no {rest}, but {}: {}", of_release.len(), near.join(", "))
@@ -122,7 +123,7 @@ impl HubSae {
         let hub = Hub::from_env()?;
         let repository = hub.repository(&self.repo, &self.revision)?.ok_or_else(|| {
             let known = released::all().iter().map(|released| &released.repo[..]);
-            PublishedError::NoRepository { name: self.to_string(), nearest: released::nearest(&self.repo, known) }
+            PublishedError::NoRepository { name: self.to_string(), nearest: nearest(&self.repo, known) }
         })?;
         let listed = self.choose(&repository)?;
         let mut staged = control.stage(Stage::Download, None)?;
@@ -165,7 +166,7 @@ impl HubSae {
         Err(if found.is_empty() {
             PublishedError::NoAutoencoder { name, unlisted: repository.unlisted().map(String::from) }
         } else if below.is_empty() {
-            let near = released::nearest(&self.path, paths());
+            let near = nearest(&self.path, paths());
             let nearest = if near.is_empty() { paths().take(NAMED).map(String::from).collect() } else { near };
             PublishedError::NoPath { name, nearest, unlisted: repository.unlisted().map(String::from) }
         } else {
@@ -190,7 +191,7 @@ impl HubSae {
         if hook.is_none()
             && let Some(its_hook) = &its_hook
         {
-            if sae_core::store::layer(its_hook).is_none() {
+            if its_hook.parse::<Hook>().is_err() {
                 return Err(PublishedError::NotCaptured { hook: its_hook.clone() }.into());
             }
             let hooks = run.list("activations");

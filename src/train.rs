@@ -9,7 +9,7 @@ use sae_core::autoencoder::Activation;
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
 use sae_core::device::DeviceChoice;
 use sae_core::store::stream::{Source, StoreRows, Stream};
-use sae_core::store::{self, SkipList, Skipped, Store, run};
+use sae_core::store::{Hook, SkipList, Skipped, Store, run};
 use sae_core::train::{EVENTS, Session, StepLog, TrainConfig, checkpoint};
 use sae_core::{Run, file, path_text};
 use serde::ser::SerializeMap;
@@ -56,7 +56,7 @@ pub struct TrainRequest {
     /// one in the run.
     pub from: Option<PathBuf>,
     /// A model and its data set, to train without storing activations; `None` trains on the activations of the run. The
-    /// layer of the plan is replaced by that of the hook.
+    /// hook of the plan is replaced by this one.
     pub online: Option<Plan>,
     /// Steps between two checkpoints.
     pub checkpoint_every: u64,
@@ -218,7 +218,7 @@ struct SkippedRows {
 
 /// A request that was checked against the run.
 struct Prepared {
-    layer: usize,
+    hook: Hook,
     d_in: usize,
     source: Activations,
     unfinished: Option<PathBuf>,
@@ -303,7 +303,8 @@ impl TrainRequest {
                 control.data_notes(&preview.notes);
                 let rows = OnlineActivations::open(&plan, first.exclude)?;
                 let model = harvest::hub::model_name(&plan.model);
-                let origin = Origin { model, hook: self.hook.clone(), layer: prepared.layer, ..Origin::default() };
+                let origin =
+                    Origin { model, hook: self.hook.clone(), layer: prepared.hook.layer(), ..Origin::default() };
                 let arguments = Some(rows.arguments());
                 let start = Start { origin, activations: Vec::new(), arguments, checkpoint: prepared.unfinished, base };
                 let report = self.train(&run, rows, &start, control)?;
@@ -331,10 +332,10 @@ impl TrainRequest {
 
     /// Checks the request against the run. Downloads the model only with a `control`.
     fn prepare(&self, control: Option<&mut Control>) -> Result<Prepared> {
-        let layer = store::layer(&self.hook).ok_or_else(|| Error::NoHook { asked: self.hook.clone() })?;
+        let hook: Hook = self.hook.parse()?;
         let (d_in, source) = match &self.online {
             Some(plan) => {
-                let plan = Plan { layers: vec![layer], ..model::resolve(plan, control)? };
+                let plan = Plan { hooks: vec![hook], ..model::resolve(plan, control)? };
                 let preview = plan.preview()?;
                 (preview.d_in, Activations::Online(Box::new((plan, preview))))
             }
@@ -374,7 +375,7 @@ impl TrainRequest {
             (None, Resume::Required) => return Err(Error::NothingToResume { name: name.clone() }),
             _ => (),
         }
-        Ok(Prepared { layer, d_in, source, unfinished, finished })
+        Ok(Prepared { hook, d_in, source, unfinished, finished })
     }
 
     /// The folder of an autoencoder, even if there is no run yet.

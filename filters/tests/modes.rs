@@ -17,7 +17,7 @@ use sae_core::autoencoder::Weights;
 use sae_core::autoencoder::sparse::Sparse;
 use sae_core::store::run::Run;
 use sae_core::store::sample::{Modality, Piece, Role, Sample, Token};
-use sae_core::store::{Part, Paths, Store, StoreDtype, StoreSpec, StoreWriter};
+use sae_core::store::{Hook, Part, Paths, Store, StoreDtype, StoreSpec, StoreWriter};
 use std::collections::{BTreeMap, BTreeSet};
 
 const D: usize = 4;
@@ -65,7 +65,7 @@ fn store(samples: &[Tokens]) -> (tempfile::TempDir, Store, Vec<Sample>) {
     let spec = StoreSpec {
         model: "m".into(),
         architecture: "A".into(),
-        layers: vec![0],
+        hooks: vec![Hook::block(0)],
         d_in: D,
         dtype: StoreDtype::F32,
         slice: None,

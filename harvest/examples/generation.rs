@@ -13,6 +13,7 @@ use harvest::data::{Turn, TurnPart};
 use harvest::model::{Compute, Input, KvCache};
 use harvest::prompt::{Media, Text};
 use harvest::{Checkpoint, Result};
+use sae_core::store::Hook;
 use sae_core::store::sample::Role;
 use std::time::Instant;
 
@@ -21,7 +22,7 @@ fn main() -> Result<()> {
     let folder = arguments.next().unwrap_or_else(|| "assets/demo-mllm".into());
     let length: usize = arguments.next().and_then(|length| length.parse().ok()).unwrap_or(200);
     let checkpoint = Checkpoint::open(folder.as_ref())?;
-    let layer = checkpoint.config().text.layers.len() / 2;
+    let hook = Hook::block(checkpoint.config().text.layers.len() / 2);
     let model = checkpoint.load(None, &Compute::Host { bf16: false })?;
     let turns = [Turn { role: Role::User, parts: vec![TurnPart::Text("What is in the picture?".into())] }];
     let text = Text::Conversation { turns: &turns, generate: true };
@@ -38,8 +39,8 @@ fn main() -> Result<()> {
             if !keeps {
                 cache = KvCache::default();
             }
-            let hidden = model.hidden_after(&mut [&mut cache], &[&input], &[layer])?;
-            let log_p = model.next_after(&mut cache, layer, &input, &hidden)?;
+            let hidden = model.pause(&mut [&mut cache], &[&input], hook)?;
+            let log_p = model.next_after(&mut cache, hook, &input, &hidden)?;
             let ids = (0..log_p.len() as u32).filter(|id| !is_image(*id));
             input.ids.extend(ids.max_by(|a, b| log_p[*a as usize].total_cmp(&log_p[*b as usize])));
         }

@@ -6,14 +6,14 @@ use crate::checkpoint::{Checkpoint, Prepared};
 use crate::data::{Row, Source};
 use crate::devices::Devices;
 use crate::fingerprint::fingerprint;
-use crate::model::{Hidden, Input, Model, check_layers};
+use crate::model::{Hidden, Input, Model, check_hooks};
 use crate::overlap::{Emit, Results, overlap};
 use crate::{Error, Pieces, Plan, Result, pieces};
 use rayon::prelude::*;
 use sae_core::Run;
 use sae_core::path_text;
 use sae_core::store::sample::{Sample, Token};
-use sae_core::store::{Part, STEP, Skipped, StoreRecord, StoreSpec, StoreWriter, check_storable};
+use sae_core::store::{Hook, Part, STEP, Skipped, StoreRecord, StoreSpec, StoreWriter, check_storable};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -45,9 +45,10 @@ pub struct CaptureProgress {
 /// ```no_run
 /// use harvest::{Plan, harvest};
 /// use sae_core::Run;
+/// use sae_core::store::Hook;
 ///
 /// let run = Run::create("runs/photos".as_ref())?;
-/// let plan = Plan::new("checkpoints/llava", "photos.jsonl", vec![12]);
+/// let plan = Plan::new("checkpoints/llava", "photos.jsonl", vec![Hook::block(12)]);
 /// let record = harvest(&plan, &run, &mut |progress| {
 ///     println!("{} positions", progress.positions);
 ///     Ok(())
@@ -66,10 +67,10 @@ pub fn harvest(
     progress: &mut dyn FnMut(&CaptureProgress) -> Result<()>,
 ) -> Result<StoreRecord> {
     let mut plan = plan.clone();
-    plan.layers.sort_unstable();
-    plan.layers.dedup();
-    let Some(last) = plan.layers.last().copied() else {
-        return Err(Error::NoLayer);
+    plan.hooks.sort_unstable();
+    plan.hooks.dedup();
+    let Some(last) = plan.hooks.last().copied() else {
+        return Err(Error::NoHook);
     };
     for (what, size) in [("the number of tokens in a batch", plan.batch_tokens), ("the size of a part", plan.part_rows)]
     {
@@ -79,7 +80,7 @@ pub fn harvest(
     }
     plan.check_pieces()?;
     let checkpoint = plan.checkpoint()?;
-    check_layers(checkpoint.config(), &plan.layers)?;
+    check_hooks(checkpoint.config(), &plan.hooks)?;
     let source = plan.source()?;
     let devices = plan.devices()?.into_iter().map(|device| Ok(device.open()?)).collect::<Result<Vec<_>>>()?;
     let (first_row, end) = plan.row_range(&source)?;
@@ -94,7 +95,7 @@ pub fn harvest(
         StoreSpec {
             model: name(&plan.model),
             architecture: checkpoint.config().architecture.clone(),
-            layers: plan.layers.clone(),
+            hooks: plan.hooks.clone(),
             d_in: checkpoint.config().text.hidden_size,
             dtype: plan.store_dtype,
             fingerprint: format!("{weights}-{data}-{arguments}"),
@@ -107,7 +108,7 @@ pub fn harvest(
     if writer.is_complete() {
         return Ok(writer.finish()?);
     }
-    let devices = Devices::load(&checkpoint, &plan, &devices, last)?;
+    let devices = Devices::load(&checkpoint, &plan, &devices, last.layer())?;
     let stored = writer.progress();
     let mut so_far = CaptureProgress {
         source_rows: stored.source_rows,
@@ -209,7 +210,7 @@ struct Batch {
     inputs: Vec<Input>,
 }
 
-/// Samples with their hidden states behind each layer.
+/// Samples with their hidden states at each hook.
 struct Done {
     samples: Vec<Stored>,
     hidden: Hidden,
@@ -238,7 +239,7 @@ fn capture(
         // Without a buffer, so that one part is written at most while the next one is filled.
         let (parts, to_write) = sync_channel(0);
         let (written, reports) = channel();
-        let writing = scope.spawn(move || write_parts(writer, plan.layers.len(), to_write, &written));
+        let writing = scope.spawn(move || write_parts(writer, plan.hooks.len(), to_write, &written));
         let captured = overlap(
             |emit| read_chunks(rows, emit),
             1,
@@ -352,8 +353,8 @@ fn run(devices: &Devices, worker: usize, plan: &Plan, step: Step<Batch>) -> Resu
         Step::End(end) => return Ok(Step::End(end)),
     };
     let hidden = devices.run(worker, |model| match plan.pieces {
-        Some(_) => pieces::hidden(model, &inputs, &samples.iter().map(parent).collect::<Vec<_>>(), &plan.layers),
-        None => model.hidden(&inputs.iter().collect::<Vec<_>>(), &plan.layers),
+        Some(_) => pieces::hidden(model, &inputs, &samples.iter().map(parent).collect::<Vec<_>>(), &plan.hooks),
+        None => model.hidden(&inputs.iter().collect::<Vec<_>>(), &plan.hooks),
     })?;
     // Checked now rather than when the part is full, which may be hours later.
     check(plan, &hidden, samples.iter().map(|(sample, tokens)| (sample, tokens.as_slice())))?;
@@ -366,9 +367,9 @@ pub(crate) fn check<'a>(
     hidden: &Hidden,
     samples: impl Iterator<Item = (&'a Sample, &'a [Token])> + Clone,
 ) -> Result<()> {
-    for (n, layer) in plan.layers.iter().enumerate() {
+    for (n, hook) in plan.hooks.iter().enumerate() {
         let rows = samples.clone().flat_map(|(sample, tokens)| tokens.iter().map(move |token| (sample, token)));
-        check_storable(plan.store_dtype, *layer, hidden.width(), hidden.layer(n), rows)?;
+        check_storable(plan.store_dtype, *hook, hidden.width(), hidden.hook(n), rows)?;
     }
     Ok(())
 }
@@ -413,7 +414,7 @@ fn collect_parts(
 /// Writes parts until there are no more.
 fn write_parts(
     mut writer: StoreWriter,
-    layers: usize,
+    hooks: usize,
     parts: Receiver<Unwritten>,
     written: &Sender<Captured>,
 ) -> Result<StoreWriter> {
@@ -427,7 +428,7 @@ fn write_parts(
         };
         let (source_rows, skipped) = (end.source_rows, end.source_rows - rows_of(&samples));
         let samples = counted_from_part(samples);
-        let activations = Hidden::join(batches, layers);
+        let activations = Hidden::join(batches, hooks);
         writer.write_part(&Part { samples, activations, source_rows, skipped: end.skipped })?;
         // Nobody listens once the capture has failed.
         let _ = written.send(Captured::Part { source_rows, skipped });
@@ -452,10 +453,10 @@ fn counted_from_part(mut samples: Vec<Stored>) -> Vec<Stored> {
     samples
 }
 
-/// The hidden states of samples behind `layers`.
-pub(crate) fn hidden(model: &Model, checkpoint: &Checkpoint, samples: &[Prepared], layers: &[usize]) -> Result<Hidden> {
+/// The hidden states of samples at `hooks`.
+pub(crate) fn hidden(model: &Model, checkpoint: &Checkpoint, samples: &[Prepared], hooks: &[Hook]) -> Result<Hidden> {
     let inputs: Vec<Input> = samples.iter().map(|sample| checkpoint.input(sample)).collect();
-    model.hidden(&inputs.iter().collect::<Vec<_>>(), layers)
+    model.hidden(&inputs.iter().collect::<Vec<_>>(), hooks)
 }
 
 /// Calls `work` with the samples of one batch after another, [`CONCURRENT_BATCHES`] at once, and `receive` with its results, in

@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn other_errors_are_not_taken_for_those_of_a_device() {
         let failed = [(); 2].map(|()| AtomicBool::new(false));
-        let result: Result<()> = on_any(&failed, 0, |_| Err(Error::NoLayer), |_, _| panic!("no device failed"));
-        assert!(matches!(result, Err(Error::NoLayer)));
+        let result: Result<()> = on_any(&failed, 0, |_| Err(Error::NoHook), |_, _| panic!("no device failed"));
+        assert!(matches!(result, Err(Error::NoHook)));
         assert!(failed.iter().all(|failed| !failed.load(Ordering::SeqCst)));
     }
 }

@@ -3,7 +3,7 @@
 
 use sae_core::device::DeviceChoice;
 use sae_core::error::{Cause, Hint, Setting};
-use sae_core::store::Skipped;
+use sae_core::store::{Hook, Site, Skipped, hooks};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -113,14 +113,31 @@ pub enum Error {
         /// What reads the data.
         what: &'static str,
     },
-    /// A plan names no layer, where at least one is needed.
-    #[error("no layer was named: expected at least one decoder block")]
-    NoLayer,
-    /// A plan names several layers or none, where exactly one is needed.
-    #[error("expected exactly one layer, found {}: {found:?}", .found.len())]
-    OneLayer {
-        /// The layers of the plan.
-        found: Vec<usize>,
+    /// A plan names no hook, where at least one is needed.
+    #[error("no hook was named: expected at least one, such as {}", Hook::block(16))]
+    NoHook,
+    /// A plan names several hooks or none, where exactly one is needed.
+    #[error("expected exactly one hook, found {}: {}", .found.len(), hooks::in_words(.found))]
+    OneHook {
+        /// The hooks of the plan.
+        found: Vec<Hook>,
+    },
+    /// A model was to go on from states within a block without the residual stream beside them.
+    #[error(
+        "the states at {hook} are not what a pass that pauses there returned: the residual stream beside them is missing"
+    )]
+    NotPaused {
+        /// The hook.
+        hook: Hook,
+    },
+    /// The logit lens was asked for directions at a hook whose activations are not added to the residual stream.
+    #[error(
+        "directions at {hook} promote no tokens: it is what a module reads, not a vector of the residual stream, which {} are",
+        hooks::in_words(&[Hook::block(.hook.layer()), Hook::new(.hook.layer(), Site::MlpOut), Hook::new(.hook.layer(), Site::AttnOut)])
+    )]
+    NotInStream {
+        /// The hook.
+        hook: Hook,
     },
     /// A size is zero.
     #[error("{what} is 0: expected at least 1")]

@@ -5,6 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::model::{Compute, Head, Weights};
 use crate::{Error, Result};
 use rayon::prelude::*;
+use sae_core::store::Hook;
 use std::path::Path;
 
 /// How many logits are held at a time.
@@ -91,6 +92,16 @@ impl LogitLens {
             }
         }
         Ok(Self { head, checkpoint, never_predicted })
+    }
+
+    /// The same lens, for directions of activations at a hook: those of the residual stream, and those that attention and MLPs
+    /// add to it.
+    ///
+    /// # Errors
+    /// [`Error::NotInStream`] for what attention or an MLP reads. It is normalized, and nothing takes it to the residual stream
+    /// as it is.
+    pub fn at(self, hook: Hook) -> Result<Self> {
+        if hook.site().is_in_stream() { Ok(self) } else { Err(Error::NotInStream { hook }) }
     }
 
     /// The folder of the checkpoint.

@@ -4,23 +4,23 @@
 
 use crate::checkpoint::{Checkpoint, Prepared};
 use crate::data::Source;
-use crate::model::{Compute, Hidden, Input, Model, check_layers};
+use crate::model::{Compute, Hidden, Input, Model, check_hooks};
 use crate::predictions::{Predicted, predict};
 use crate::splice::tokens;
 use crate::{Error, Plan, Result};
-use sae_core::store::SkipList;
 use sae_core::store::sample::Token;
+use sae_core::store::{Hook, SkipList};
 use std::path::Path;
 
 /// Replaces hidden states of the second model. It gets the tokens of a batch and the hidden states of the first and of the second
-/// model behind the block at each of them, `[tokens, width]`, and returns what takes the place of the latter: one list of the same
+/// model at the hook for each of them, `[tokens, width]`, and returns what takes the place of the latter: one list of the same
 /// shape for each variant.
 pub type PairIntervention<'a> = dyn Fn(&[&Token], [&[f32]; 2]) -> Result<Vec<Vec<f32>>> + Sync + 'a;
 
 /// Two models and a data set. Both read the tokens and images that the second one makes of a row.
 pub struct ModelPair<'a> {
     plan: &'a Plan,
-    layer: usize,
+    hook: Hook,
     source: Source,
     first: (Checkpoint, Model),
     second: (Checkpoint, Model),
@@ -28,12 +28,12 @@ pub struct ModelPair<'a> {
 
 impl<'a> ModelPair<'a> {
     /// Loads the model in the folder `first` and, as the second, that of the plan, both entirely. The plan has to name exactly
-    /// one layer; its settings for storing are ignored.
+    /// one hook; its settings for storing are ignored.
     ///
     /// # Errors
     /// The plan divides rows into pieces or does not fit the checkpoints, the models have other widths or vocabularies, or files cannot be read.
     pub fn open(first: &Path, plan: &'a Plan) -> Result<Self> {
-        let layer = plan.layer()?;
+        let hook = plan.hook()?;
         plan.check_whole("a prediction of tokens")?;
         let checkpoints = (Checkpoint::open(first)?, plan.checkpoint()?);
         let sizes = |checkpoint: &Checkpoint| {
@@ -47,12 +47,12 @@ impl<'a> ModelPair<'a> {
         }
         let compute = Compute::on(&plan.device.open()?, plan.dtype.into());
         let load = |checkpoint: Checkpoint| {
-            check_layers(checkpoint.config(), &[layer])?;
+            check_hooks(checkpoint.config(), &[hook])?;
             let model = checkpoint.load(None, &compute)?;
             Ok::<_, Error>((checkpoint, model))
         };
         let source = plan.source()?;
-        Ok(Self { plan, layer, source, first: load(checkpoints.0)?, second: load(checkpoints.1)? })
+        Ok(Self { plan, hook, source, first: load(checkpoints.0)?, second: load(checkpoints.1)? })
     }
 
     /// The checkpoints of the first and of the second model.
@@ -82,7 +82,7 @@ impl<'a> ModelPair<'a> {
         predict(self.plan, &self.second.0, &self.source, &batch, visit)
     }
 
-    /// Lets the second model predict with other hidden states behind the block of the plan. The first list of predictions is
+    /// Lets the second model predict with other hidden states at the hook of the plan. The first list of predictions is
     /// computed with its own; see [`SpliceRunner::run`](crate::SpliceRunner::run).
     ///
     /// # Errors
@@ -95,14 +95,14 @@ impl<'a> ModelPair<'a> {
         let batch = |samples: &[Prepared], targets: &[Vec<usize>]| {
             let hidden = |(checkpoint, model): &(Checkpoint, Model)| {
                 let inputs = inputs(checkpoint, samples);
-                let hidden = model.hidden(&by_reference(&inputs), &[self.layer])?;
+                let hidden = model.pause(&mut [], &by_reference(&inputs), self.hook)?;
                 Ok::<_, Error>((inputs, hidden))
             };
             let ((_, first), (inputs, second)) = (hidden(&self.first)?, hidden(&self.second)?);
-            let replaced = replace(&tokens(samples), [first.layer(0), second.layer(0)])?;
+            let replaced = replace(&tokens(samples), [first.hook(0), second.hook(0)])?;
             let states: Vec<Hidden> =
                 std::iter::once(second.clone()).chain(replaced.iter().map(|rows| second.with_rows(rows))).collect();
-            self.second.1.compare(self.layer, &by_reference(&inputs), &states, targets)
+            self.second.1.compare(self.hook, &by_reference(&inputs), &states, targets)
         };
         predict(self.plan, &self.second.0, &self.source, &batch, visit)
     }

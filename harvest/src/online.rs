@@ -5,7 +5,7 @@
 use crate::capture::{CHUNK_ROWS, check, for_each_batch, hidden, images_from, with_locations};
 use crate::checkpoint::Checkpoint;
 use crate::data::{Row, Rows, Source as Data};
-use crate::model::{Compute, Model, check_layers};
+use crate::model::{Compute, Model, check_hooks};
 use crate::{Error, Plan, Result};
 use rayon::iter::Either;
 use rayon::prelude::*;
@@ -16,7 +16,7 @@ use sae_core::vector::norm_sq;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The hidden states behind one decoder block, as an endless source of activations.
+/// The hidden states at one hook, as an endless source of activations.
 pub struct OnlineActivations {
     checkpoint: Checkpoint,
     model: Model,
@@ -52,17 +52,17 @@ struct StreamPosition {
 }
 
 impl OnlineActivations {
-    /// Opens the model and the data. The plan has to name exactly one layer.
+    /// Opens the model and the data. The plan has to name exactly one hook.
     ///
     /// # Errors
     /// The plan does not fit the checkpoint, or the data cannot be read.
     pub fn open(plan: &Plan, exclude: PositionRule) -> Result<Self> {
-        let layer = plan.layer()?;
+        let hook = plan.hook()?;
         plan.check_whole("a training without a store")?;
         let checkpoint = plan.checkpoint()?;
-        check_layers(checkpoint.config(), &[layer])?;
+        check_hooks(checkpoint.config(), &[hook])?;
         let data = plan.source()?;
-        let model = checkpoint.load(Some(layer), &Compute::on(&plan.device.open()?, plan.dtype.into()))?;
+        let model = checkpoint.load(Some(hook.layer()), &Compute::on(&plan.device.open()?, plan.dtype.into()))?;
         let rows = plan.stream(&data)?;
         let limit = (exclude.norm <= 0.0).then_some(f32::INFINITY);
         let (position, skipped, chunk) = (StreamPosition::default(), SkipList::default(), Vec::new());
@@ -117,11 +117,11 @@ impl OnlineActivations {
         }
         let d = self.model.config().text.hidden_size;
         let mut all = Vec::with_capacity(samples.iter().map(|sample| sample.tokens.len() * d).sum());
-        let forward = |samples| hidden(&self.model, checkpoint, samples, &plan.layers);
+        let forward = |samples| hidden(&self.model, checkpoint, samples, &plan.hooks);
         for_each_batch(&samples, plan, forward, |batch, hidden| {
             let hidden = hidden?;
             check(plan, &hidden, samples[batch].iter().map(|sample| (&sample.sample, sample.tokens.as_slice())))?;
-            all.extend_from_slice(hidden.layer(0));
+            all.extend_from_slice(hidden.hook(0));
             Ok::<_, Error>(())
         })?;
         let tokens = samples.iter().flat_map(|sample| &sample.tokens);

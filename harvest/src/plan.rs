@@ -7,8 +7,8 @@ use crate::{ActionStatistics, Error, Pieces, Result, Shard};
 use burn::tensor::DType;
 use sae_core::device::DeviceChoice;
 use sae_core::error::Setting;
-use sae_core::store::StoreDtype;
 use sae_core::store::sample::Sample;
+use sae_core::store::{Hook, StoreDtype, hooks};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -50,11 +50,12 @@ impl From<ComputeDtype> for DType {
 ///
 /// ```
 /// use harvest::{Plan, Shard};
+/// use sae_core::store::Hook;
 ///
-/// let mut plan = Plan::new("checkpoints/llava", "photos.jsonl", vec![12, 20]);
+/// let mut plan = Plan::new("checkpoints/llava", "photos.jsonl", vec![Hook::block(12), "layers.20.mlp_out".parse()?]);
 /// plan.limit = Some(10_000);
 /// plan.shard = Some("1/8".parse::<Shard>()?);
-/// # Ok::<(), String>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -79,8 +80,8 @@ pub struct Plan {
     pub image_masks: Option<Arc<ImageMasks>>,
     /// Collects what people should know about the data although no row is skipped because of it.
     pub notes: Notes,
-    /// Decoder blocks whose output is captured, counted from 0.
-    pub layers: Vec<usize>,
+    /// What is captured.
+    pub hooks: Vec<Hook>,
     /// How many rows of the data to read; all of them if there is no limit.
     pub limit: Option<u64>,
     /// Which share of those rows to read; all of them if there is no shard. (Training without a store reads all.)
@@ -113,7 +114,7 @@ pub struct Plan {
 
 impl Plan {
     /// A plan with the default settings.
-    pub fn new(model: impl Into<PathBuf>, data: impl Into<PathBuf>, layers: Vec<usize>) -> Self {
+    pub fn new(model: impl Into<PathBuf>, data: impl Into<PathBuf>, hooks: Vec<Hook>) -> Self {
         Self {
             model: model.into(),
             data: data.into(),
@@ -125,7 +126,7 @@ impl Plan {
             image_sizes: None,
             image_masks: None,
             notes: Notes::default(),
-            layers,
+            hooks,
             limit: None,
             shard: None,
             device: DeviceChoice::Auto,
@@ -210,14 +211,14 @@ impl Plan {
         if self.pieces.is_some() { Err(Error::PiecesUnread { what }) } else { Ok(()) }
     }
 
-    /// The only layer of the plan.
+    /// The only hook of the plan.
     ///
     /// # Errors
-    /// The plan names several layers or none.
-    pub(crate) fn layer(&self) -> Result<usize> {
-        match self.layers[..] {
-            [layer] => Ok(layer),
-            _ => Err(Error::OneLayer { found: self.layers.clone() }),
+    /// The plan names several hooks or none.
+    pub(crate) fn hook(&self) -> Result<Hook> {
+        match self.hooks[..] {
+            [hook] => Ok(hook),
+            _ => Err(Error::OneHook { found: self.hooks.clone() }),
         }
     }
 
@@ -277,7 +278,7 @@ impl Plan {
         let mut arguments = serde_json::json!({
             "map": self.mapping,
             "fetch_images": self.fetch_images,
-            "layers": self.layers,
+            "layers": hooks::listed::json(&self.hooks),
             "limit": self.limit,
             "device": device.split(':').next(),
             "dtype": self.dtype,

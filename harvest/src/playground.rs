@@ -1,4 +1,4 @@
-//! A single prompt, with its images, through the whole model: the hidden states behind one block, and how the model
+//! A single prompt, with its images, through the whole model: the hidden states at one hook, and how the model
 //! continues the prompt, optionally with other hidden states in their place. Does not know what the other states are,
 //! reads no data set, and writes nothing.
 
@@ -8,6 +8,7 @@ use crate::generation::Generator;
 use crate::model::log_sum_exp;
 use crate::{ComputeDtype, Error, Result};
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use std::path::{Path, PathBuf};
 
 /// A loaded model, ready for prompts.
@@ -35,18 +36,18 @@ pub struct Continuation {
 }
 
 impl Playground {
-    /// Loads the whole model in `folder`, whose hidden states are read and replaced behind block `layer`.
+    /// Loads the whole model in `folder`, whose hidden states are read and replaced at `hook`.
     ///
     /// # Errors
     /// The checkpoint cannot be read, or has no such block.
     pub fn open(
         folder: &Path,
-        layer: usize,
+        hook: Hook,
         device: DeviceChoice,
         dtype: ComputeDtype,
         template: Templating,
     ) -> Result<Self> {
-        Ok(Self { generator: Generator::open(folder, Some(layer), device, dtype)?, template })
+        Ok(Self { generator: Generator::open(folder, Some(hook), device, dtype)?, template })
     }
 
     /// Turns a prompt into a sample. The images come first, then the text, then the beginning of the model's answer.
@@ -64,18 +65,18 @@ impl Playground {
         &self.generator
     }
 
-    /// The hidden states behind the block, `[positions, d_in]`.
+    /// The hidden states at the hook, `[positions, d_in]`.
     ///
     /// # Errors
     /// The device failed.
     pub fn hidden(&self, prepared: &Prepared) -> Result<Vec<f32>> {
         let input = self.generator.checkpoint().input(prepared);
-        let hidden = self.generator.model().hidden(&[&input], &[self.generator.layer()])?;
+        let hidden = self.generator.model().hidden(&[&input], &[self.generator.hook()])?;
         Ok(hidden.rows(0, 0).to_vec())
     }
 
     /// Generates up to `length` tokens greedily, and finds the `top` most likely tokens directly after the prompt. At
-    /// every step, `change` may modify the hidden states behind the block in place, `[positions, d_in]`, given the position of
+    /// every step, `change` may modify the hidden states at the hook in place, `[positions, d_in]`, given the position of
     /// the first of them: first those of the prompt, then that of each generated token, whose predecessors keep the keys and
     /// values that they had. (Where nothing can be kept, it gets all positions at every step; see [`Generator::read`].) A
     /// change should therefore depend on nothing but the hidden state and its position. Generation ends early at a special

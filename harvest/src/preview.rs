@@ -1,12 +1,12 @@
-//! A preview of a harvest: the checkpoint, the layers, the rows of the data, and the memory that it will need. Runs no
+//! A preview of a harvest: the checkpoint, the hooks, the rows of the data, and the memory that it will need. Runs no
 //! model.
 
 use crate::capture::{CHUNK_ROWS, CONCURRENT_BATCHES};
 use crate::data::{MOST_BYTES, Source};
 use crate::model::config::{BlockConfig, Tiling};
-use crate::model::{Model, ModelConfig, Size, Weights, check_layers};
+use crate::model::{Model, ModelConfig, Size, Weights, check_hooks};
 use crate::{ComputeDtype, Pieces, Plan, Result, pieces};
-use sae_core::store::StoreDtype;
+use sae_core::store::{Hook, StoreDtype};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -20,9 +20,9 @@ pub struct Preview {
     pub architecture: String,
     /// Number of decoder blocks.
     pub blocks: usize,
-    /// The blocks whose output is captured.
-    pub layers: Vec<usize>,
-    /// Width of the residual stream.
+    /// What is captured.
+    pub hooks: Vec<Hook>,
+    /// Width of an activation.
     pub d_in: usize,
     /// Data set.
     #[serde(serialize_with = "sae_core::path_text::serialize")]
@@ -44,11 +44,11 @@ pub struct Preview {
 /// `batch` are on the device. FORMATS.md compares the estimates with measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// Weights up to the last captured layer, in the number format of the computation.
+    /// Weights up to the block of the last hook, in the number format of the computation.
     pub weights: u64,
     /// The same weights in the checkpoint's files. They are memory-mapped, so the system can reclaim this memory.
     pub mapped: u64,
-    /// The activations of two parts, one of which is being filled while the other one is written, and the copies of a layer that
+    /// The activations of two parts, one of which is being filled while the other one is written, and the copies of a hook that
     /// is being written.
     pub part: u64,
     /// Tokens of these parts; tokens and images of the samples that are being prepared or wait; all rows, if they form trees.
@@ -69,7 +69,7 @@ impl Plan {
         self.check_pieces()?;
         let checkpoint = self.checkpoint()?;
         let config = checkpoint.config();
-        check_layers(config, &self.layers)?;
+        check_hooks(config, &self.hooks)?;
         let source = self.source()?;
         let available = source.count()?.min(self.limit.unwrap_or(u64::MAX));
         let shard = self.shard.map_or(Ok(0..available), |shard| shard.rows(available))?;
@@ -78,7 +78,7 @@ impl Plan {
             model: self.model.clone(),
             architecture: config.architecture.clone(),
             blocks: config.text.layers.len(),
-            layers: self.layers.clone(),
+            hooks: self.hooks.clone(),
             d_in: config.text.hidden_size,
             data: self.data.clone(),
             files: source.files.len(),
@@ -109,7 +109,7 @@ impl Plan {
     }
 
     fn memory(&self, config: &ModelConfig, held: u64) -> Result<Memory> {
-        let last = self.layers.iter().copied().max().unwrap_or(0);
+        let last = self.hooks.iter().map(|hook| hook.layer()).max().unwrap_or(0);
         let Size { numbers, stored: mapped } = Model::size(config, &Weights::open(&self.model)?, Some(last));
         let width = match self.dtype {
             ComputeDtype::F32 => 4,
@@ -119,13 +119,13 @@ impl Plan {
             StoreDtype::F32 => 4,
             StoreDtype::F16 | StoreDtype::Bf16 => 2,
         };
-        let [d, layers, context] = [config.text.hidden_size, self.layers.len(), config.text.context].map(|n| n as u64);
+        let [d, hooks, context] = [config.text.hidden_size, self.hooks.len(), config.text.context].map(|n| n as u64);
         let (part_rows, batch) = (self.part_rows as u64, self.batch_tokens as u64);
         // A part is closed by the row that fills it. One is filled while another one is written. While a shard is
         // written, its encoded copy and its file are in memory.
         let longest = self.longest_row(context);
         let rows = part_rows.saturating_add(longest);
-        let part = rows.saturating_mul(d * (PARTS * 4 * layers + 2 * stored));
+        let part = rows.saturating_mul(d * (PARTS * 4 * hooks + 2 * stored));
         // Pixels that one position shows (of a video those of several frames), and rows of the tower's output that are
         // merged into one position.
         let (pixels, patches) = config.vision.as_ref().map_or((0, 0), |vision| {
@@ -149,16 +149,16 @@ impl Plan {
         // Keys and values of all blocks are kept where pieces share them.
         let kept = |block: &BlockConfig| (2 * (last + 1) * block.kv_heads * block.head_dim) as u64;
         let kept = self.pieces.map_or(0, |_| kept(&config.text.block));
-        let decoder = block(&config.text.block) + 2 * layers * d + kept;
+        let decoder = block(&config.text.block) + 2 * hooks * d + kept;
         let tower = config.vision.as_ref().and_then(|vision| vision.tower());
         let tower = tower.map_or(0, |(tower, _)| patches * (block(&tower.block) + 2 * tower.patches.width() as u64));
         // Every device has its weights and its batches. Besides those in the model, the hidden states of as many wait, and
         // the input of one batch is ready.
         let devices = self.devices()?.len() as u64;
-        let in_model = devices * CONCURRENT_BATCHES as u64 * (decoder.max(tower) + layers * d);
+        let in_model = devices * CONCURRENT_BATCHES as u64 * (decoder.max(tower) + hooks * d);
         // The pieces of a row stay together, also if they have more positions than a batch.
         let beyond = self.pieces.map_or(0, |_| longest.saturating_sub(batch));
-        let beyond = beyond.saturating_mul(4 * devices * CONCURRENT_BATCHES as u64 * (3 * layers * d + kept));
+        let beyond = beyond.saturating_mul(4 * devices * CONCURRENT_BATCHES as u64 * (3 * hooks * d + kept));
         let batch = batch.saturating_mul(4 * (in_model + 3 * pixels)).saturating_add(beyond);
         let weights = numbers.saturating_mul(devices * width);
         let total = [part, samples, batch, PROGRAM].into_iter().fold(weights, u64::saturating_add);

@@ -1,9 +1,9 @@
-//! Visits samples one by one, each with its hidden states behind one block and the files of its images. Stores nothing.
+//! Visits samples one by one, each with its hidden states at one hook and the files of its images. Stores nothing.
 
 use crate::capture::{CHUNK_ROWS, for_each_batch, hidden};
 use crate::checkpoint::Prepared;
 use crate::data::Row;
-use crate::model::{Compute, check_layers};
+use crate::model::{Compute, check_hooks};
 use crate::{Error, Plan, Result};
 use rayon::prelude::*;
 use sae_core::store::SkipList;
@@ -14,12 +14,12 @@ pub struct CapturedSample<'a> {
     pub sample: &'a Prepared,
     /// The content of its image files, in order. The sample was made from the same bytes.
     pub files: &'a [Vec<u8>],
-    /// Hidden states behind the block, `[positions, d_in]`.
+    /// Hidden states at the hook, `[positions, d_in]`.
     pub hidden: &'a [f32],
 }
 
 /// Runs the model over the data and calls `visit` with every sample, in order, and the number of rows done so far. The
-/// plan has to name exactly one layer; its settings for storing are ignored. Holds one chunk of rows in memory.
+/// plan has to name exactly one hook; its settings for storing are ignored. Holds one chunk of rows in memory.
 ///
 /// # Errors
 /// The plan does not fit the checkpoint or divides rows into pieces, a file cannot be read, the device failed, or `visit` returned an error. A row
@@ -28,13 +28,13 @@ pub fn for_each_sample<E: From<Error>>(
     plan: &Plan,
     visit: &mut dyn FnMut(&CapturedSample, u64) -> Result<(), E>,
 ) -> Result<SkipList, E> {
-    let layer = plan.layer()?;
+    let hook = plan.hook()?;
     plan.check_whole("a visit of samples")?;
     let checkpoint = plan.checkpoint()?;
-    check_layers(checkpoint.config(), &[layer])?;
+    check_hooks(checkpoint.config(), &[hook])?;
     let source = plan.source()?;
     let device = plan.device.open().map_err(Error::from)?;
-    let model = checkpoint.load(Some(layer), &Compute::on(&device, plan.dtype.into()))?;
+    let model = checkpoint.load(Some(hook.layer()), &Compute::on(&device, plan.dtype.into()))?;
     let mut rows = plan.stream(&source)?.take(plan.row_limit());
     let (mut skipped, mut done) = (SkipList::default(), 0);
     loop {
@@ -56,7 +56,7 @@ pub fn for_each_sample<E: From<Error>>(
                 }
             }
         }
-        let forward = |samples| hidden(&model, &checkpoint, samples, &[layer]);
+        let forward = |samples| hidden(&model, &checkpoint, samples, &[hook]);
         for_each_batch(&samples, plan, forward, |batch, hidden| {
             let hidden = hidden?;
             batch.enumerate().try_for_each(|(n, at)| {

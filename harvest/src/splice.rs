@@ -1,41 +1,41 @@
-//! How the predictions of a model change when the hidden states behind one block are replaced. Each batch goes through the whole
-//! model once, and through the blocks behind the chosen one once more for every replacement. Does not know what the replacements
+//! How the predictions of a model change when the hidden states at one hook are replaced. Each batch goes through the whole model
+//! once, and through what is behind the hook once more for every replacement. Does not know what the replacements
 //! are.
 
 use crate::checkpoint::{Checkpoint, Prepared};
 use crate::data::Source;
-use crate::model::{Compute, Hidden, Input, Model, check_layers};
+use crate::model::{Compute, Hidden, Input, Model, check_hooks};
 use crate::predictions::{Predicted, predict};
 use crate::{Plan, Result};
-use sae_core::store::SkipList;
 use sae_core::store::sample::Token;
+use sae_core::store::{Hook, SkipList};
 
-/// Replaces hidden states. It gets the tokens of a batch and the hidden state behind the block at each of them,
+/// Replaces hidden states. It gets the tokens of a batch and the hidden state at the hook for each of them,
 /// `[tokens, width]`, and returns what takes their place: one list of the same shape for each variant.
 pub type Intervention<'a> = dyn Fn(&[&Token], &[f32]) -> Result<Vec<Vec<f32>>> + Sync + 'a;
 
 /// A model and a data set, ready to run with replaced hidden states.
 pub struct SpliceRunner<'a> {
     plan: &'a Plan,
-    layer: usize,
+    hook: Hook,
     checkpoint: Checkpoint,
     source: Source,
     model: Model,
 }
 
 impl<'a> SpliceRunner<'a> {
-    /// Loads the whole model. The plan has to name exactly one layer; its settings for storing are ignored.
+    /// Loads the whole model. The plan has to name exactly one hook; its settings for storing are ignored.
     ///
     /// # Errors
     /// The plan divides rows into pieces or does not fit the checkpoint, or the checkpoint or the data cannot be read.
     pub fn open(plan: &'a Plan) -> Result<Self> {
-        let layer = plan.layer()?;
+        let hook = plan.hook()?;
         plan.check_whole("a prediction of tokens")?;
         let checkpoint = plan.checkpoint()?;
-        check_layers(checkpoint.config(), &[layer])?;
+        check_hooks(checkpoint.config(), &[hook])?;
         let source = plan.source()?;
         let model = checkpoint.load(None, &Compute::on(&plan.device.open()?, plan.dtype.into()))?;
-        Ok(Self { plan, layer, checkpoint, source, model })
+        Ok(Self { plan, hook, checkpoint, source, model })
     }
 
     /// The checkpoint of the model.
@@ -54,11 +54,11 @@ impl<'a> SpliceRunner<'a> {
         let batch = |samples: &[Prepared], targets: &[Vec<usize>]| {
             let inputs: Vec<Input> = samples.iter().map(|sample| self.checkpoint.input(sample)).collect();
             let inputs: Vec<&Input> = inputs.iter().collect();
-            let original = self.model.hidden(&inputs, &[self.layer])?;
-            let replaced = replace(&tokens(samples), original.layer(0))?;
+            let original = self.model.pause(&mut [], &inputs, self.hook)?;
+            let replaced = replace(&tokens(samples), original.hook(0))?;
             let states = replaced.iter().map(|rows| original.with_rows(rows));
             let states: Vec<Hidden> = std::iter::once(original.clone()).chain(states).collect();
-            self.model.compare(self.layer, &inputs, &states, targets)
+            self.model.compare(self.hook, &inputs, &states, targets)
         };
         predict(self.plan, &self.checkpoint, &self.source, &batch, visit)
     }

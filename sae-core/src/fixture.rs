@@ -2,7 +2,7 @@
 
 use crate::store::run::Run;
 use crate::store::sample::{ImageRef, Modality, Role, Sample, Token};
-use crate::store::{Part, Store, StoreDtype, StoreSpec, StoreWriter};
+use crate::store::{Hook, Part, Store, StoreDtype, StoreSpec, StoreWriter};
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use tempfile::TempDir;
@@ -72,7 +72,7 @@ pub fn spec(layers: &[usize], d_in: usize) -> StoreSpec {
     StoreSpec {
         model: "tiny".into(),
         architecture: "Tiny".into(),
-        layers: layers.to_vec(),
+        hooks: layers.iter().copied().map(Hook::block).collect(),
         d_in,
         dtype: StoreDtype::F32,
         fingerprint: format!("{layers:?} {d_in}"),

@@ -50,6 +50,7 @@ pub mod autoencoder;
 pub mod device;
 pub mod error;
 pub mod file;
+pub mod nearest;
 pub mod path_text;
 pub mod random;
 pub mod store;

@@ -14,7 +14,7 @@ use sae_core::analysis::rebound::{CheckpointMean, write_rebound};
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
 use sae_core::autoencoder::{Architecture, Weights};
 use sae_core::store::sample::{ImageRef, Modality, Role, Sample, Token};
-use sae_core::store::{Part, StoreDtype, StoreSpec, StoreWriter};
+use sae_core::store::{Hook, Part, StoreDtype, StoreSpec, StoreWriter};
 use sae_core::train::{Log, StepLog};
 use sae_core::{Run, file};
 use sha2::{Digest, Sha256};
@@ -135,7 +135,7 @@ fn store(run: &Run, data: &Path, caption: fn(u32) -> Vec<String>) {
     let spec = StoreSpec {
         model: "tiny-llava".into(),
         architecture: "LlavaForConditionalGeneration".into(),
-        layers: vec![2],
+        hooks: vec![Hook::block(2)],
         d_in: 4,
         dtype: StoreDtype::F32,
         fingerprint: "fixture".into(),

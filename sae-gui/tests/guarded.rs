@@ -9,6 +9,7 @@ use egui_kittest::kittest::{NodeT, Queryable};
 use filters::probe::Kind;
 use sae_core::analysis::feature_sets::Part as SamplePart;
 use sae_core::autoencoder::Architecture;
+use sae_core::store::Hook;
 use sae_core::train::TrainConfig;
 use sae_gui::state::Link;
 use sae_gui::state::guard::{CorrectionKind, GuardSettings};
@@ -71,7 +72,7 @@ fn guarded() -> &'static Guarded {
         fs::write(&data, chosen.map(|row| format!("{row}\n")).collect::<String>()).unwrap();
         let run = dir.path().join("run");
         let control = &mut Control::default();
-        let mut harvest = HarvestRequest::new(assets().join("demo-mllm"), &data, vec![4], &run);
+        let mut harvest = HarvestRequest::new(assets().join("demo-mllm"), &data, vec![Hook::block(4)], &run);
         harvest.plan.images_root = Some(assets().join("demo-data"));
         harvest.run(control).unwrap();
         let config =

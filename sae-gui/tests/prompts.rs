@@ -8,6 +8,7 @@ use egui_kittest::kittest::{NodeT, Queryable};
 use harvest::{ComputeDtype, Playground, Templating};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use sae_gui::state::Link;
 use sae_gui::state::location::{Location, Page};
 use sae_gui::state::playground::Steer;
@@ -38,7 +39,7 @@ fn type_into(app: &mut Harness<'static, App>, field: &str, text: &str) {
 /// The activation of a feature of the fixture's autoencoder on each token: the sum of every 16th component, if it is positive.
 fn activations(text: &str, feature: usize) -> Vec<(String, f32)> {
     let (dtype, template) = (ComputeDtype::default(), Templating::default());
-    let playground = Playground::open(&demo_model(), 4, DeviceChoice::Cpu, dtype, template).unwrap();
+    let playground = Playground::open(&demo_model(), Hook::block(4), DeviceChoice::Cpu, dtype, template).unwrap();
     let prepared = playground.prepare(text, &[]).unwrap();
     let hidden = playground.hidden(&prepared).unwrap();
     let rows = hidden.chunks_exact(256).map(|row| row.iter().skip(feature).step_by(16).sum::<f32>().max(0.0));

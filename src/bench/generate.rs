@@ -9,6 +9,7 @@ use burn::tensor::Device;
 use harvest::ComputeDtype;
 use harvest::generation::Sampling;
 use harvest::model::{Compute, Input, KvCache, Model, flops};
+use sae_core::store::Hook;
 use serde::Serialize;
 use std::hint::black_box;
 use std::time::Instant;
@@ -141,7 +142,7 @@ impl BenchGenerateRequest {
 
     /// The seconds that the prompts take, and those that the answers take, whose most likely tokens are written.
     fn answer(&self, model: &Model, mut inputs: Vec<Input>) -> Result<[f64; 2]> {
-        let layer = model.config().text.layers.len() - 1;
+        let last = Hook::block(model.config().text.layers.len() - 1);
         let mut caches = vec![KvCache::default(); inputs.len()];
         let mut took = [0.0; 2];
         let is_image = |id: usize| {
@@ -152,7 +153,7 @@ impl BenchGenerateRequest {
             let start = Instant::now();
             let batch: Vec<&Input> = inputs.iter().collect();
             let mut kept: Vec<&mut KvCache> = caches.iter_mut().collect();
-            let states = model.hidden_after(&mut kept, &batch, &[layer])?;
+            let states = model.pause(&mut kept, &batch, last)?;
             let mut next = vec![None; batch.len()];
             let mut choose = |n: usize, _: usize, logits: &[f32]| {
                 let mut logits = logits.to_vec();
@@ -160,7 +161,7 @@ impl BenchGenerateRequest {
                 (0..logits.len()).filter(|id| is_image(*id)).for_each(|id| logits[id] = f32::NEG_INFINITY);
                 next[n] = Sampling::GREEDY.choose(&logits, &[], 0.0);
             };
-            model.logits_after(&mut kept, layer, &batch, &states, &vec![1; batch.len()], &mut choose)?;
+            model.logits_after(&mut kept, last, &batch, &states, &vec![1; batch.len()], &mut choose)?;
             inputs.iter_mut().zip(next).for_each(|(input, next)| input.ids.push(next.unwrap_or_default()));
             took[usize::from(token > 0)] += start.elapsed().as_secs_f64();
         }

@@ -10,6 +10,7 @@ use harvest::ComputeDtype;
 use harvest::model::{Compute, Input, Model, ModelConfig, Weights, flops};
 use sae_core::autoencoder::kernel::product::product;
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -134,7 +135,7 @@ impl BenchHarvestRequest {
             let rate = floor.rate()?;
             for (layer, seconds) in layers.iter().zip(&mut seconds) {
                 let start = Instant::now();
-                model.hidden(&inputs, &[*layer])?;
+                model.hidden(&inputs, &[Hook::block(*layer)])?;
                 if round > 0 {
                     seconds.push(start.elapsed().as_secs_f64());
                 }
@@ -206,15 +207,15 @@ fn exact(device: &Device) -> Compute {
 
 /// `||a - b|| / ||b||` of the hidden states of two models, after every block.
 fn errors(a: &Model, b: &Model, input: &Input) -> Result<Vec<f64>> {
-    let layers: Vec<usize> = (0..a.config().text.layers.len()).collect();
-    let (a, b) = (a.hidden(&[input], &layers)?, b.hidden(&[input], &layers)?);
+    let hooks: Vec<Hook> = (0..a.config().text.layers.len()).map(Hook::block).collect();
+    let (a, b) = (a.hidden(&[input], &hooks)?, b.hidden(&[input], &hooks)?);
     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
-    let error = |layer: &usize| {
-        let (a, b) = (a.layer(*layer), b.layer(*layer));
+    let error = |layer: usize| {
+        let (a, b) = (a.hook(layer), b.hook(layer));
         let difference = square(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
         (difference / square(&mut b.iter().map(|b| f64::from(*b)))).sqrt()
     };
-    Ok(layers.iter().map(error).collect())
+    Ok((0..hooks.len()).map(error).collect())
 }
 
 /// A matrix product alone, on the device of the model.

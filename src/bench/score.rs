@@ -15,7 +15,7 @@ use sae_core::analysis::pass;
 use sae_core::autoencoder::kernel::product::product;
 use sae_core::autoencoder::{Activation, Weights};
 use sae_core::store::sample::{Modality, Role, Sample, Token};
-use sae_core::store::{Part, Store, StoreDtype, StoreSpec, StoreWriter};
+use sae_core::store::{Hook, Part, Store, StoreDtype, StoreSpec, StoreWriter};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
@@ -205,7 +205,7 @@ fn store(request: &BenchScoreRequest, samples: usize, folder: &Path) -> Result<(
     let spec = StoreSpec {
         model: "noise".into(),
         architecture: "none".into(),
-        layers: vec![0],
+        hooks: vec![Hook::block(0)],
         d_in: request.d_in,
         dtype: StoreDtype::F32,
         slice: None,

@@ -14,7 +14,7 @@ use sae_core::analysis::labels::{Change, Entry, Labels};
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
 use sae_core::autoencoder::{Activation, Architecture, Weights};
 use sae_core::store::sample::{ImageRef, Modality, Role, Sample, Token};
-use sae_core::store::{Part, StoreDtype, StoreSpec, StoreWriter};
+use sae_core::store::{Hook, Part, StoreDtype, StoreSpec, StoreWriter};
 use sae_core::{Run, file, table};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -208,7 +208,7 @@ fn store(request: &BenchServeRequest, run: &Run) -> Result<()> {
     let spec = StoreSpec {
         model: "synthetic".into(),
         architecture: "synthetic".into(),
-        layers: vec![0],
+        hooks: vec![Hook::block(0)],
         d_in: request.d_in,
         dtype: StoreDtype::Bf16,
         fingerprint: "bench".into(),

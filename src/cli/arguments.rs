@@ -59,7 +59,7 @@ impl ReadingArgs {
             template: self.template,
             action_stats: self.action_stats.clone(),
             action_stats_of: self.action_stats_of.clone(),
-            // The command sets the layers: by its argument, its hook or its autoencoder.
+            // The command sets the hooks: by its arguments or its autoencoder.
             ..Plan::new(model, data, Vec::new())
         }
     }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use harvest::Plan;
 use sae_core::device::DeviceChoice;
-use sae_core::store::{Skipped, StoreDtype};
+use sae_core::store::{Hook, Skipped, StoreDtype, hooks};
 use sae_workbench::{HarvestReport, HarvestRequest};
 use std::path::PathBuf;
 
@@ -20,6 +20,7 @@ machine would have captured.
 
 Examples:
   sae harvest --model llava-1.5-7b-hf --data train.jsonl --layers 16 --run run
+  sae harvest ... --hooks layers.16.mlp_out  what the MLP of block 16 adds to the residual stream
   sae harvest ... --dry-run                  what it would read and hold in memory
   sae harvest ... --device cuda:0,cuda:1     on two GPUs of this machine, into one run
   sae harvest ... --pieces answers           both answers of preferences, the prompt only once
@@ -35,9 +36,13 @@ pub struct HarvestArgs {
     /// Data set: a .jsonl, .json, .parquet, .tar or .tar.gz file, a folder of them or of captioned images, or shards such as name-{000..012}.tar
     #[arg(long)]
     pub data: PathBuf,
-    /// Decoder blocks whose outputs are captured, counted from 0
-    #[arg(long, value_delimiter = ',', required = true)]
+    /// Decoder blocks whose outputs are captured, counted from 0: short for --hooks layers.L
+    #[arg(long, value_delimiter = ',', required_unless_present = "hooks")]
     pub layers: Vec<usize>,
+    /// What is captured: layers.L (the output of decoder block L), layers.L.mlp_in and layers.L.mlp_out (what its MLP reads, and what
+    /// it adds to the residual stream), layers.L.attn_in and layers.L.attn_out (the same of attention)
+    #[arg(long, value_name = "HOOKS", value_delimiter = ',')]
+    pub hooks: Vec<Hook>,
     /// Run folder to write
     #[arg(long)]
     pub run: PathBuf,
@@ -77,7 +82,7 @@ const SHOWN: usize = 10;
 impl HarvestArgs {
     fn request(&self) -> HarvestRequest {
         let plan = Plan {
-            layers: self.layers.clone(),
+            hooks: self.layers.iter().copied().map(Hook::block).chain(self.hooks.iter().copied()).collect(),
             shard: self.shard,
             pieces: self.pieces,
             store_dtype: self.store_dtype,
@@ -97,10 +102,10 @@ pub fn run(args: &HarvestArgs, invocation: &mut Invocation) -> Result<Outcome> {
 
 fn describe(report: &HarvestReport, args: &HarvestArgs) -> String {
     let mut text = format!(
-        "{}, {} after layers {:?} in {:.1} s\n  {}",
+        "{}, {} at {} in {:.1} s\n  {}",
         counted(report.samples, "sample"),
         counted(report.tokens, "token"),
-        report.layers,
+        hooks::in_words(&report.hooks),
         report.seconds,
         args.run.display()
     );

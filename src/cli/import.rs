@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use harvest::CacheFormat;
 use sae_core::autoencoder::formats::Format;
-use sae_core::store::StoreDtype;
+use sae_core::store::{Hook, StoreDtype, hooks};
 use sae_workbench::import::{
     ImportActivationsReport, ImportActivationsRequest, ImportSaeReport, ImportSaeRequest, SaeSource,
 };
@@ -139,7 +139,7 @@ fn activations(args: &ImportArgs, path: &Path, format: CacheFormat, invocation: 
     let import = harvest::Import {
         format,
         path: path.to_path_buf(),
-        layer: args.layer,
+        hook: args.layer.map(Hook::block),
         column: None,
         tokens: args.tokens.clone(),
         sample_length: args.sample_length,
@@ -150,10 +150,10 @@ fn activations(args: &ImportArgs, path: &Path, format: CacheFormat, invocation: 
     let request = ImportActivationsRequest { import, hook: args.hook.clone(), run: args.run.clone() };
     let describe = |report: &ImportActivationsReport| {
         Ok(format!(
-            "{}, {} after layers {:?}, {} wide, from {}\n  {}",
+            "{}, {} at {}, {} wide, from {}\n  {}",
             counted(report.samples, "sample"),
             counted(report.tokens, "token"),
-            report.layers,
+            hooks::in_words(&report.hooks),
             count(report.d_in as u64),
             report.from,
             args.run.display()

@@ -11,8 +11,7 @@ use sae_workbench::published::{FoundSae, SearchSaesReport, SearchSaesRequest};
 pub enum Saes {
     /// Find released autoencoders by model, layer and other words, in the list of SAELens that ships with the program
     #[command(after_help = "\
-The list is that of SAELens 6.54.12: 13,857 autoencoders in 170 releases. Those of the residual stream after a decoder block can be used \
-with `sae harvest`; they come first. The first column is what `sae import --from` takes.
+The list is that of SAELens 6.54.12: 13,857 autoencoders in 170 releases. Those whose hook `sae harvest` captures come first. The first column is what `sae import --from` takes.
 
 Examples:
   sae saes search gemma-3-4b-it layer 17
@@ -24,7 +23,7 @@ Examples:
 /// `sae saes search`
 #[derive(Args, Debug)]
 pub struct SearchArgs {
-    /// Words that all occur in the model, repository, path, release, hook or architecture; `layer 17` asks for a decoder block, and `residual` for hooks that are captured
+    /// Words that all occur in the model, repository, path, release, hook or architecture; `layer 17` asks for a decoder block, and `residual` for the outputs of decoder blocks
     #[arg(required = true)]
     pub words: Vec<String>,
     /// Autoencoders to show at most

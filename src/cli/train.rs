@@ -59,7 +59,7 @@ pub struct TrainArgs {
     /// Run folder with activations; with --model it may be new. A crosscoder needs two to nine, one for each model: --run base --run chat
     #[arg(long, required = true)]
     pub run: Vec<PathBuf>,
-    /// Activations to train on, such as layers.16
+    /// Activations to train on, such as layers.16 or layers.16.mlp_out
     #[arg(long)]
     pub hook: String,
     /// Name of the new autoencoder

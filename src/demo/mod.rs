@@ -28,7 +28,7 @@ use harvest::Plan;
 use sae_core::analysis::eval::Report;
 use sae_core::autoencoder::Architecture;
 use sae_core::device::DeviceChoice;
-use sae_core::store::load_samples;
+use sae_core::store::{Hook, load_samples};
 use sae_core::train::TrainConfig;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -165,7 +165,7 @@ impl DemoRequest {
         }
         let mut clock = Clock { last: Instant::now(), seconds: Vec::new() };
 
-        let plan = Plan::new(&model, data.join("constructed-swapped.jsonl"), vec![LAYER]);
+        let plan = Plan::new(&model, data.join("constructed-swapped.jsonl"), vec![Hook::block(LAYER)]);
         let plan = Plan { device: self.device, part_rows: 16_384, ..plan };
         capture(&plan, &self.run, control)?;
         capture_blank(&plan, &self.run, control)?;
@@ -232,7 +232,7 @@ impl DemoRequest {
     /// Trains an autoencoder that the run does not have yet.
     fn train(&self, seed: u64, control: &mut Control) -> Result<()> {
         let config = recipe(self.steps, seed);
-        let request = TrainRequest::new(&self.run, sae_core::store::hook(LAYER), name(seed), config);
+        let request = TrainRequest::new(&self.run, Hook::block(LAYER).to_string(), name(seed), config);
         let request = TrainRequest { resume: Resume::IfBegun, device: self.device, ..request };
         let trained = match request.run(control) {
             Err(Error::OtherSettings { .. }) => return Err(Error::OtherDemo { run: self.run.clone() }),

@@ -66,7 +66,6 @@ impl Error {
             Self::OtherTrial { folder } => {
                 format!("remove the folder, which was made with other settings: {}", folder.display()).into()
             }
-            Self::NoResidualStream { .. } => Hint::Set(Setting::Layer, Vec::new()),
             Self::NoAssets { .. } => Hint::AnyOf(vec![
                 "run from the repository, or install the Python wheel, which has it".into(),
                 Hint::Set(Setting::Assets, Vec::new()),

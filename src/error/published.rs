@@ -54,7 +54,7 @@ pub enum PublishedError {
         release: String,
     },
     /// An autoencoder of a hook that is never captured.
-    #[error("the autoencoder was trained on {hook}; only the residual stream after a decoder block is captured")]
+    #[error("the autoencoder was trained on {hook}, which is not captured")]
     NotCaptured {
         /// Its hook.
         hook: String,
@@ -127,7 +127,7 @@ impl PublishedError {
             }
             Self::NothingFound { .. } => "use fewer words, or parts of words".into(),
             Self::NotCaptured { .. } => {
-                "choose one of the residual stream; a search for the word residual lists them".into()
+                "choose one of another hook; a search lists those that can be captured first".into()
             }
             Self::NoAutoencoder { .. } | Self::NotRead { .. } => return None,
         })

@@ -6,6 +6,7 @@ use crate::{Error, Result, model};
 use harvest::{Plan, Preview, SpliceRunner};
 use sae_core::analysis::eval::{difference_of_ratios, ratio_of_sums};
 use sae_core::file;
+use sae_core::store::Hook;
 use sae_core::store::run::{self, SCHEMA_VERSION};
 use sae_core::store::sample::Token;
 use serde::Serialize;
@@ -142,11 +143,11 @@ impl EvalModelsRequest {
     /// How each data set is read by each model.
     fn plans(&self, resolve: &mut dyn FnMut(&Plan) -> Result<Plan>) -> Result<Vec<Plan>> {
         let pairs = self.data.iter().flat_map(|data| self.models.iter().map(move |model| (model, data)));
-        // Nothing is replaced behind the block, so that any block will do.
+        // Nothing is replaced at the hook, so that any will do.
         let plan = |(model, data): (&PathBuf, &PathBuf)| Plan {
             model: model.clone(),
             data: data.clone(),
-            layers: vec![0],
+            hooks: vec![Hook::block(0)],
             ..self.reading.clone()
         };
         pairs.map(plan).map(|plan| resolve(&plan)).collect()

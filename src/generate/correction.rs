@@ -74,6 +74,7 @@ mod tests {
     use harvest::generation::Prompts;
     use harvest::{ComputeDtype, Plan};
     use sae_core::device::DeviceChoice;
+    use sae_core::store::Hook;
     use std::path::Path;
 
     #[test]
@@ -102,7 +103,7 @@ mod tests {
     fn bundled() -> (Generator, Prompt) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
         let (model, data) = (root.join("demo-mllm"), root.join("demo-data/data.jsonl"));
-        let plan = Plan { layers: vec![0], ..Plan::new(&model, &data, Vec::new()) };
+        let plan = Plan { hooks: vec![Hook::block(0)], ..Plan::new(&model, &data, Vec::new()) };
         let generator = Generator::open(&model, None, DeviceChoice::Cpu, ComputeDtype::F32).unwrap();
         let prompt = Prompts::open(&plan).unwrap().next(generator.checkpoint()).unwrap().unwrap();
         (generator, prompt)

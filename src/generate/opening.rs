@@ -11,6 +11,7 @@ use harvest::generation::Prompts;
 use harvest::{Checkpoint, Plan};
 use sae_core::analysis::index::read_features;
 use sae_core::file;
+use sae_core::store::Hook;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -149,7 +150,7 @@ impl GenerateRequest {
             let (plan, preview) = model::resolve_for(&self.model, sae, control)?;
             return Ok((plan, preview.rows));
         }
-        let plan = Plan { layers: vec![0], ..model::resolve(&self.model, control)? };
+        let plan = Plan { hooks: vec![Hook::block(0)], ..model::resolve(&self.model, control)? };
         let rows = plan.preview()?.rows;
         Ok((plan, rows))
     }

@@ -107,8 +107,8 @@ impl GenerateRequest {
 
     pub(super) fn write(&self, opening: &mut Opening, control: &mut Control) -> Result<GenerateReport> {
         let Opening { plan, rows, sae, judging, corrector, settings, prompts } = opening;
-        let layer = sae.as_ref().map(|sae| sae.store.manifest().layer);
-        let generator = Generator::open(&plan.model, layer, plan.device, plan.dtype)?;
+        let hook = sae.as_ref().map(|sae| sae.store.hook());
+        let generator = Generator::open(&plan.model, hook, plan.device, plan.dtype)?;
         let means = Means::open(self, plan, sae.as_ref(), judging, corrector.as_deref(), control)?;
         let rules = self.rules(&generator, judging, &means);
         let settings = settings.clone();

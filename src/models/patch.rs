@@ -93,7 +93,7 @@ impl PatchRequest {
         if sae.store.models() != 2 || *numbers != [0, 1] {
             return Err(not_two().into());
         }
-        let plans = self.checkpoints.plans(runs, sae.store.manifest().layer, control)?;
+        let plans = self.checkpoints.plans(runs, sae.store.hook(), control)?;
         plans.try_into().map_err(|_| not_two().into())
     }
 

@@ -151,7 +151,7 @@ impl SeriesRequest {
     /// How the models read the data, or nothing if only activations are compared.
     fn plans(&self, sae: &LoadedSae, control: Option<&mut Control>) -> Result<Vec<Plan>> {
         let Some(checkpoints) = &self.checkpoints else { return Ok(Vec::new()) };
-        checkpoints.plans(&self.models.runs, sae.store.manifest().layer, control)
+        checkpoints.plans(&self.models.runs, sae.store.hook(), control)
     }
 
     /// The autoencoder with the states of the first model, and the runs that were checked against each other.

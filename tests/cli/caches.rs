@@ -4,6 +4,7 @@
 use crate::tool::{fails, files, json, repository, sae};
 use harvest::{CacheFormat, Import};
 use sae_core::Run;
+use sae_core::store::Hook;
 use sae_core::store::{Store, load_samples};
 use sae_core::table;
 use sae_core::tensors::Tensors;
@@ -228,9 +229,9 @@ fn files_that_lie_are_named_and_leave_no_run() {
     refused(&change("saelens", info, Box::new(replaced("16\n", "18446744073709551615\n"))), &[], &["[12, 184"]);
     refused(&change("saelens", info, Box::new(replaced("float32", "bfloat16"))), &[], &["bfloat16", info]);
     refused(
-        &change("saelens", info, Box::new(replaced("resid_post", "mlp_out"))),
+        &change("saelens", info, Box::new(replaced("resid_post", "q_input"))),
         &[],
-        &["is not the residual stream after a decoder block", "--layer"],
+        &["is not a hook of this workbench", "--layer", "--hook"],
     );
     refused(&change("saelens", "state.json", Box::new(replaced("data-00000", "../data-0"))), &[], &["outside"]);
     refused(
@@ -263,7 +264,7 @@ fn files_that_lie_are_named_and_leave_no_run() {
         bytes
     };
     refused(&change("saev", "acts000000.bin", Box::new(nan)), &[], &["acts000000.bin", "NaN in row 7, dimension 1"]);
-    refused(&golden("saev"), &["--layer", "6"], &["expected layer 6"]);
+    refused(&golden("saev"), &["--layer", "6"], &["expected layers.6"]);
 
     let tensor = "activations.safetensors";
     let table = golden("plain/tokens.parquet");
@@ -305,7 +306,7 @@ fn import_anyhow(dir: &Path, format: CacheFormat, path: PathBuf, tokens: Option<
     let import = Import {
         format,
         path,
-        layer: Some(1),
+        hook: Some(Hook::block(1)),
         column: None,
         tokens,
         sample_length: None,

@@ -5,6 +5,7 @@ use crate::tool::{fails, json, repository, sae, said};
 use burn::tensor::Device;
 use harvest::{Plan, SpliceRunner};
 use sae_core::autoencoder::{Encoder, Weights};
+use sae_core::store::Hook;
 use sae_core::store::sample::Token;
 use serde_json::Value;
 use std::fs;
@@ -149,7 +150,8 @@ fn an_identity_costs_the_model_nothing() {
     let (b_enc, b_dec, w_dec) = (vec![0.0; 2 * d], vec![0.0; d], w_enc.clone());
     let weights = Weights { d_in: d, d_sae: 2 * d, w_enc, b_enc, w_dec, b_dec, ..Weights::default() };
     let encoder = Encoder::new(&weights, &Device::flex());
-    let plan = Plan::new(repository("assets/demo-mllm"), repository("assets/demo-data/data.jsonl"), vec![4]);
+    let plan =
+        Plan::new(repository("assets/demo-mllm"), repository("assets/demo-data/data.jsonl"), vec![Hook::block(4)]);
     let plan = Plan { limit: Some(12), ..plan };
     let replace = |_: &[&Token], hidden: &[f32]| Ok(vec![encoder.reconstruct(hidden)?]);
     let mut words = 0;

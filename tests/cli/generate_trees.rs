@@ -9,6 +9,7 @@ use harvest::model::Input;
 use harvest::{ComputeDtype, Plan};
 use sae_core::device::DeviceChoice;
 use sae_core::random::{SplitMix64, mix, unit};
+use sae_core::store::Hook;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -160,7 +161,7 @@ fn sampled_pieces_are_those_of_a_model_that_reads_the_whole_text_for_every_token
     let out = dir.path().join("out");
     let drawn = ["--temperature", "0.7", "--top-k", "50", "--seed", "9"];
     let told = generate(&tiny_model(), &data, &out, &[&["--tree", "3x2", "--tokens", "3"], &drawn[..]].concat());
-    let plan = Plan { layers: vec![0], ..Plan::new(tiny_model(), &data, Vec::new()) };
+    let plan = Plan { hooks: vec![Hook::block(0)], ..Plan::new(tiny_model(), &data, Vec::new()) };
     let generator = Generator::open(&tiny_model(), None, DeviceChoice::Cpu, ComputeDtype::F32).unwrap();
     let (mut prompts, mut expected) = (Prompts::open(&plan).unwrap(), BTreeMap::new());
     for sample in 0..5 {

@@ -20,6 +20,7 @@ mod filtered;
 mod generate;
 mod generate_trees;
 mod help;
+mod hooks;
 mod hub;
 mod label;
 mod melt;

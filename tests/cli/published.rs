@@ -289,7 +289,7 @@ fn an_autoencoder_of_another_model_or_hook_is_rejected_before_it_is_downloaded()
         for (name, model, hook) in [
             ("org/other-model", "org/gemma", "blocks.1.hook_resid_post"),
             ("org/other-layer", "org/llava-a", "blocks.7.hook_resid_post"),
-            ("org/mlp", "org/llava-a", "blocks.1.hook_mlp_out"),
+            ("org/heads", "org/llava-a", "blocks.1.attn.hook_z"),
             ("org/silent", "", ""),
         ] {
             let mut files = folder.clone();
@@ -305,7 +305,10 @@ fn an_autoencoder_of_another_model_or_hook_is_rejected_before_it_is_downloaded()
         ),
         (
             "hub:gemma-scope-2-4b-it-mlp/layer_17_width_16k_l0_big",
-            ["blocks.17.hook_mlp_out", "only the residual stream"],
+            [
+                "trained on layers.17.mlp_out, and the run has activations of layers.1",
+                "hint: capture layers.17.mlp_out",
+            ],
         ),
         (
             "hub:google/gemma-scope-2-4b-it/resid_post_all/layer_1_width_16k_l0_small",
@@ -327,7 +330,10 @@ fn an_autoencoder_of_another_model_or_hook_is_rejected_before_it_is_downloaded()
             "hub:org/other-layer",
             ["trained on layers.7, and the run has activations of layers.1", "hint: capture layers.7"],
         ),
-        ("hub:org/mlp", ["trained on blocks.1.hook_mlp_out", "only the residual stream after a decoder block"]),
+        (
+            "hub:org/heads",
+            ["trained on blocks.1.attn.hook_z, which is not captured", "hint: choose one of another hook"],
+        ),
         ("hub:org/silent", ["neither the files", "hint: choose --hook"]),
     ] {
         let refused = world.refused(from, &[]);

@@ -1,5 +1,5 @@
 //! Texts that a model writes token by token, several at a time, each with kept keys and values. A caller sees the hidden states
-//! behind one block on the way, may change them, chooses each token, and may take tokens back. Knows neither what the states are
+//! at one hook on the way, may change them, chooses each token, and may take tokens back. Knows neither what the states are
 //! looked at for nor which tokens are good, reads no data set, and writes nothing.
 
 mod boundary;
@@ -12,10 +12,11 @@ pub use sampling::Sampling;
 
 use crate::checkpoint::{Checkpoint, Prepared, Shown};
 use crate::data::{RowError, Turn};
-use crate::model::{Compute, Input, KvCache, Model, check_layers, log_sum_exp};
+use crate::model::{Compute, Input, KvCache, Model, check_hooks, log_sum_exp};
 use crate::prompt::Text;
 use crate::{ComputeDtype, Error, Result};
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use sae_core::store::sample::{Role, Token};
 use std::path::Path;
 
@@ -25,9 +26,11 @@ use std::path::Path;
 /// use harvest::generation::{Generator, Sampling};
 /// use harvest::{ComputeDtype, Prepared};
 /// use sae_core::device::DeviceChoice;
+/// use sae_core::store::Hook;
 ///
 /// # fn prompts() -> Vec<Prepared> { Vec::new() }
-/// let generator = Generator::open("checkpoints/llava".as_ref(), Some(16), DeviceChoice::Auto, ComputeDtype::F32)?;
+/// let hook = Some(Hook::block(16));
+/// let generator = Generator::open("checkpoints/llava".as_ref(), hook, DeviceChoice::Auto, ComputeDtype::F32)?;
 /// let mut draft = generator.draft(&prompts()[0]);
 /// while draft.answer().len() < 40 {
 ///     let reading = generator.read(&mut [&mut draft], &[1], &mut |_, _, _| Ok(()))?.remove(0);
@@ -42,7 +45,7 @@ use std::path::Path;
 pub struct Generator {
     checkpoint: Checkpoint,
     model: Model,
-    layer: usize,
+    hook: Hook,
 }
 
 /// What a model says of a text that it has read.
@@ -54,7 +57,7 @@ pub struct Reading {
     pub next: Vec<f32>,
 }
 
-/// Looks at hidden states behind the block, and may change them: the number of the draft, the position of its first state, and
+/// Looks at hidden states at the hook, and may change them: the number of the draft, the position of its first state, and
 /// the states, `[positions, d_in]`.
 pub type Change<'a> = dyn FnMut(usize, usize, &mut [f32]) -> Result<()> + 'a;
 
@@ -116,16 +119,17 @@ impl Draft {
 }
 
 impl Generator {
-    /// Loads the whole model in `folder`. Hidden states are seen behind block `layer`, by default the last one.
+    /// Loads the whole model in `folder`. Hidden states are seen at `hook`, by default the output of the last
+    /// block.
     ///
     /// # Errors
     /// The checkpoint cannot be read, or has no such block.
-    pub fn open(folder: &Path, layer: Option<usize>, device: DeviceChoice, dtype: ComputeDtype) -> Result<Self> {
+    pub fn open(folder: &Path, hook: Option<Hook>, device: DeviceChoice, dtype: ComputeDtype) -> Result<Self> {
         let checkpoint = Checkpoint::open(folder)?;
-        let layer = layer.unwrap_or(checkpoint.config().text.layers.len() - 1);
-        check_layers(checkpoint.config(), &[layer])?;
+        let hook = hook.unwrap_or(Hook::block(checkpoint.config().text.layers.len() - 1));
+        check_hooks(checkpoint.config(), &[hook])?;
         let model = checkpoint.load(None, &Compute::on(&device.open()?, dtype.into()))?;
-        Ok(Self { checkpoint, model, layer })
+        Ok(Self { checkpoint, model, hook })
     }
 
     /// The checkpoint.
@@ -138,9 +142,9 @@ impl Generator {
         &self.model
     }
 
-    /// The block behind which hidden states are seen.
-    pub fn layer(&self) -> usize {
-        self.layer
+    /// Where hidden states are seen.
+    pub fn hook(&self) -> Hook {
+        self.hook
     }
 
     /// An empty answer to a prompt ([`Answers::None`](crate::Answers::None)).
@@ -247,7 +251,7 @@ impl Generator {
         }
         let (mut caches, inputs): (Vec<&mut KvCache>, Vec<&Input>) =
             drafts.iter_mut().map(|draft| (&mut draft.cache, &draft.input)).unzip();
-        let mut hidden = self.model.hidden_after(&mut caches, &inputs, &[self.layer])?;
+        let mut hidden = self.model.pause(&mut caches, &inputs, self.hook)?;
         for (n, input) in inputs.iter().enumerate() {
             let rows = hidden.rows(0, n).len() / hidden.width();
             change(n, input.ids.len() - rows, hidden.rows_mut(0, n))?;
@@ -257,7 +261,7 @@ impl Generator {
             1 => readings[n].next = logits.to_vec(),
             left => readings[n].nll.push(nll(logits, inputs[n].ids[inputs[n].ids.len() + 1 - left])),
         };
-        self.model.logits_after(&mut caches, self.layer, &inputs, &hidden, last, &mut each)?;
+        self.model.logits_after(&mut caches, self.hook, &inputs, &hidden, last, &mut each)?;
         drafts.iter_mut().for_each(|draft| draft.read = draft.input.ids.len());
         Ok(readings)
     }

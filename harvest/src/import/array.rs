@@ -43,7 +43,7 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
         CacheFormat::Npy => (Matrix::npy(path)?, String::new(), String::new()),
         _ => Matrix::safetensors(path)?,
     };
-    let layer = import.layer(&hook)?;
+    let hook = import.hook(&hook)?;
     let (rows, d_in) = (matrix.rows as u64, matrix.d_in);
     let dtype = match matrix.dtype {
         Dtype::F16 => StoreDtype::F16,
@@ -78,7 +78,7 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
         Ok(Captured { key, source, tokens, activations: vec![values] })
     });
     let model = if model.is_empty() { "unknown".into() } else { model };
-    Ok(Cache { layers: vec![layer], d_in, dtype, model, files, rows, samples: Box::new(samples) })
+    Ok(Cache { hooks: vec![hook], d_in, dtype, model, files, rows, samples: Box::new(samples) })
 }
 
 impl Matrix {

@@ -2,14 +2,14 @@
 //! only.
 
 use crate::{Error, Result};
-use sae_core::store::StoreDtype;
 use sae_core::store::sample::{Modality, Role, Token};
+use sae_core::store::{Hook, StoreDtype};
 use std::path::{Path, PathBuf};
 
 /// The activations of one import.
 pub(super) struct Cache {
-    /// Decoder blocks, ascending.
-    pub layers: Vec<usize>,
+    /// Ascending.
+    pub hooks: Vec<Hook>,
     pub d_in: usize,
     pub dtype: StoreDtype,
     pub model: String,
@@ -28,7 +28,7 @@ pub(super) struct Captured {
     /// `file:row`.
     pub source: String,
     pub tokens: Vec<Token>,
-    /// For every layer `[positions, d_in]`.
+    /// For every hook `[positions, d_in]`.
     pub activations: Vec<Vec<f32>>,
 }
 

@@ -20,7 +20,7 @@ use cache::{Cache, Captured};
 pub use request::{CacheFormat, Import};
 use sae_core::Run;
 use sae_core::store::sample::Sample;
-use sae_core::store::{Part, StoreDtype, StoreRecord, StoreSpec, StoreWriter};
+use sae_core::store::{Hook, Part, StoreDtype, StoreRecord, StoreSpec, StoreWriter, hooks};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -51,9 +51,9 @@ pub struct ImportPreview {
     /// The file or folder.
     #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub source: PathBuf,
-    /// The decoder blocks behind which the activations were captured.
-    pub layers: Vec<usize>,
-    /// Width of the residual stream.
+    /// Where the activations were captured.
+    pub hooks: Vec<Hook>,
+    /// Width of an activation.
     pub d_in: usize,
     /// The number format in which activations will be stored.
     pub dtype: StoreDtype,
@@ -102,8 +102,8 @@ impl Import {
     /// # Errors
     /// The files are not of the stated format, or are damaged.
     pub fn preview(&self) -> Result<ImportPreview> {
-        let Cache { layers, d_in, dtype, model, rows, .. } = self.open()?;
-        Ok(ImportPreview { from: self.format.name(), source: self.path.clone(), layers, d_in, dtype, model, rows })
+        let Cache { hooks, d_in, dtype, model, rows, .. } = self.open()?;
+        Ok(ImportPreview { from: self.format.name(), source: self.path.clone(), hooks, d_in, dtype, model, rows })
     }
 
     /// Imports the activations into `run`, or continues an interrupted import of the same activations. Calls `progress` with
@@ -117,7 +117,7 @@ impl Import {
         let data = fingerprint(cache.files.iter().map(PathBuf::as_path))?;
         let mut arguments = serde_json::json!({
             "import": self.format.name(),
-            "layers": cache.layers,
+            "layers": hooks::listed::json(&cache.hooks),
             "column": self.column,
             "model": cache.model,
             "sample_length": self.sample_length,
@@ -128,11 +128,11 @@ impl Import {
         let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf()).display().to_string();
         arguments["source"] = absolute(&self.path).into();
         arguments["tokens"] = self.tokens.as_deref().map(absolute).into();
-        let layers = cache.layers.len();
+        let hooks = cache.hooks.len();
         let spec = StoreSpec {
             model: cache.model,
             architecture: format!("imported from {}", self.format.name()),
-            layers: cache.layers,
+            hooks: cache.hooks,
             d_in: cache.d_in,
             dtype: cache.dtype,
             fingerprint: spec_fingerprint,
@@ -146,7 +146,7 @@ impl Import {
             return Ok(writer.finish()?);
         }
         let stored = writer.progress();
-        let empty = || Part { activations: vec![Vec::new(); layers], ..Part::default() };
+        let empty = || Part { activations: vec![Vec::new(); hooks], ..Part::default() };
         let (mut part, mut rows, mut done) = (empty(), 0, stored.rows);
         for captured in cache.samples.skip(usize::try_from(stored.samples).unwrap_or(usize::MAX)) {
             let captured = captured?;

@@ -1,9 +1,9 @@
-//! What is to be imported and how. Says which decoder block activations belong to if the files do not, and how long a
+//! What is to be imported and how. Says at which hook activations were captured if the files do not, and how long a
 //! sample may be. Reads nothing.
 
 use crate::{Error, Result};
 use sae_core::error::{Hint, Setting};
-use sae_core::store::{StoreDtype, hook, hooks};
+use sae_core::store::{Hook, StoreDtype, hooks};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -52,8 +52,8 @@ pub struct Import {
     pub format: CacheFormat,
     /// The file or folder.
     pub path: PathBuf,
-    /// The decoder block behind which the activations were captured, from 0; required if the files do not state it.
-    pub layer: Option<usize>,
+    /// Where the activations were captured; required if the files do not state it.
+    pub hook: Option<Hook>,
     /// The column of activations, if a cache has several.
     pub column: Option<String>,
     /// A table that describes each position; for plain arrays.
@@ -69,24 +69,21 @@ pub struct Import {
 }
 
 impl Import {
-    /// The decoder block of activations that the files place at `name`, unless the request names the block.
+    /// The hook of activations that the files place at `name`, unless the request names it.
     ///
     /// # Errors
-    /// The files state no place, or one that is not the residual stream after a decoder block.
-    pub(super) fn layer(&self, name: &str) -> Result<usize> {
-        if let Some(layer) = self.layer {
-            return Ok(layer);
-        }
-        let (hook_name, layer) = hooks::of_tool(name);
-        if hook_name == hook(layer) {
-            return Ok(layer);
+    /// The files state no place, or one that is not a hook of this workbench.
+    pub(super) fn hook(&self, name: &str) -> Result<Hook> {
+        if let Some(hook) = self.hook.or_else(|| hooks::known(name)) {
+            return Ok(hook);
         }
         let cause = if name.is_empty() {
-            "the files do not say after which decoder block the activations were captured".to_owned()
+            "the files do not say at which hook the activations were captured".to_owned()
         } else {
-            format!("the activations were captured at {name}, which is not the residual stream after a decoder block")
+            format!("the activations were captured at {name}, which is not a hook of this workbench")
         };
-        Err(Error::data(&self.path)(cause).with_hint(Hint::Set(Setting::Layer, Vec::new())))
+        let settings = [Setting::Layer, Setting::Hook].map(|setting| Hint::Set(setting, Vec::new()));
+        Err(Error::data(&self.path)(cause).with_hint(Hint::AnyOf(settings.to_vec())))
     }
 
     /// Rejects samples that are longer than a part.

@@ -37,7 +37,7 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
     let streams = saved::files(folder)?;
     let (shape, half) = shape(&info_path, &info.features, import.column.as_deref())?;
     import.check_length(shape.positions)?;
-    let layer = import.layer(&shape.column)?;
+    let hook = import.hook(&shape.column)?;
     let mut files = vec![info_path, state_path];
     files.extend(streams.iter().cloned());
     let contexts = streams.iter().map(|path| ipc::count(path)).sum::<Result<u64>>()?;
@@ -67,7 +67,7 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
         Ok(sample)
     });
     let dtype = if half { StoreDtype::F16 } else { StoreDtype::F32 };
-    Ok(Cache { layers: vec![layer], d_in, dtype, model: "unknown".into(), files, rows, samples: Box::new(samples) })
+    Ok(Cache { hooks: vec![hook], d_in, dtype, model: "unknown".into(), files, rows, samples: Box::new(samples) })
 }
 
 /// The column of activations with its shape, and whether it holds `f16`.

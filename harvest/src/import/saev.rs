@@ -7,8 +7,8 @@ use super::request::Import;
 use crate::{Error, Result};
 use memmap2::Mmap;
 use sae_core::file;
-use sae_core::store::StoreDtype;
 use sae_core::store::sample::Modality;
+use sae_core::store::{Hook, StoreDtype};
 use sae_core::tensors::{Dtype, extend_f32};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -76,17 +76,17 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
     };
     import.check_length(tokens)?;
     let sizes = Sizes { layers: about.layers.len(), tokens, d_model: about.d_model, examples };
-    // The layers to import with their index in a shard, in ascending order of layers.
-    let mut chosen: Vec<(usize, usize)> = about.layers.iter().copied().zip(0..).collect();
-    if let Some(wanted) = import.layer {
-        chosen.retain(|(layer, _)| *layer == wanted);
+    // What to import with its index in a shard, in ascending order.
+    let mut chosen: Vec<(Hook, usize)> = about.layers.iter().copied().map(Hook::block).zip(0..).collect();
+    if let Some(wanted) = import.hook {
+        chosen.retain(|(hook, _)| *hook == wanted);
     }
     chosen.sort_unstable();
-    chosen.dedup_by_key(|(layer, _)| *layer);
+    chosen.dedup_by_key(|(hook, _)| *hook);
     if chosen.is_empty() {
         let found = &about.layers;
-        return wrong(match import.layer {
-            Some(layer) => format!("expected layer {layer}, found {found:?}"),
+        return wrong(match import.hook {
+            Some(hook) => format!("expected {hook}, found layers {found:?}"),
             None => "the shards have no layers".into(),
         });
     }
@@ -118,7 +118,7 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
         check_size(&path, sizes, shard.n_examples as usize)?;
         files.push(path);
     }
-    let (layers, indices): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
+    let (hooks, indices): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
     let mut number = 0u64;
     let paths = files[2..].to_vec();
     let samples =
@@ -138,7 +138,7 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
             examples
         });
     Ok(Cache {
-        layers,
+        hooks,
         d_in: sizes.d_model,
         dtype: StoreDtype::F32,
         model: format!("{}/{}", about.family, about.ckpt),

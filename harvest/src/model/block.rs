@@ -6,6 +6,7 @@ use super::ops::{Continued, Linear, Norm, Rotary, VisibleKeys, attention, attent
 use super::weights::Loader;
 use crate::kernel::attention::Heads;
 use crate::kernel::pointwise::Activation;
+use sae_core::store::Site;
 
 /// A block with its weights.
 pub(super) struct Block {
@@ -19,6 +20,24 @@ pub(super) struct Block {
     out: Linear,
     mlp: Mlp,
     activation: Activation,
+}
+
+/// How far a block is: what was computed last, and the residual stream to which it, or what follows from it, will be added. There
+/// is none behind the block.
+pub(super) struct Partial {
+    pub site: Site,
+    /// `[rows, width]`.
+    pub state: Matrix,
+    /// `[rows, width]`.
+    pub residual: Option<Matrix>,
+}
+
+/// What the attention of a block is given besides the states. `visible` says which rows each row attends to. The rows are whole
+/// samples, or they continue samples whose keys and values in this block are `kept` ([`attention_after`]).
+pub(super) struct Attending<'a> {
+    pub rotary: Option<&'a Rotary>,
+    pub visible: &'a VisibleKeys,
+    pub kept: Option<Vec<Continued<'a>>>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there are few instances, and their content is large anyway")]
@@ -69,35 +88,57 @@ impl Block {
         Self { heads, norms, qkv, qk_norms, out, mlp, activation: config.activation }
     }
 
-    /// Runs the block. `visible` says which rows each row attends to. The rows are whole samples, or they continue samples
-    /// whose keys and values in this block are `kept` ([`attention_after`]).
+    /// Runs the block.
     ///
     /// # Shapes
     /// `[rows, width]`, in and out.
-    pub fn forward(
-        &self,
-        x: Matrix,
-        rotary: Option<&Rotary>,
-        visible: &VisibleKeys,
-        kept: Option<Vec<Continued>>,
-    ) -> Matrix {
-        let normed = |n: usize, x: Matrix| match &self.norms[n] {
-            Some(norm) => norm.forward(x),
-            None => x,
-        };
-        let y = normed(1, self.attend(&normed(0, x.clone()), rotary, visible, kept));
-        let x = x.add(y);
-        let y = normed(3, self.mlp(&normed(2, x.clone())));
-        x.add(y)
+    pub fn forward(&self, x: Matrix, attending: Attending) -> Matrix {
+        self.run(self.enter(x), attending, &mut |_| false).state
     }
 
-    fn attend(
-        &self,
-        x: &Matrix,
-        rotary: Option<&Rotary>,
-        visible: &VisibleKeys,
-        kept: Option<Vec<Continued>>,
-    ) -> Matrix {
+    /// The beginning of the block, whose input is `x`.
+    ///
+    /// # Shapes
+    /// `[rows, width]`.
+    pub fn enter(&self, x: Matrix) -> Partial {
+        Partial { site: Site::AttnIn, state: self.norm(0, x.clone()), residual: Some(x) }
+    }
+
+    /// Runs the block from where it is. Shows each state to `stop`, the first one too, and ends at the one at which it returns
+    /// whether to stop, or behind the block.
+    pub fn run(&self, mut at: Partial, attending: Attending, stop: &mut dyn FnMut(&Partial) -> bool) -> Partial {
+        let mut attending = Some(attending);
+        while !stop(&at) {
+            at = match (at.site, at.residual) {
+                (Site::AttnIn, residual) => {
+                    let attending = attending.take().expect("a block attends once");
+                    let state = self.norm(1, self.attend(&at.state, attending));
+                    Partial { site: Site::AttnOut, state, residual }
+                }
+                (Site::AttnOut, Some(residual)) => {
+                    let residual = residual.add(at.state);
+                    Partial { site: Site::MlpIn, state: self.norm(2, residual.clone()), residual: Some(residual) }
+                }
+                (Site::MlpIn, residual) => {
+                    Partial { site: Site::MlpOut, state: self.norm(3, self.mlp(&at.state)), residual }
+                }
+                (Site::MlpOut, Some(residual)) => {
+                    Partial { site: Site::Output, state: residual.add(at.state), residual: None }
+                }
+                (site, residual) => return Partial { site, state: at.state, residual },
+            };
+        }
+        at
+    }
+
+    fn norm(&self, n: usize, x: Matrix) -> Matrix {
+        match &self.norms[n] {
+            Some(norm) => norm.forward(x),
+            None => x,
+        }
+    }
+
+    fn attend(&self, x: &Matrix, Attending { rotary, visible, kept }: Attending) -> Matrix {
         let [mut q, mut k, v] = self.qkv.each_ref().map(|linear| linear.forward(x));
         if let Some([query, key]) = &self.qk_norms {
             (q, k) = (query.forward(q), key.forward(k));

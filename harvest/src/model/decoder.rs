@@ -1,7 +1,7 @@
 //! A decoder: embedding, blocks and output head. Neither loads nor runs blocks after the last one that is needed. Of
 //! images it knows only which rows belong to them.
 
-use super::block::Block;
+use super::block::{Attending, Block, Partial};
 use super::cache::KvCache;
 use super::compute::Compute;
 use super::config::{AXES, TextConfig};
@@ -10,6 +10,7 @@ use super::matrix::Matrix;
 use super::ops::{Rotary, VisibleKeys};
 use super::weights::{Loader, Mapped};
 use crate::Result;
+use sae_core::store::{Hook, Site};
 use std::ops::Range;
 
 /// The first blocks of a decoder, or the whole decoder.
@@ -107,8 +108,9 @@ impl Decoder {
         &self.compute
     }
 
-    /// The outputs of `layers`, which are ascending. `caches` are empty, or have one cache for each sample, to which its rows
-    /// are added.
+    /// The states at `hooks`, which are ascending, and the residual stream to which that at the last one, or what follows from
+    /// it, is added within its block. Nothing after the last hook is computed. `caches` are empty, or have one cache for each
+    /// sample, to which its rows are added.
     ///
     /// # Shapes
     /// `[rows, hidden_size]`, in and out.
@@ -116,38 +118,40 @@ impl Decoder {
         &self,
         x: Matrix,
         sequence: &Sequence,
-        layers: &[usize],
+        hooks: &[Hook],
         caches: &mut [&mut KvCache],
-    ) -> Vec<Matrix> {
-        let mut outputs = Vec::with_capacity(layers.len());
-        self.run(x, sequence, 0..layers.last().map_or(0, |layer| layer + 1), caches, |n, x| {
-            if layers.contains(&n) {
-                outputs.push(x.clone());
+    ) -> (Vec<Matrix>, Option<Matrix>) {
+        let Some(last) = hooks.last().copied() else { return (Vec::new(), None) };
+        let mut states = Vec::with_capacity(hooks.len());
+        let start = (0, self.blocks[0].enter(x));
+        let end = self.run(start, sequence, last, caches, |hook, state| {
+            if hook != last && hooks.contains(&hook) {
+                states.push(state.clone());
             }
         });
-        outputs
+        states.push(end.state);
+        (states, end.residual)
     }
 
-    /// The output of the last loaded block if `x` is the output of block `layer`. `caches` as for [`Decoder::forward`].
+    /// The output of the last loaded block if block `layer` is as far as `at`. `caches` as for [`Decoder::forward`].
     ///
     /// # Shapes
     /// `[rows, hidden_size]`, in and out.
-    pub fn resume(&self, x: Matrix, sequence: &Sequence, layer: usize, caches: &mut [&mut KvCache]) -> Matrix {
-        let x = add_deep(x, sequence, layer);
-        self.run(x, sequence, layer + 1..self.depth(), caches, |_, _| ())
+    pub fn resume(&self, at: Partial, sequence: &Sequence, layer: usize, caches: &mut [&mut KvCache]) -> Matrix {
+        self.run((layer, at), sequence, Hook::block(self.depth() - 1), caches, |_, _| ()).state
     }
 
-    /// Runs `blocks` on the input of the first of them. Calls `visit` with the output of each block, before anything is
+    /// Runs the blocks from within one of them to the hook `last`. Calls `visit` with the state at each hook, before anything is
     /// added to it.
     fn run(
         &self,
-        mut x: Matrix,
+        (first, mut at): (usize, Partial),
         sequence: &Sequence,
-        blocks: Range<usize>,
+        last: Hook,
         caches: &mut [&mut KvCache],
-        mut visit: impl FnMut(usize, &Matrix),
-    ) -> Matrix {
-        let layers = &self.config.layers;
+        mut visit: impl FnMut(Hook, &Matrix),
+    ) -> Partial {
+        let (layers, blocks) = (&self.config.layers, first..last.layer() + 1);
         let rotaries: Vec<_> = (0..self.config.ropes.len()).map(|rope| self.rotary(rope, sequence)).collect();
         let mut windows: Vec<(Option<usize>, VisibleKeys)> = Vec::new();
         for layer in &layers[blocks.clone()] {
@@ -158,21 +162,27 @@ impl Decoder {
                 windows.push((layer.window, visible));
             }
         }
-        let (last, caches_are_empty) = (blocks.end.saturating_sub(1), caches.is_empty());
         for n in blocks {
+            if n > first {
+                at = self.blocks[n].enter(add_deep(at.state, sequence, n - 1));
+            }
             let layer = layers[n];
             let visible = windows.iter().find(|(window, _)| *window == layer.window);
             let (_, visible) = visible.expect("the keys that are visible through every window were prepared");
+            // Nothing is kept of a block whose attention is not run.
+            let attends = at.site == Site::AttnIn && last > Hook::new(n, Site::AttnIn);
+            let attends = attends && !caches.is_empty();
             let kept = caches.iter_mut().zip(sequence.samples());
             let kept = kept.map(|(cache, (positions, start))| cache.continued(n, start, positions.len() - start));
-            let kept = (!caches_are_empty).then(|| kept.collect());
-            x = self.blocks[n].forward(x, Some(&rotaries[layer.rope]), visible, kept);
-            visit(n, &x);
-            if n < last {
-                x = add_deep(x, sequence, n);
-            }
+            let kept = attends.then(|| kept.collect());
+            let attending = Attending { rotary: Some(&rotaries[layer.rope]), visible, kept };
+            at = self.blocks[n].run(at, attending, &mut |at| {
+                let hook = Hook::new(n, at.site);
+                visit(hook, &at.state);
+                hook == last
+            });
         }
-        x
+        at
     }
 
     /// The rotations of the rows of a batch by one of the decoder's rotary embeddings. Every sample gets the

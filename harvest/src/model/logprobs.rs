@@ -1,12 +1,14 @@
-//! The predictions of a model whose hidden states behind one block were replaced. The model continues from this block,
+//! The predictions of a model whose hidden states at one hook were replaced. The model continues from this hook,
 //! and its predictions are compared with those from its own hidden states. Does not know where the other hidden states
 //! come from.
 
+use super::block::Partial;
 use super::matrix::{Matrix, indices};
-use super::{Hidden, Input, KvCache, Model};
+use super::{Hidden, Input, KvCache, Model, attending_blocks};
 use crate::{Error, Result};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Tensor};
+use sae_core::store::{Hook, Site};
 use std::ops::Range;
 
 /// Maximum number of logits in one tensor: 64 MiB in `f32`. A comparison holds about half a dozen such tensors.
@@ -50,28 +52,28 @@ impl Targets {
 
 impl Model {
     /// Measures how the tokens at `positions` (1 or more) of each sample are predicted if `states` are the hidden
-    /// states behind block `layer`, for each of several states. The first one is the reference of the divergences. The
-    /// whole model has to be loaded.
+    /// states at `hook`, for each of several states. The first one is the reference of the divergences. The whole model
+    /// has to be loaded.
     ///
     /// The logits of a limited number of rows are held at a time, whatever the size of the batch.
     ///
     /// # Shapes
-    /// Each of `states` as [`Model::hidden`] returns it for this layer alone. The result is `[states][targets]`;
+    /// Each of `states` as [`Model::pause`] returns it for this hook. The result is `[states][targets]`;
     /// targets are in the order of the samples and of their positions.
     ///
     /// # Errors
-    /// The states belong to samples of other lengths, the layer does not exist, no token precedes a position, or the
-    /// device failed.
+    /// The states belong to samples of other lengths or lack what [`Model::pause`] adds to them, the block does not exist, no
+    /// token precedes a position, or the device failed.
     pub fn compare(
         &self,
-        layer: usize,
+        hook: Hook,
         inputs: &[&Input],
         states: &[Hidden],
         positions: &[Vec<usize>],
     ) -> Result<Vec<Vec<Prediction>>> {
-        self.check_loaded(&[layer])?;
+        self.check_loaded(&[hook])?;
         let lengths: Vec<_> = inputs.iter().map(|input| input.ids.len()).collect();
-        if let Some(other) = states.iter().find(|s| s.lengths != lengths || s.layers.len() != 1) {
+        if let Some(other) = states.iter().find(|s| s.lengths != lengths || s.hooks.len() != 1) {
             return Err(Error::SampleLengths { expected: lengths, found: other.lengths.clone() });
         }
         let Targets { rows, ids } = Targets::new(inputs, positions)?;
@@ -80,10 +82,10 @@ impl Model {
         }
         let sequence = self.sequence(inputs, vec![0; inputs.len()])?;
         let ends = states.iter().map(|state| {
-            let x = Matrix::new(state.layers[0].clone(), state.width, self.decoder.compute());
-            (self, self.decoder.resume(x, &sequence, layer, &mut []).gather(&rows))
+            let end = self.decoder.resume(self.partial(state, hook)?, &sequence, hook.layer(), &mut []);
+            Ok((self, end.gather(&rows)))
         });
-        predictions(&ends.collect::<Vec<_>>(), &ids)
+        predictions(&ends.collect::<Result<Vec<_>>>()?, &ids)
     }
 
     /// Measures how the tokens at `positions` (1 or more) of each sample are predicted by this model and by another one with the
@@ -112,41 +114,55 @@ impl Model {
     /// The output of the last block at chosen rows of a batch.
     fn ends(&self, inputs: &[&Input], rows: &[u32]) -> Result<Matrix> {
         let (x, sequence) = self.embed(inputs, self.positions(inputs)?)?;
-        let layers = [self.config.text.layers.len() - 1];
-        let last = self.decoder.forward(x, &sequence, &layers, &mut []).pop().expect("the last block was requested");
-        Ok(last.gather(rows))
+        let last = [Hook::block(self.config.text.layers.len() - 1)];
+        let (mut states, _) = self.decoder.forward(x, &sequence, &last, &mut []);
+        Ok(states.pop().expect("the last block was requested").gather(rows))
     }
 
-    /// The log-probabilities of the token after the last one of a sample, if `state` is the hidden state behind block
-    /// `layer`. The whole model has to be loaded.
+    /// How far a block is with these states at a hook.
+    ///
+    /// # Errors
+    /// [`Error::NotPaused`] if the states lack the residual stream.
+    fn partial(&self, states: &Hidden, hook: Hook) -> Result<Partial> {
+        let matrix = |values: &[f32]| Matrix::new(values.to_vec(), states.width, self.decoder.compute());
+        let (site, residual) = (hook.site(), states.residual.as_deref());
+        if site != Site::Output && residual.is_none() {
+            return Err(Error::NotPaused { hook });
+        }
+        let residual = residual.filter(|_| site != Site::Output).map(|values| matrix(values));
+        Ok(Partial { site, state: matrix(&states.hooks[0]), residual })
+    }
+
+    /// The log-probabilities of the token after the last one of a sample, if `state` is the hidden state at `hook`. The whole
+    /// model has to be loaded.
     ///
     /// # Shapes
     /// `[vocab_size]`.
     ///
     /// # Errors
     /// As for [`Model::compare`], or a sample without tokens.
-    pub fn next(&self, layer: usize, input: &Input, state: &Hidden) -> Result<Vec<f32>> {
+    pub fn next(&self, hook: Hook, input: &Input, state: &Hidden) -> Result<Vec<f32>> {
         if state.lengths != [input.ids.len()] {
             return Err(Error::SampleLengths { expected: vec![input.ids.len()], found: state.lengths.clone() });
         }
-        self.next_after(&mut KvCache::default(), layer, input, state)
+        self.next_after(&mut KvCache::default(), hook, input, state)
     }
 
-    /// The same if `state` is what [`Model::hidden_after`] returned for the sample with this cache, and for this layer alone.
-    /// The keys and values of the blocks behind `layer` are added to the cache.
+    /// The same if `state` is what [`Model::pause`] returned for the sample with this cache, and for this hook. The keys and
+    /// values of the blocks behind the hook are added to the cache.
     ///
     /// # Errors
-    /// As for [`Model::next`], or the blocks behind the layer lack positions that precede those of `state`.
-    pub fn next_after(&self, cache: &mut KvCache, layer: usize, input: &Input, state: &Hidden) -> Result<Vec<f32>> {
+    /// As for [`Model::next`], or the blocks behind the hook lack positions that precede those of `state`.
+    pub fn next_after(&self, cache: &mut KvCache, hook: Hook, input: &Input, state: &Hidden) -> Result<Vec<f32>> {
         let mut next = Vec::new();
-        self.logits_after(&mut [cache], layer, &[input], state, &[1], &mut |_, _, logits| next = logits.to_vec())?;
+        self.logits_after(&mut [cache], hook, &[input], state, &[1], &mut |_, _, logits| next = logits.to_vec())?;
         log_softmax_of(&mut next);
         Ok(next)
     }
 
-    /// Computes the logits after the `last` positions of each sample, at least one, if `states` are what [`Model::hidden_after`]
-    /// returned for these samples with these caches, and for this layer alone. The keys and values of the blocks behind `layer` are
-    /// added to the caches.
+    /// Computes the logits after the `last` positions of each sample, at least one, if `states` are what [`Model::pause`]
+    /// returned for these samples with these caches, and for this hook. The keys and values of the blocks behind the hook are added
+    /// to the caches.
     ///
     /// `each` gets the number of the sample, that of the position among its last ones, and the logits, `[vocab_size]`, in this
     /// order. Those of a limited number of positions are held at a time.
@@ -159,30 +175,29 @@ impl Model {
     pub fn logits_after(
         &self,
         caches: &mut [&mut KvCache],
-        layer: usize,
+        hook: Hook,
         inputs: &[&Input],
         states: &Hidden,
         last: &[usize],
         each: &mut dyn FnMut(usize, usize, &[f32]),
     ) -> Result<()> {
         assert!(caches.len() == inputs.len() && last.len() == inputs.len(), "a cache and a number for each sample");
-        self.check_loaded(&[layer])?;
+        self.check_loaded(&[hook])?;
         let lengths: Vec<usize> = inputs.iter().map(|input| input.ids.len()).collect();
         let fits =
             |n: usize| (1..=lengths[n]).contains(&states.lengths[n]) && (1..=states.lengths[n]).contains(&last[n]);
-        if states.lengths.len() != inputs.len() || states.layers.len() != 1 || !(0..inputs.len()).all(fits) {
+        if states.lengths.len() != inputs.len() || states.hooks.len() != 1 || !(0..inputs.len()).all(fits) {
             return Err(Error::SampleLengths { expected: lengths, found: states.lengths.clone() });
         }
         let starts: Vec<usize> = lengths.iter().zip(&states.lengths).map(|(length, rows)| length - rows).collect();
-        let behind = layer + 1..self.decoder.depth();
+        let behind = attending_blocks(hook)..self.decoder.depth();
         for (n, cache) in caches.iter().enumerate() {
             if !behind.is_empty() && cache.kept(behind.clone()) < starts[n] {
                 return Err(Error::NotContinued { kept: starts[n], length: lengths[n] });
             }
         }
         let sequence = self.sequence(inputs, starts)?;
-        let x = Matrix::new(states.layers[0].clone(), states.width, self.decoder.compute());
-        let end = self.decoder.resume(x, &sequence, layer, caches);
+        let end = self.decoder.resume(self.partial(states, hook)?, &sequence, hook.layer(), caches);
         // The row, the sample and the number of every position that is asked for.
         let (mut asked, mut after) = (Vec::with_capacity(last.iter().sum()), 0);
         for (n, (count, last)) in states.lengths.iter().zip(last).enumerate() {

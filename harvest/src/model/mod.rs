@@ -1,5 +1,5 @@
-//! The model: from token ids and images to the hidden states behind chosen decoder blocks, or to the log-likelihood of
-//! tokens, optionally with other hidden states in place of those behind a block. All families are one decoder and one
+//! The model: from token ids and images to the hidden states at chosen hooks of the decoder, or to the log-likelihood of
+//! tokens, optionally with other hidden states in place of those at a hook. All families are one decoder and one
 //! vision tower with different configurations. Knows nothing about data sets, prompts or image files.
 
 mod block;
@@ -36,7 +36,9 @@ use config::VisionEncoder;
 use decoder::{Decoder, Sequence};
 use matrix::Matrix;
 use projector::Projector;
+use sae_core::store::{Hook, Site};
 use std::ops::Range;
+use std::sync::Arc;
 use vq_tokenizer::ImageTokenizer;
 
 /// A model, or its first blocks.
@@ -51,48 +53,51 @@ enum Vision {
     VqTokenizer(Box<ImageTokenizer>),
 }
 
-/// Hidden states behind chosen decoder blocks, for all samples of a batch.
+/// Hidden states at chosen hooks, for all samples of a batch.
 #[derive(Clone, Debug)]
 pub struct Hidden {
     width: usize,
     lengths: Vec<usize>,
-    /// For every layer the rows of all samples, one after the other.
-    layers: Vec<Vec<f32>>,
+    /// For every hook the rows of all samples, one after the other.
+    hooks: Vec<Vec<f32>>,
+    /// The residual stream to which the state at the only hook is added within its block, or what follows from the state; if the
+    /// model is to go on from there ([`Model::pause`]), and the hook is not the output of a block.
+    residual: Option<Arc<Vec<f32>>>,
 }
 
 impl Hidden {
-    /// Hidden states of samples of these lengths, behind each layer.
-    pub(crate) fn new(width: usize, lengths: Vec<usize>, layers: Vec<Vec<f32>>) -> Self {
-        Self { width, lengths, layers }
+    /// Hidden states of samples of these lengths, at each hook.
+    pub(crate) fn new(width: usize, lengths: Vec<usize>, hooks: Vec<Vec<f32>>) -> Self {
+        Self { width, lengths, hooks, residual: None }
     }
 
-    /// The hidden states of all samples, one after the other, behind the `layer`-th of the chosen layers.
-    pub fn layer(&self, layer: usize) -> &[f32] {
-        &self.layers[layer]
+    /// The hidden states of all samples, one after the other, at the `hook`-th of the chosen hooks.
+    pub fn hook(&self, hook: usize) -> &[f32] {
+        &self.hooks[hook]
     }
 
-    /// The hidden states of a sample behind the `layer`-th of the chosen layers, `[positions, width]`, row-major.
-    pub fn rows(&self, layer: usize, sample: usize) -> &[f32] {
-        &self.layers[layer][self.range(sample)]
+    /// The hidden states of a sample at the `hook`-th of the chosen hooks, `[positions, width]`, row-major.
+    pub fn rows(&self, hook: usize, sample: usize) -> &[f32] {
+        &self.hooks[hook][self.range(sample)]
     }
 
-    /// The same samples with other hidden states behind a single layer, those of all samples one after the other.
+    /// The same samples with other hidden states at a single hook, those of all samples one after the other.
     ///
     /// # Shapes
-    /// `rows`: `[positions of all samples, width]`, as [`Hidden::layer`] returns it.
+    /// `rows`: `[positions of all samples, width]`, as [`Hidden::hook`] returns it.
     ///
     /// # Panics
     /// If there are more or fewer numbers.
     #[must_use]
     pub fn with_rows(&self, rows: &[f32]) -> Self {
         assert_eq!(rows.len(), self.width * self.lengths.iter().sum::<usize>(), "a row for each position");
-        Self { width: self.width, lengths: self.lengths.clone(), layers: vec![rows.to_vec()] }
+        Self { hooks: vec![rows.to_vec()], lengths: self.lengths.clone(), residual: self.residual.clone(), ..*self }
     }
 
     /// The same hidden states, mutable.
-    pub fn rows_mut(&mut self, layer: usize, sample: usize) -> &mut [f32] {
+    pub fn rows_mut(&mut self, hook: usize, sample: usize) -> &mut [f32] {
         let range = self.range(sample);
-        &mut self.layers[layer][range]
+        &mut self.hooks[hook][range]
     }
 
     /// The width of a hidden state.
@@ -100,13 +105,13 @@ impl Hidden {
         self.width
     }
 
-    /// The hidden states of several batches, one after the other, behind each of as many `layers` as were chosen. Memory is freed
-    /// as fast as it is used.
-    pub fn join(mut batches: Vec<Self>, layers: usize) -> Vec<Vec<f32>> {
-        let joined = (0..layers).map(|layer| {
-            let mut all = Vec::with_capacity(batches.iter().map(|batch| batch.layers[layer].len()).sum());
+    /// The hidden states of several batches, one after the other, at each of as many `hooks` as were chosen. Memory is freed as
+    /// fast as it is used.
+    pub fn join(mut batches: Vec<Self>, hooks: usize) -> Vec<Vec<f32>> {
+        let joined = (0..hooks).map(|hook| {
+            let mut all = Vec::with_capacity(batches.iter().map(|batch| batch.hooks[hook].len()).sum());
             for batch in &mut batches {
-                all.extend_from_slice(&std::mem::take(&mut batch.layers[layer]));
+                all.extend_from_slice(&std::mem::take(&mut batch.hooks[hook]));
             }
             all
         });
@@ -120,7 +125,7 @@ impl Hidden {
 }
 
 impl Model {
-    /// Loads what is needed for the hidden states behind block `last`, counted from 0. Without `last`, loads the whole
+    /// Loads what is needed for the hidden states in block `last`, counted from 0, and behind it. Without `last`, loads the whole
     /// model with its output head.
     ///
     /// # Errors
@@ -128,7 +133,7 @@ impl Model {
     /// over. All of these tensors are counted, and the first few are named.
     pub fn load(config: &ModelConfig, weights: &Weights, last: Option<usize>, compute: &Compute) -> Result<Self> {
         if let Some(last) = last {
-            check_layers(config, &[last])?;
+            check_hooks(config, &[Hook::block(last)])?;
         }
         compute.check()?;
         weights.load(compute, |loader| Self::build(config, loader, last))
@@ -157,17 +162,16 @@ impl Model {
         &self.config
     }
 
-    /// Computes the hidden states behind `layers`, which are counted from 0 and ascending. No block after the last of
-    /// them is run.
+    /// Computes the hidden states at `hooks`, which are ascending. Nothing after the last of them is computed.
     ///
     /// # Errors
-    /// A layer is not loaded, an id is outside the vocabulary, the images do not fit the placeholders, or the device
+    /// A block is not loaded, an id is outside the vocabulary, the images do not fit the placeholders, or the device
     /// failed.
-    pub fn hidden(&self, inputs: &[&Input], layers: &[usize]) -> Result<Hidden> {
-        self.forward(inputs, layers, &mut [])
+    pub fn hidden(&self, inputs: &[&Input], hooks: &[Hook]) -> Result<Hidden> {
+        Ok(self.forward(inputs, hooks, &mut [])?.0)
     }
 
-    /// Computes the hidden states behind `layers` of the positions that `caches` lack, one cache for each sample, and adds the
+    /// Computes the hidden states at `hooks` of the positions that `caches` lack, one cache for each sample, and adds the
     /// keys and values of these positions to the caches. On a CPU they equal those of [`Model::hidden`] to the bit, on a GPU up to
     /// rounding. Images whose positions are all kept are not read.
     ///
@@ -177,17 +181,18 @@ impl Model {
     /// ```no_run
     /// use harvest::Checkpoint;
     /// use harvest::model::{Compute, Input, KvCache};
+    /// use sae_core::store::Hook;
     ///
     /// let checkpoint = Checkpoint::open("checkpoints/llama".as_ref())?;
     /// let model = checkpoint.load(Some(4), &Compute::Host { bf16: false })?;
     /// let input = |ids: &[u32]| Input { ids: ids.to_vec(), images: Vec::new() };
     /// let mut cache = KvCache::default();
-    /// model.hidden_after(&mut [&mut cache], &[&input(&[1, 15, 92])], &[4])?;
+    /// model.hidden_after(&mut [&mut cache], &[&input(&[1, 15, 92])], &[Hook::block(4)])?;
     /// // Only the last token is computed.
-    /// let last = model.hidden_after(&mut [&mut cache], &[&input(&[1, 15, 92, 65])], &[4])?;
+    /// let last = model.hidden_after(&mut [&mut cache], &[&input(&[1, 15, 92, 65])], &[Hook::block(4)])?;
     /// // Another third token.
     /// cache.truncate(2);
-    /// let other = model.hidden_after(&mut [&mut cache], &[&input(&[1, 15, 35])], &[4])?;
+    /// let other = model.hidden_after(&mut [&mut cache], &[&input(&[1, 15, 35])], &[Hook::block(4)])?;
     /// # Ok::<(), harvest::Error>(())
     /// ```
     ///
@@ -197,15 +202,39 @@ impl Model {
     ///
     /// # Panics
     /// If there are more or fewer caches than samples.
-    pub fn hidden_after(&self, caches: &mut [&mut KvCache], inputs: &[&Input], layers: &[usize]) -> Result<Hidden> {
+    pub fn hidden_after(&self, caches: &mut [&mut KvCache], inputs: &[&Input], hooks: &[Hook]) -> Result<Hidden> {
         assert_eq!(caches.len(), inputs.len(), "a cache for each sample");
-        self.forward(inputs, layers, caches)
+        Ok(self.forward(inputs, hooks, caches)?.0)
     }
 
-    fn forward(&self, inputs: &[&Input], layers: &[usize], caches: &mut [&mut KvCache]) -> Result<Hidden> {
-        self.check_loaded(layers)?;
+    /// Computes the hidden states at a hook, with what the model needs to go on from there, whatever takes their place
+    /// ([`Model::compare`], [`Model::logits_after`]). `caches` are empty, or have one cache for each sample, as for
+    /// [`Model::hidden_after`]. Nothing after the hook is computed.
+    ///
+    /// The states of `layers.L.mlp_in` have what is needed to go on at `layers.L.mlp_out` too, from what takes the place of the
+    /// MLP's output.
+    ///
+    /// # Errors
+    /// As for [`Model::hidden_after`].
+    ///
+    /// # Panics
+    /// If there are caches, but more or fewer than samples.
+    pub fn pause(&self, caches: &mut [&mut KvCache], inputs: &[&Input], hook: Hook) -> Result<Hidden> {
+        assert!(caches.is_empty() || caches.len() == inputs.len(), "a cache for each sample");
+        let (hidden, residual) = self.forward(inputs, &[hook], caches)?;
+        Ok(Hidden { residual: residual.map(Matrix::into_values).transpose()?.map(Arc::new), ..hidden })
+    }
+
+    /// The hidden states at `hooks`, and the residual stream at the last one ([`Decoder::forward`]).
+    fn forward(
+        &self,
+        inputs: &[&Input],
+        hooks: &[Hook],
+        caches: &mut [&mut KvCache],
+    ) -> Result<(Hidden, Option<Matrix>)> {
+        self.check_loaded(hooks)?;
         let mut sequence = self.positions(inputs)?;
-        let blocks = 0..layers.last().map_or(0, |layer| layer + 1);
+        let blocks = 0..hooks.last().map_or(0, |hook| attending_blocks(*hook));
         let samples: Vec<_> = sequence.samples().collect();
         for (n, (cache, (positions, _))) in caches.iter_mut().zip(samples).enumerate() {
             cache.rotate_by(self.decoder.frequencies(&sequence.axes[positions]));
@@ -216,15 +245,15 @@ impl Model {
         }
         let (x, sequence) = self.embed(inputs, sequence)?;
         caches.iter_mut().zip(inputs).for_each(|(cache, input)| cache.read(&input.ids));
-        let outputs = self.decoder.forward(x, &sequence, layers, caches);
-        let layers = outputs.into_iter().map(Matrix::into_values).collect::<Result<_>>()?;
-        Ok(Hidden { width: self.config.text.hidden_size, lengths: sequence.rows(), layers })
+        let (states, residual) = self.decoder.forward(x, &sequence, hooks, caches);
+        let hooks = states.into_iter().map(Matrix::into_values).collect::<Result<_>>()?;
+        Ok((Hidden::new(self.config.text.hidden_size, sequence.rows(), hooks), residual))
     }
 
-    fn check_loaded(&self, layers: &[usize]) -> Result<()> {
+    fn check_loaded(&self, hooks: &[Hook]) -> Result<()> {
         let loaded = self.decoder.depth();
-        match layers.iter().find(|layer| **layer >= loaded) {
-            Some(asked) => Err(Error::LayerNotLoaded { asked: *asked, loaded }),
+        match hooks.iter().find(|hook| hook.layer() >= loaded) {
+            Some(asked) => Err(Error::LayerNotLoaded { asked: asked.layer(), loaded }),
             None => Ok(()),
         }
     }
@@ -312,11 +341,16 @@ pub fn attention(compute: &Compute, [q, k, v]: [&[f32]; 3], heads: Heads, visibl
     ops::attention(&q, &k, &v, heads, &ops::VisibleKeys::new(visible.to_vec())).into_values()
 }
 
-/// Rejects layers that the model does not have.
-pub fn check_layers(config: &ModelConfig, layers: &[usize]) -> Result<()> {
+/// The number of blocks whose attention is run before a hook.
+fn attending_blocks(hook: Hook) -> usize {
+    hook.layer() + usize::from(hook.site() != Site::AttnIn)
+}
+
+/// Rejects hooks in blocks that the model does not have.
+pub fn check_hooks(config: &ModelConfig, hooks: &[Hook]) -> Result<()> {
     let blocks = config.text.layers.len();
-    match layers.iter().find(|layer| **layer >= blocks) {
-        Some(asked) => Err(Error::UnknownLayer { asked: *asked, blocks }),
+    match hooks.iter().find(|hook| hook.layer() >= blocks) {
+        Some(asked) => Err(Error::UnknownLayer { asked: asked.layer(), blocks }),
         None => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! A vision transformer up to the last block that is used: from the patches of one or several views of each image to
 //! the hidden states behind chosen blocks. Views do not attend to each other. Knows nothing about text.
 
-use super::block::Block;
+use super::block::{Attending, Block};
 use super::compute::Compute;
 use super::config::{Positions, TowerConfig};
 use super::input::Image;
@@ -132,7 +132,8 @@ impl Tower {
         keep_state(0, &x);
         for (n, block) in self.blocks.iter().enumerate() {
             let is_windowed = self.config.windows.as_ref().is_some_and(|windows| !windows.full.contains(&n));
-            x = block.forward(x, rotary.as_ref(), if is_windowed { &windows } else { &full }, None);
+            let visible = if is_windowed { &windows } else { &full };
+            x = block.forward(x, Attending { rotary: rotary.as_ref(), visible, kept: None });
             keep_state(n + 1, &x);
         }
         let last = restore(&x);

@@ -3,6 +3,7 @@
 
 use crate::Result;
 use crate::model::{Hidden, Input, KvCache, Model};
+use sae_core::store::Hook;
 use std::ops::Range;
 
 /// The pieces of a tree in a batch, and the path to the last piece that was computed.
@@ -13,12 +14,12 @@ struct Tree {
     cache: KvCache,
 }
 
-/// The hidden states behind `layers` of the positions of each piece. `parents` has the number of the piece that each continues,
+/// The hidden states at `hooks` of the positions of each piece. `parents` has the number of the piece that each continues,
 /// counted from the first piece of its tree, and none for the first one.
 ///
 /// # Errors
 /// As [`Model::hidden`].
-pub(crate) fn hidden(model: &Model, inputs: &[Input], parents: &[Option<u32>], layers: &[usize]) -> Result<Hidden> {
+pub(crate) fn hidden(model: &Model, inputs: &[Input], parents: &[Option<u32>], hooks: &[Hook]) -> Result<Hidden> {
     let mut trees: Vec<Tree> = Vec::new();
     for (piece, parent) in parents.iter().enumerate() {
         match trees.last_mut() {
@@ -47,17 +48,17 @@ pub(crate) fn hidden(model: &Model, inputs: &[Input], parents: &[Option<u32>], l
             paths.push(path);
             caches.push(&mut tree.cache);
         }
-        let computed = model.hidden_after(&mut caches, &paths.iter().collect::<Vec<_>>(), layers)?;
+        let computed = model.hidden_after(&mut caches, &paths.iter().collect::<Vec<_>>(), hooks)?;
         for (n, piece) in pieces.into_iter().enumerate() {
             // Where nothing could be kept, the whole path was computed.
-            let own = |layer: usize| {
-                let rows = computed.rows(layer, n);
+            let own = |hook: usize| {
+                let rows = computed.rows(hook, n);
                 rows[rows.len() - inputs[piece].ids.len() * computed.width()..].to_vec()
             };
-            states[piece] = (0..layers.len()).map(own).collect();
+            states[piece] = (0..hooks.len()).map(own).collect();
         }
     }
     let lengths = inputs.iter().map(|input| input.ids.len()).collect();
-    let layers = (0..layers.len()).map(|layer| states.iter().flat_map(|state| &state[layer]).copied().collect());
-    Ok(Hidden::new(model.config().text.hidden_size, lengths, layers.collect()))
+    let hooks = (0..hooks.len()).map(|hook| states.iter().flat_map(|state| &state[hook]).copied().collect());
+    Ok(Hidden::new(model.config().text.hidden_size, lengths, hooks.collect()))
 }

@@ -7,6 +7,7 @@ use harvest::data::{Mapping, Source};
 use harvest::{ActionStatistics, Answers, Checkpoint, Plan, Templating, harvest};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use sae_core::store::sample::{Modality, Role};
 use sae_core::store::{Store, load_samples};
 use serde_json::{Value, json};
@@ -107,7 +108,7 @@ fn numbers_become_the_last_ids_of_the_vocabulary_and_a_run_stores_them() {
     let plan = Plan {
         device: DeviceChoice::Cpu,
         action_stats: Some(stats.clone()),
-        ..Plan::new(repository().join("assets/demo-mllm"), &path, vec![1])
+        ..Plan::new(repository().join("assets/demo-mllm"), &path, vec![Hook::block(1)])
     };
     let run = Run::create(&run).unwrap();
     let record = harvest(&plan, &run, &mut |_| Ok(())).unwrap();

@@ -5,6 +5,7 @@ use crate::golden::{Golden, relative_error};
 use crate::parity::inputs;
 use harvest::Checkpoint;
 use harvest::model::{Compute, Input};
+use sae_core::store::Hook;
 use sae_core::tensors::Tensors;
 use serde_json::{Map, Value};
 use std::fs;
@@ -89,7 +90,7 @@ impl CheckpointCopy {
         for (sample, input) in self.golden.samples.iter().zip(inputs(&self.golden, &checkpoint)) {
             assert_eq!(input.ids, self.golden.ids(&sample.name), "{}", sample.name);
             let (_, expected) = self.golden.get(&sample.name, "blocks_out").unwrap();
-            let hidden = model.hidden(&[&input], &[last]).unwrap();
+            let hidden = model.hidden(&[&input], &[Hook::block(last)]).unwrap();
             let error = relative_error(hidden.rows(0, 0), &expected);
             assert!(error < 1e-4, "{}: relative error {error}", sample.name);
         }

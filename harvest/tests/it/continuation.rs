@@ -7,6 +7,7 @@ use burn::tensor::{DType, Device};
 use harvest::model::{Compute, Hidden, Input, KvCache, Model, check_input};
 use harvest::{Checkpoint, Error};
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use serde_json::json;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ fn a_continued_sample_has_the_bits_of_the_whole_one_in_every_family() {
         let golden = Golden::at(&folder);
         let checkpoint = Checkpoint::open(&golden.folder).unwrap();
         let blocks = checkpoint.config().text.layers.len();
-        let layers: Vec<usize> = (0..blocks).collect();
+        let layers: Vec<Hook> = (0..blocks).map(Hook::block).collect();
         let inputs = inputs(&golden, &checkpoint);
         for bf16 in [false, true] {
             let model = checkpoint.load(Some(blocks - 1), &Compute::Host { bf16 }).unwrap();
@@ -102,15 +103,15 @@ fn generated(model: &Model, input: &Input, layer: usize, length: usize, keeps: b
     let is_text = |id: &u32| model.config().vision.as_ref().is_none_or(|vision| !vision.is_placeholder(*id));
     let step = |_| {
         let mut hidden = if keeps {
-            model.hidden_after(&mut [&mut cache], &[&input], &[layer]).unwrap()
+            model.hidden_after(&mut [&mut cache], &[&input], &[Hook::block(layer)]).unwrap()
         } else {
-            model.hidden(&[&input], &[layer]).unwrap()
+            model.hidden(&[&input], &[Hook::block(layer)]).unwrap()
         };
         hidden.rows_mut(0, 0).iter_mut().for_each(|x| *x *= 1.125);
         let log_p = if keeps {
-            model.next_after(&mut cache, layer, &input, &hidden).unwrap()
+            model.next_after(&mut cache, Hook::block(layer), &input, &hidden).unwrap()
         } else {
-            model.next(layer, &input, &hidden).unwrap()
+            model.next(Hook::block(layer), &input, &hidden).unwrap()
         };
         let ids = (0..log_p.len() as u32).filter(is_text);
         input.ids.extend(ids.max_by(|a, b| log_p[*a as usize].total_cmp(&log_p[*b as usize])));
@@ -144,9 +145,9 @@ fn keys_are_computed_anew_where_their_rotation_depends_on_the_length() {
     let mut cache = KvCache::default();
     for (length, computed) in [(20, 20), (24, 4), (30, 30), (31, 31)] {
         let input = input(length);
-        let hidden = model.hidden_after(&mut [&mut cache], &[&input], &[1]).unwrap();
+        let hidden = model.hidden_after(&mut [&mut cache], &[&input], &[Hook::block(1)]).unwrap();
         assert_eq!(hidden.rows(0, 0).len(), computed * hidden.width(), "{length} tokens");
-        let whole = model.hidden(&[&input], &[1]).unwrap();
+        let whole = model.hidden(&[&input], &[Hook::block(1)]).unwrap();
         assert_eq!(last_bits(&hidden, 1, 0, computed), last_bits(&whole, 1, 0, computed));
     }
 }
@@ -164,10 +165,10 @@ fn is_continued(folder: &Path, device: &Device) {
     let inputs = inputs(&golden, &checkpoint);
     let read = |caches: &mut [KvCache], inputs: &[Input]| {
         let (mut caches, inputs): (Vec<_>, Vec<_>) = (caches.iter_mut().collect(), inputs.iter().collect());
-        let states = model.hidden_after(&mut caches, &inputs, &[layer]).unwrap();
+        let states = model.hidden_after(&mut caches, &inputs, &[Hook::block(layer)]).unwrap();
         let (last, mut logits) = (vec![1; inputs.len()], Vec::new());
         let mut each = |_: usize, _: usize, row: &[f32]| logits.push(row.to_vec());
-        model.logits_after(&mut caches, layer, &inputs, &states, &last, &mut each).unwrap();
+        model.logits_after(&mut caches, Hook::block(layer), &inputs, &states, &last, &mut each).unwrap();
         // Tokens that are never predicted would hide every other difference.
         logits.iter_mut().flatten().filter(|logit| **logit == f32::MIN).for_each(|logit| *logit = 0.0);
         (states, logits)
@@ -220,21 +221,21 @@ fn samples_that_do_not_continue_what_is_kept_are_rejected() {
     let inputs = inputs(&golden, &checkpoint);
     let input = inputs.iter().find(|input| !input.images.is_empty()).unwrap();
     let mut cache = KvCache::default();
-    model.hidden_after(&mut [&mut cache], &[input], &[1]).unwrap();
-    let same = model.hidden_after(&mut [&mut cache], &[input], &[1]).unwrap_err();
+    model.hidden_after(&mut [&mut cache], &[input], &[Hook::block(1)]).unwrap();
+    let same = model.hidden_after(&mut [&mut cache], &[input], &[Hook::block(1)]).unwrap_err();
     assert!(matches!(same, Error::NotContinued { kept, length } if kept == length), "{same}");
     let mut other = input.clone();
     other.ids[0] += 1;
     other.ids.push(3);
-    let other = model.hidden_after(&mut [&mut cache], &[&other], &[1]).unwrap_err();
+    let other = model.hidden_after(&mut [&mut cache], &[&other], &[Hook::block(1)]).unwrap_err();
     assert!(matches!(other, Error::NotContinued { .. }), "{other}");
     let image = image_positions(&checkpoint, input).remove(0);
     // The blocks behind block 1 have kept nothing, so that the model cannot go on from the last position alone.
     cache.truncate(image.end);
-    let state = model.hidden_after(&mut [&mut cache], &[input], &[1]).unwrap();
-    let behind = model.next_after(&mut cache, 1, input, &state).unwrap_err();
+    let state = model.hidden_after(&mut [&mut cache], &[input], &[Hook::block(1)]).unwrap();
+    let behind = model.next_after(&mut cache, Hook::block(1), input, &state).unwrap_err();
     assert!(matches!(behind, Error::NotContinued { .. }), "{behind}");
     cache.truncate(image.start + 1);
-    let cut = model.hidden_after(&mut [&mut cache], &[input], &[1]).unwrap_err();
+    let cut = model.hidden_after(&mut [&mut cache], &[input], &[Hook::block(1)]).unwrap_err();
     assert!(cut.to_string().contains("within an image"), "{cut}");
 }

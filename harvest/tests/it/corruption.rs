@@ -8,6 +8,7 @@ use harvest::data::{Corruption, CorruptionKind};
 use harvest::{Error, Plan, for_each_sample, harvest};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use sae_core::store::{Store, StoreRecord, load_samples};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +37,7 @@ fn data(folder: &Path, images: &[String]) -> PathBuf {
 }
 
 fn plan(model: &Path, data: &Path) -> Plan {
-    let plan = Plan::new(model, data, vec![1]);
+    let plan = Plan::new(model, data, vec![Hook::block(1)]);
     Plan { device: DeviceChoice::Cpu, part_rows: 100, batch_tokens: 80, fetch_images: true, ..plan }
 }
 

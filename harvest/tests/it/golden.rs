@@ -14,6 +14,8 @@ pub fn repository() -> PathBuf {
 pub struct Golden {
     pub folder: PathBuf,
     pub tensors: Tensors,
+    /// What is at the hooks within blocks; the folders of videos have none.
+    pub hooks: Option<Tensors>,
     pub samples: Vec<Sample>,
 }
 
@@ -39,7 +41,9 @@ impl Golden {
         let samples = std::fs::read(&samples).unwrap_or_else(|e| panic!("{}: {e}", samples.display()));
         let samples: Vec<Value> = serde_json::from_slice(&samples).unwrap();
         let samples = samples.iter().map(|sample| read_sample(&folder, sample)).collect();
-        Self { tensors: Tensors::open(&folder.join("golden.safetensors")).unwrap(), folder, samples }
+        let hooks = folder.join("hooks.safetensors");
+        let hooks = hooks.exists().then(|| Tensors::open(&hooks).unwrap());
+        Self { tensors: Tensors::open(&folder.join("golden.safetensors")).unwrap(), hooks, folder, samples }
     }
 
     /// Shape and values of a sample's tensor, if there is one with this name.

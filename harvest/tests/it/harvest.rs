@@ -9,6 +9,7 @@ use harvest::{
 };
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use sae_core::store::{PositionRule, Store, load_samples};
 use std::collections::BTreeMap;
 use std::fs;
@@ -71,7 +72,12 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 fn plan(model: &Path, data: &Path) -> Plan {
-    Plan { device: DeviceChoice::Cpu, part_rows: 200, batch_tokens: 160, ..Plan::new(model, data, vec![0, 2]) }
+    Plan {
+        device: DeviceChoice::Cpu,
+        part_rows: 200,
+        batch_tokens: 160,
+        ..Plan::new(model, data, vec![Hook::block(0), Hook::block(2)])
+    }
 }
 
 /// The content of all data files of a run, by name.
@@ -133,7 +139,7 @@ fn an_interrupted_harvest_continues_with_the_same_bytes() {
     // A finished harvest has nothing left to do, and another plan is rejected in the same run.
     let again = harvest(&plan, &broken, &mut |_| panic!("nothing to do")).unwrap();
     assert_eq!((again.progress(), again.parts.len()), (resumed.progress(), record.parts.len()));
-    let other = Plan { layers: vec![1], ..plan };
+    let other = Plan { hooks: vec![Hook::block(1)], ..plan };
     assert!(harvest(&other, &broken, &mut |_| Ok(())).unwrap_err().to_string().contains("another harvest"));
 }
 
@@ -212,7 +218,7 @@ fn the_store_has_the_hidden_states_that_the_model_computes_for_each_sample_alone
     let mut at = 0;
     for row in Source::open(&path).unwrap().rows(&Vec::new()).unwrap() {
         let Ok(prepared) = checkpoint.prepare(row.unwrap(), Answers::All, Templating::Auto) else { continue };
-        let hidden = model.hidden(&[&checkpoint.input(&prepared)], &[2]).unwrap();
+        let hidden = model.hidden(&[&checkpoint.input(&prepared)], &[Hook::block(2)]).unwrap();
         let expected = hidden.rows(0, 0);
         assert!(relative_error(&stored[at..at + expected.len()], expected) < 1e-5);
         at += expected.len();
@@ -248,7 +254,7 @@ fn an_invalid_plan_writes_nothing() {
     data(&dir.path().join("data"));
     let run = Run::create(&dir.path().join("run")).unwrap();
     let before = fs::read(run.root().join("run.json")).unwrap();
-    let plan = Plan { layers: vec![0, 3], ..plan(&model, &dir.path().join("data")) };
+    let plan = Plan { hooks: vec![Hook::block(0), Hook::block(3)], ..plan(&model, &dir.path().join("data")) };
     assert!(harvest(&plan, &run, &mut |_| Ok(())).unwrap_err().to_string().contains("no layer 3"));
     assert_eq!(fs::read(run.root().join("run.json")).unwrap(), before);
 }
@@ -257,7 +263,7 @@ fn an_invalid_plan_writes_nothing() {
 fn what_reads_whole_samples_refuses_pieces() {
     let (dir, model) = bad_input::checkpoint();
     data(&dir.path().join("data"));
-    let one = Plan { layers: vec![1], ..plan(&model, &dir.path().join("data/data.jsonl")) };
+    let one = Plan { hooks: vec![Hook::block(1)], ..plan(&model, &dir.path().join("data/data.jsonl")) };
     for pieces in [Pieces::Answers, Pieces::Sentences, Pieces::Tree] {
         let plan = Plan { pieces: Some(pieces), ..one.clone() };
         let refused = [

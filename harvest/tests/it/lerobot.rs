@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field};
 use harvest::data::{Mapping, Source};
 use harvest::{Plan, Prepared};
 use parquet::arrow::ArrowWriter;
+use sae_core::store::Hook;
 use sae_core::store::sample::Modality;
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -63,7 +64,7 @@ fn action(step: &Prepared) -> (Vec<i32>, usize) {
 
 fn steps(data: &Path, mapping: &Mapping) -> Vec<Result<Prepared, String>> {
     // Through a plan, which finds the statistics of the data set.
-    let mut plan = Plan::new(repository().join("assets/demo-mllm"), data, vec![0]);
+    let mut plan = Plan::new(repository().join("assets/demo-mllm"), data, vec![Hook::block(0)]);
     plan.mapping.clone_from(mapping);
     let mut found = Vec::new();
     let skipped = harvest::for_each_sample(&plan, &mut |captured, _| {

@@ -4,13 +4,19 @@ use crate::golden::repository;
 use harvest::model::{Compute, Input};
 use harvest::{AnswerLikelihood, Checkpoint, LikelihoodRunner, Plan, SpliceRunner};
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use sae_core::store::sample::{Role, Token};
 use std::collections::BTreeMap;
 
 /// The bundled model on its first rows.
 fn plan(limit: u64) -> Plan {
     let (model, data) = (repository().join("assets/demo-mllm"), repository().join("assets/demo-data/data.jsonl"));
-    Plan { limit: Some(limit), device: DeviceChoice::Cpu, batch_tokens: 1024, ..Plan::new(model, data, vec![4]) }
+    Plan {
+        limit: Some(limit),
+        device: DeviceChoice::Cpu,
+        batch_tokens: 1024,
+        ..Plan::new(model, data, vec![Hook::block(4)])
+    }
 }
 
 fn likelihoods(plan: &Plan, alone: bool) -> BTreeMap<String, AnswerLikelihood> {

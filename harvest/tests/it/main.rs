@@ -18,6 +18,7 @@ mod generation;
 mod geometry;
 mod golden;
 mod harvest;
+mod hooks;
 mod hub;
 mod image_processors;
 mod lerobot;

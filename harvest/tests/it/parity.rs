@@ -10,12 +10,13 @@ use harvest::resample::{Filter, Rgb, resize};
 use harvest::{Answers, Checkpoint, Templating};
 use sae_core::device::DeviceChoice;
 use sae_core::store::sample::{Modality, Role, Token};
+use sae_core::store::{Hook, Site};
 use sae_core::tensors::Tensors;
 use std::path::{Path, PathBuf};
 
 const HIDDEN_TOLERANCE: f64 = 1e-4;
 const BF16_TOLERANCE: f64 = 2e-2;
-/// For checkpoints of any seed, because some random ones amplify rounding errors of weights.
+/// For checkpoints of any seed, because some random ones amplify rounding errors of weights; and for hooks within blocks.
 const FRESH_BF16_TOLERANCE: f64 = 5e-2;
 const PIXEL_TOLERANCE: f32 = 1e-3;
 
@@ -132,7 +133,7 @@ fn check(folder: &Path, bf16: f64) {
     }
 }
 
-/// Hidden states behind every block, alone and in a batch of different lengths.
+/// Hidden states behind every block and at the hooks within it, alone and in a batch of different lengths.
 fn hidden_states(
     what: &str,
     golden: &Golden,
@@ -142,24 +143,55 @@ fn hidden_states(
     tolerance: f64,
 ) {
     let blocks = checkpoint.config().text.layers.len();
-    let layers: Vec<usize> = (0..blocks).collect();
+    let hooks = every_hook(blocks);
     let model = checkpoint.load(Some(blocks - 1), compute).unwrap();
-    let together = model.hidden(inputs, &layers).unwrap();
+    let together = model.hidden(inputs, &hooks).unwrap();
     for (n, (sample, input)) in golden.samples.iter().zip(inputs).enumerate() {
-        let alone = model.hidden(&[*input], &layers).unwrap();
-        for layer in &layers {
-            // The last hidden state of transformers is that after the final norm.
-            let tensor = if layer + 1 == blocks { "blocks_out".into() } else { format!("hidden.{}", layer + 1) };
-            let (_, expected) = golden.get(&sample.name, &tensor).unwrap();
-            for (how, found) in [("alone", alone.rows(*layer, 0)), ("in a batch", together.rows(*layer, n))] {
-                let error = relative_error(found, &expected);
-                assert!(error <= tolerance, "{what} {} layer {layer} {how}: relative error {error}", sample.name);
+        let alone = model.hidden(&[*input], &hooks).unwrap();
+        for (at, hook) in hooks.iter().enumerate() {
+            let found = [("alone", alone.rows(at, 0)), ("in a batch", together.rows(at, n))];
+            if let Some((rows, expected)) = expected(golden, &sample.name, *hook, blocks) {
+                // What a module adds has the rounding errors of weights without the residual stream, beside which they are small.
+                let is_rounded = tolerance > HIDDEN_TOLERANCE && hook.site() != Site::Output;
+                let tolerance = if is_rounded { tolerance.max(FRESH_BF16_TOLERANCE) } else { tolerance };
+                for (how, found) in found {
+                    let error = relative_error(&chosen(found, rows.as_deref(), alone.width()), &expected);
+                    assert!(error <= tolerance, "{what} {} {hook} {how}: relative error {error}", sample.name);
+                }
             }
             if matches!(compute, Compute::Host { .. }) {
-                let same = alone.rows(*layer, 0) == together.rows(*layer, n);
-                assert!(same, "{what} {} layer {layer}: a batch changes a sample", sample.name);
+                assert!(found[0].1 == found[1].1, "{what} {} {hook}: a batch changes a sample", sample.name);
             }
         }
+    }
+}
+
+/// All hooks of a decoder, in order.
+pub fn every_hook(blocks: usize) -> Vec<Hook> {
+    (0..blocks).flat_map(|layer| Site::ALL.map(|site| Hook::new(layer, site))).collect()
+}
+
+/// What transformers has at a hook: of the output of a block all rows, within a block a few rows of some samples.
+fn expected(golden: &Golden, sample: &str, hook: Hook, blocks: usize) -> Option<(Option<Vec<usize>>, Vec<f32>)> {
+    let layer = hook.layer();
+    if hook == Hook::block(layer) {
+        // The last hidden state of transformers is that after the final norm.
+        let tensor = if layer + 1 == blocks { "blocks_out".into() } else { format!("hidden.{}", layer + 1) };
+        return Some((None, golden.get(sample, &tensor).unwrap().1));
+    }
+    let hooks = golden.hooks.as_ref()?;
+    let name = format!("{sample}.{}", hook.to_string().strip_prefix("layers.").unwrap());
+    let expected = hooks.f32(&name, hooks.shape(&name)?).unwrap();
+    let (_, rows) = hooks.bytes(&format!("{sample}.rows")).unwrap();
+    let rows = rows.as_chunks().0.iter().map(|row| i64::from_le_bytes(*row) as usize);
+    Some((Some(rows.collect()), expected))
+}
+
+/// The chosen rows of a matrix, or all of them.
+fn chosen(values: &[f32], rows: Option<&[usize]>, width: usize) -> Vec<f32> {
+    match rows {
+        Some(rows) => rows.iter().flat_map(|row| &values[row * width..(row + 1) * width]).copied().collect(),
+        None => values.to_vec(),
     }
 }
 
@@ -236,7 +268,7 @@ fn a_decoder_without_a_vision_tower_is_a_text_only_model() {
     let model = checkpoint.load(Some(2), &Compute::Host { bf16: false }).unwrap();
     let words = golden.samples.iter().find(|sample| sample.images.is_empty()).unwrap();
     let input = Input { ids: golden.ids(&words.name), images: Vec::new() };
-    let hidden = model.hidden(&[&input], &[2]).unwrap();
+    let hidden = model.hidden(&[&input], &[Hook::block(2)]).unwrap();
     let (_, expected) = golden.get(&words.name, "blocks_out").unwrap();
     assert!(relative_error(hidden.rows(0, 0), &expected) <= HIDDEN_TOLERANCE);
     assert!(checkpoint.images().is_none());
@@ -250,7 +282,7 @@ fn the_bundled_model_equals_transformers() {
     let facts: serde_json::Value = serde_json::from_slice(&std::fs::read(facts).unwrap()).unwrap();
     let checkpoint = Checkpoint::open(&repository().join("assets/demo-mllm")).unwrap();
     let blocks = checkpoint.config().text.layers.len();
-    let layers: Vec<usize> = (0..blocks).collect();
+    let hooks: Vec<Hook> = (0..blocks).map(Hook::block).collect();
     let model = checkpoint.load(Some(blocks - 1), &Compute::Host { bf16: false }).unwrap();
 
     let source = harvest::data::Source::open(&repository().join("assets/demo-data/data.jsonl")).unwrap();
@@ -273,10 +305,10 @@ fn the_bundled_model_equals_transformers() {
         let found: Vec<f32> = input.images.iter().flat_map(|image| &image.patches).copied().collect();
         let worst = found.iter().zip(&pixel_values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst <= PIXEL_TOLERANCE, "{key}: pixel values differ by {worst}");
-        let hidden = model.hidden(&[&input], &layers).unwrap();
-        for layer in &layers {
+        let hidden = model.hidden(&[&input], &hooks).unwrap();
+        for layer in 0..blocks {
             let tensor = if layer + 1 == blocks { "blocks_out".into() } else { format!("hidden.{}", layer + 1) };
-            let error = relative_error(hidden.rows(*layer, 0), &expected(&tensor));
+            let error = relative_error(hidden.rows(layer, 0), &expected(&tensor));
             assert!(error <= HIDDEN_TOLERANCE, "{key} layer {layer}: relative error {error}");
         }
     }

@@ -4,12 +4,13 @@ use crate::checkpoint_copy::HOST;
 use crate::golden::repository;
 use harvest::{Checkpoint, ComputeDtype, Playground, Templating};
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use sae_core::store::sample::Modality;
 use std::sync::Mutex;
 
 fn playground() -> Playground {
     let model = repository().join("assets/demo-mllm");
-    Playground::open(&model, 4, DeviceChoice::Cpu, ComputeDtype::F32, Templating::Auto).unwrap()
+    Playground::open(&model, Hook::block(4), DeviceChoice::Cpu, ComputeDtype::F32, Templating::Auto).unwrap()
 }
 
 #[test]
@@ -61,9 +62,9 @@ fn a_change_that_skips_special_positions_reaches_generated_tokens() {
     let kept = changes.lock().unwrap().drain(..).collect::<Vec<_>>();
     for positions in kept {
         assert_eq!(positions, if input.ids.len() == prompt { 0..prompt } else { input.ids.len() - 1..input.ids.len() });
-        let mut hidden = model.hidden(&[&input], &[4]).unwrap();
+        let mut hidden = model.hidden(&[&input], &[Hook::block(4)]).unwrap();
         change(0, hidden.rows_mut(0, 0)).unwrap();
-        let log_p = model.next(4, &input, &hidden).unwrap();
+        let log_p = model.next(Hook::block(4), &input, &hidden).unwrap();
         let best = (0..log_p.len()).max_by(|a, b| log_p[*a].total_cmp(&log_p[*b]).then(b.cmp(a))).unwrap() as u32;
         text += &checkpoint.prompter().token_text(best);
         input.ids.push(best);

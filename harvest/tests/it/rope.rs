@@ -7,6 +7,7 @@ use crate::parity::inputs;
 use burn::tensor::{DType, Device};
 use harvest::Checkpoint;
 use harvest::model::{Compute, Input};
+use sae_core::store::Hook;
 use sae_core::tensors::Tensors;
 use serde_json::{Value, json};
 use std::fs;
@@ -55,9 +56,9 @@ fn scaled_rotary_positions_equal_transformers() {
         let last = checkpoint.config().text.layers.len() - 1;
         for compute in [HOST, Compute::Device(Device::flex(), DType::F32)] {
             let model = checkpoint.load(Some(last), &compute).unwrap();
-            let together = model.hidden(&inputs, &[last]).unwrap();
+            let together = model.hidden(&inputs, &[Hook::block(last)]).unwrap();
             for (n, expected) in expected.iter().enumerate() {
-                let alone = model.hidden(&inputs[n..=n], &[last]).unwrap();
+                let alone = model.hidden(&inputs[n..=n], &[Hook::block(last)]).unwrap();
                 for (how, found) in [("alone", alone.rows(0, 0)), ("in a batch", together.rows(0, n))] {
                     let error = relative_error(found, expected);
                     assert!(error < 1e-4, "{name} sample {n} {how}: relative error {error}");

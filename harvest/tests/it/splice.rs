@@ -5,12 +5,18 @@ use crate::golden::{Golden, repository};
 use harvest::data::{Record, Row, Turn, TurnPart};
 use harvest::{Answers, Checkpoint, Error, ModelPair, Plan, SpliceRunner, Templating};
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use sae_core::store::sample::{Modality, Role, Token};
 
 /// The bundled model on its first rows, behind block 4 of 8.
 fn plan(limit: u64) -> Plan {
     let (model, data) = (repository().join("assets/demo-mllm"), repository().join("assets/demo-data/data.jsonl"));
-    Plan { limit: Some(limit), device: DeviceChoice::Cpu, batch_tokens: 1024, ..Plan::new(model, data, vec![4]) }
+    Plan {
+        limit: Some(limit),
+        device: DeviceChoice::Cpu,
+        batch_tokens: 1024,
+        ..Plan::new(model, data, vec![Hook::block(4)])
+    }
 }
 
 #[test]
@@ -57,15 +63,15 @@ fn predictions_from_a_block_on_equal_those_of_the_whole_model_in_any_batch() {
         let positions: Vec<Vec<usize>> = inputs.iter().map(|input| (1..input.ids.len()).collect()).collect();
         let whole = model.nll(&inputs, &positions).unwrap().concat();
         for layer in 0..checkpoint.config().text.layers.len() {
-            let states = [model.hidden(&inputs, &[layer]).unwrap()];
-            let resumed = model.compare(layer, &inputs, &states, &positions).unwrap().remove(0);
+            let states = [model.hidden(&inputs, &[Hook::block(layer)]).unwrap()];
+            let resumed = model.compare(Hook::block(layer), &inputs, &states, &positions).unwrap().remove(0);
             assert_eq!(resumed.len(), whole.len());
             for (resumed, whole) in resumed.iter().zip(&whole) {
                 assert!((resumed.nll - whole).abs() < 1e-5 && resumed.kl == 0.0, "{name} layer {layer}");
             }
         }
-        let other = [model.hidden(&inputs[..1], &[0]).unwrap()];
-        let error = |layer| model.compare(layer, &inputs, &other, &positions).unwrap_err();
+        let other = [model.hidden(&inputs[..1], &[Hook::block(0)]).unwrap()];
+        let error = |layer| model.compare(Hook::block(layer), &inputs, &other, &positions).unwrap_err();
         assert!(matches!(error(0), Error::SampleLengths { .. }));
         assert!(matches!(error(99), Error::LayerNotLoaded { asked: 99, .. }));
     }

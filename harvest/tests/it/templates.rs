@@ -10,6 +10,7 @@ use harvest::{Answers, Checkpoint, Plan, Prepared, Templating};
 use proptest::prelude::*;
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use sae_core::store::Skipped;
 use sae_core::store::sample::{Modality, Role};
 use serde_json::{Map, Value, json};
@@ -334,7 +335,7 @@ fn a_harvest_continues_after_a_row_that_the_model_cannot_read() {
     let data = dir.path().join("data.jsonl");
     fs::write(&data, rows.map(|row| row.to_string() + "\n").collect::<String>()).unwrap();
     let run = Run::create(&dir.path().join("run")).unwrap();
-    let plan = Plan { device: DeviceChoice::Cpu, ..Plan::new(&folder, &data, vec![0]) };
+    let plan = Plan { device: DeviceChoice::Cpu, ..Plan::new(&folder, &data, vec![Hook::block(0)]) };
     let record = harvest::harvest(&plan, &run, &mut |_| Ok(())).unwrap();
     assert_eq!((sae_core::store::load_samples(&run).unwrap().len(), record.skipped.len()), (11, 1));
     let skipped = &record.skipped[0];

@@ -11,6 +11,7 @@ use parquet::arrow::ArrowWriter;
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::error::message;
+use sae_core::store::Hook;
 use sae_core::store::sample::{Modality, Role};
 use sae_core::store::{Store, load_samples, read_skipped};
 use serde_json::{Value, json};
@@ -182,7 +183,8 @@ fn models_that_take_no_videos_skip_them_and_count_them() {
     }
     let run = Run::create(&dir.path().join("run")).unwrap();
     let model = repository().join("tests/golden/llava-a");
-    let plan = Plan { device: DeviceChoice::Cpu, ..Plan::new(model, dir.path().join("data.jsonl"), vec![1]) };
+    let plan =
+        Plan { device: DeviceChoice::Cpu, ..Plan::new(model, dir.path().join("data.jsonl"), vec![Hook::block(1)]) };
     harvest(&plan, &run, &mut |_| Ok(())).unwrap();
     assert_eq!(load_samples(&run).unwrap()[0].key, "image");
     let skipped: Vec<_> = read_skipped(&run).unwrap().map(Result::unwrap).collect();

@@ -3,7 +3,8 @@
 
 use super::Architecture;
 use super::formats::Format;
-use crate::store::{self, hooks};
+use crate::nearest::{NEAREST, nearest};
+use crate::store::{Hook, Site, hooks};
 use flate2::read::GzDecoder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -11,9 +12,6 @@ use std::sync::LazyLock;
 
 /// The list as `docs/released_saes.py` writes it.
 const LIST: &[u8] = include_bytes!("released.txt.gz");
-
-/// How many names are offered in place of an unknown one.
-const NEAREST: usize = 5;
 
 /// An autoencoder that was released on the hub.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +26,8 @@ pub struct Released {
     pub path: String,
     /// The model that it was trained on, as SAELens calls it.
     pub model: String,
-    /// The hook: by this workbench's name if it is the residual stream after a block, otherwise by TransformerLens' name; empty if
-    /// only the configuration of the autoencoder has it.
+    /// The hook: by this workbench's name if it is one that is captured, otherwise by TransformerLens' name; empty if only the
+    /// configuration of the autoencoder has it.
     pub hook: String,
     /// Decoder block in the name of the hook.
     pub layer: Option<usize>,
@@ -42,15 +40,20 @@ pub struct Released {
 }
 
 impl Released {
-    /// Whether its hook is one that is captured: the residual stream after a decoder block.
+    /// Whether its hook is one that is captured.
     pub fn is_captured(&self) -> bool {
-        self.layer.is_some_and(|layer| self.hook == store::hook(layer))
+        self.captured().is_some()
+    }
+
+    fn captured(&self) -> Option<Hook> {
+        self.hook.parse().ok()
     }
 
     /// Everything that a word of a search is looked for in.
     fn text(&self) -> String {
         let architecture = self.architecture.map_or("", Architecture::name);
-        let kind = if self.is_captured() { "residual" } else { "" };
+        let is_residual = self.captured().is_some_and(|hook| hook.site() == Site::Output);
+        let kind = if is_residual { "residual" } else { "" };
         let fields = [&self.release, &self.id, &self.repo, &self.path, &self.model, &self.hook, architecture, kind]
             .map(|s| s as &str);
         fields.join(" ").to_lowercase()
@@ -171,40 +174,6 @@ pub fn nearest_names(words: &[String]) -> Vec<String> {
     found.into_iter().take(NEAREST).collect()
 }
 
-/// Of these names, those that are nearest to one that is not among them: at most five, and none that has little in common with it.
-pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let lower = name.to_lowercase();
-    let distance = |other: &str| {
-        let other = other.to_lowercase();
-        // The name of a repository may be given without its owner, and the other way around.
-        let last = other.rsplit('/').next().unwrap_or_default();
-        // And only the beginning of a name may be known.
-        let start: String = other.chars().take(lower.chars().count()).collect();
-        edits(&lower, &other).min(edits(&lower, last)).min(edits(&lower, &start) + 1)
-    };
-    let mut near: Vec<(usize, &str)> = names.map(|other| (distance(other), other)).collect();
-    near.retain(|(distance, _)| *distance * 2 <= lower.chars().count());
-    near.sort();
-    near.dedup();
-    near.into_iter().take(NEAREST).map(|(_, name)| name.to_owned()).collect()
-}
-
-/// Insertions, deletions and replacements of characters that turn one text into the other (Levenshtein).
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +187,7 @@ mod tests {
         let all = all();
         let captured = all.iter().filter(|released| released.is_captured()).count();
         let readable = all.iter().filter(|released| released.is_captured() && released.format.is_some()).count();
-        assert_eq!((all.len(), captured, readable), (13_857, 4_815, 4_806));
+        assert_eq!((all.len(), captured, readable), (13_857, 11_291, 11_074));
         let gemma = at("google/gemma-scope-2-4b-it", "resid_post/layer_17_width_16k_l0_medium").unwrap();
         assert_eq!(
             (&gemma.release[..], &gemma.model[..], &gemma.hook[..], gemma.format),
@@ -241,7 +210,9 @@ mod tests {
         assert!(usable > 0 && usable < found.len() && found[usable..].iter().all(|r| !r.is_captured()));
         assert_eq!(search(&words("gemma-3-4b-it layers.17")), found);
         assert_eq!(search(&words("gemma-3-4b-it layer=17")), found);
-        assert_eq!(search(&words("gemma-3-4b-it layer 17 residual")), found[..usable]);
+        let residual: Vec<_> = found.iter().copied().filter(|released| released.hook == "layers.17").collect();
+        assert!(!residual.is_empty() && residual.len() < usable);
+        assert_eq!(search(&words("gemma-3-4b-it layer 17 residual")), residual);
         assert!(search(&words("qwen3-8b-base topk layer 3")).iter().all(|r| r.format == Some(Format::QwenScope)));
         assert!(search(&words("gemma-3-4b-it layer 99")).is_empty());
     }
@@ -252,12 +223,6 @@ mod tests {
         let near = nearest_names(&words("gema-3-4b-it layer 17"));
         assert!(near.contains(&"google/gemma-3-4b-it".to_owned()), "{near:?}");
         assert_eq!(nearest_names(&words("xyzzy")), Vec::<String>::new());
-        let names = ["resid_post/layer_17", "resid_post/layer_18", "mlp_out/layer_17"];
-        assert_eq!(nearest("resid_pots/layer_17", names.into_iter())[0], "resid_post/layer_17");
-        assert_eq!(nearest("mlp_in", names.into_iter()), ["mlp_out/layer_17"], "a beginning");
-        for (a, b, expected) in [("", "abc", 3), ("kitten", "sitting", 3), ("abc", "abc", 0), ("ab", "ba", 2)] {
-            assert_eq!((edits(a, b), edits(b, a)), (expected, expected), "{a} {b}");
-        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::skipped::{SkipFile, SkipList, read_skipped};
 use super::writer::write_manifests;
-use super::{JobShard, PartRecord, STEP, Store, StoreRecord, hook};
+use super::{JobShard, PartRecord, STEP, Store, StoreRecord};
 use crate::store::run::Run;
 use crate::{Error, Result, file, table};
 use arrow::array::{Array, RecordBatch, UInt32Array};
@@ -52,7 +52,7 @@ impl Merge {
         }
         check_same_job(&shards, &mut wrong);
         check_each_once(&mut shards, &mut wrong);
-        let rows = |shard: &Shard| shard.record.progress().rows * shard.record.spec.layers.len() as u64;
+        let rows = |shard: &Shard| shard.record.progress().rows * shard.record.spec.hooks.len() as u64;
         let (total, mut done) = (shards.iter().map(rows).sum(), 0);
         for shard in &shards {
             let mut report = |rows| {
@@ -106,8 +106,8 @@ impl Merge {
         let (mut part, mut first_sample) = (0, 0);
         for shard in &self.shards {
             for (number, record) in shard.record.parts.iter().enumerate().filter(|(_, record)| record.rows > 0) {
-                for (layer, file) in shard.record.spec.layers.iter().zip(&record.shards) {
-                    let folder = hook(*layer);
+                for (hook, file) in shard.record.spec.hooks.iter().zip(&record.shards) {
+                    let folder = hook.to_string();
                     let to = run.activations(&folder).join(file_name(part));
                     if link_or_copy(&shard.run.activations(&folder).join(&file.file), &to)? {
                         merged.linked += 1;
@@ -196,9 +196,9 @@ fn open(folder: &Path) -> Result<Shard, String> {
     let run = Run::open(folder).map_err(|e| e.to_string())?;
     let record: Option<StoreRecord> = run.read_step(STEP).map_err(|e| e.to_string())?;
     let record = record.ok_or_else(|| format!("nothing was harvested: {}", folder.display()))?;
-    let layers = record.spec.layers.len();
-    if record.parts.iter().any(|part| part.shards.len() != layers || part.norm_sums.len() != layers) {
-        return Err(format!("a part of run.json is not of {layers} layers: {}", folder.display()));
+    let hooks = record.spec.hooks.len();
+    if record.parts.iter().any(|part| part.shards.len() != hooks || part.norm_sums.len() != hooks) {
+        return Err(format!("a part of run.json is not of {hooks} hooks: {}", folder.display()));
     }
     match record.spec.slice {
         Some(slice) if slice.shard == 0 || slice.shard > slice.of => {
@@ -311,8 +311,8 @@ impl Shard {
         if !self.record.complete || progress.rows == 0 {
             return;
         }
-        for (n, layer) in self.record.spec.layers.iter().enumerate() {
-            let store = match Store::open_with_pieces(&self.run, &hook(*layer)) {
+        for (n, hook) in self.record.spec.hooks.iter().enumerate() {
+            let store = match Store::open_with_pieces(&self.run, &hook.to_string()) {
                 Ok(store) => store,
                 Err(error) => {
                     wrong.push(error.to_string());
@@ -321,11 +321,7 @@ impl Shard {
             };
             let recorded = self.record.parts.iter().map(|part| part.shards.get(n));
             if !store.manifest().shards.iter().map(Some).eq(recorded) {
-                wrong.push(format!(
-                    "run.json and the manifest of {} tell of other files: {}",
-                    hook(*layer),
-                    self.name()
-                ));
+                wrong.push(format!("run.json and the manifest of {hook} tell of other files: {}", self.name()));
                 continue;
             }
             for (part, record) in self.record.parts.iter().enumerate() {

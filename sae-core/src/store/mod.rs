@@ -24,6 +24,7 @@ pub mod stream;
 mod tables;
 mod writer;
 
+pub use hooks::{Hook, InvalidHook, Site};
 pub use lookup::{SampleLookup, load_ids};
 pub use merge::{Merge, Merged};
 pub use norms::Norms;
@@ -46,12 +47,7 @@ pub const STEP: &str = "harvest";
 
 /// Name of the hook after decoder block `layer`, counted from 0.
 pub fn hook(layer: usize) -> String {
-    format!("layers.{layer}")
-}
-
-/// The decoder block of a hook of this workbench; nothing for another name.
-pub fn layer(hook: &str) -> Option<usize> {
-    hook.strip_prefix("layers.")?.parse().ok()
+    Hook::block(layer).to_string()
 }
 
 /// How activations are stored.
@@ -101,9 +97,9 @@ pub struct Manifest {
     pub architecture: String,
     /// Name of the hook, such as `layers.16`.
     pub hook: String,
-    /// Decoder block, counted from 0.
+    /// Decoder block of the hook, counted from 0.
     pub layer: usize,
-    /// Width of the residual stream.
+    /// Width of an activation.
     pub d_in: usize,
     /// How values are stored.
     pub dtype: StoreDtype,

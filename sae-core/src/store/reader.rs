@@ -1,7 +1,7 @@
 //! Reads a finished store: a hook's manifest, its shards with their tokens, the samples. Every file is checked before it is used.
 
 use super::tables::{TokenColumns, pieces_of, read_tokens, samples_of};
-use super::{Manifest, Paths, STEP, StoreRecord, hook};
+use super::{Hook, Manifest, Paths, STEP, StoreRecord};
 use crate::store::run::{PIECES_VERSION, Run, SCHEMA_VERSION};
 use crate::store::sample::{FEEDBACK, Sample};
 use crate::tensors::{Tensors, extend_f32};
@@ -42,6 +42,7 @@ pub struct Store {
     run: Run,
     /// What the store holds; the width is that of all models.
     pub(super) manifest: Manifest,
+    hook: Hook,
     /// Whether this process has compared the hash of each shard.
     verified: Vec<AtomicBool>,
     /// The stores of other models that were joined: see [`Store::join`].
@@ -97,9 +98,10 @@ impl Store {
             let found = manifest.schema_version;
             return wrong(format!("the store has layout {found}, but run.json says that it has layout {version}"));
         }
-        if manifest.hook != hook || manifest.hook != super::hook(manifest.layer) {
+        let known = manifest.hook.parse().ok().filter(|known: &Hook| known.layer() == manifest.layer);
+        let Some(known) = known.filter(|_| manifest.hook == hook) else {
             return wrong(format!("the manifest is of {}, layer {}", manifest.hook, manifest.layer));
-        }
+        };
         let rows: u64 = manifest.shards.iter().map(|s| s.rows).sum();
         if rows != manifest.rows || manifest.d_in == 0 || rows == 0 {
             return wrong(format!("shards of {rows} rows, {} stated, of width {}", manifest.rows, manifest.d_in));
@@ -116,7 +118,7 @@ impl Store {
         if paths.are_pieces() && paths.parents().len() as u64 != manifest.samples {
             return wrong(format!("{} samples, but parents of {}", manifest.samples, paths.parents().len()));
         }
-        Ok(Self { run: run.clone(), manifest, verified, others: Vec::new(), paths })
+        Ok(Self { run: run.clone(), manifest, hook: known, verified, others: Vec::new(), paths })
     }
 
     /// Which samples continue which.
@@ -127,6 +129,11 @@ impl Store {
     /// What the store holds.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Where the activations were captured.
+    pub fn hook(&self) -> Hook {
+        self.hook
     }
 
     /// The run it belongs to.
@@ -148,7 +155,7 @@ impl Store {
     /// If the store has no shard of this number.
     pub fn shard(&self, number: usize) -> Result<Shard> {
         let record = &self.manifest.shards[number];
-        let path = self.run.activations(&hook(self.manifest.layer)).join(&record.file);
+        let path = self.run.activations(&self.manifest.hook).join(&record.file);
         let tensors = Tensors::open(&path)?;
         let joined: usize = self.others.iter().map(|other| other.manifest.d_in).sum();
         let (rows, d_in) = (record.rows as usize, self.manifest.d_in - joined);

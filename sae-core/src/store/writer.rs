@@ -1,7 +1,7 @@
 //! Writes a store part by part, and continues an interrupted one. The caller decides what is in a part.
 
 use super::skipped::{SkipFile, Skipped};
-use super::{Manifest, Paths, STEP, StoreDtype, hook, tables};
+use super::{Hook, Manifest, Paths, STEP, StoreDtype, hooks, tables};
 use crate::error::{Cause, Hint, PieceError, Setting};
 use crate::store::run::{Lock, Run, schema_version};
 use crate::store::sample::{Piece, Sample, Token};
@@ -18,9 +18,10 @@ pub struct StoreSpec {
     pub model: String,
     /// Its architecture.
     pub architecture: String,
-    /// Decoder blocks whose output is captured, counted from 0, ascending.
-    pub layers: Vec<usize>,
-    /// Width of the residual stream.
+    /// What is captured, ascending. In `run.json` these are `layers`, where the output of a block is its number.
+    #[serde(rename = "layers", with = "hooks::listed")]
+    pub hooks: Vec<Hook>,
+    /// Width of an activation.
     pub d_in: usize,
     /// How activations are stored.
     pub dtype: StoreDtype,
@@ -170,8 +171,10 @@ impl StoreWriter {
         if (&found.fingerprint, found.slice, found.pieces) != (&asked.fingerprint, asked.slice, asked.pieces) {
             let shard = record.spec.slice.map_or(String::new(), |slice| format!("shard {slice}, "));
             let cause = format!(
-                "the run holds another harvest ({shard}model {}, layers {:?}, arguments {})",
-                record.spec.model, record.spec.layers, record.spec.arguments
+                "the run holds another harvest ({shard}model {}, {}, arguments {})",
+                record.spec.model,
+                hooks::in_words(&record.spec.hooks),
+                record.spec.arguments
             );
             return Err(Error::OtherHarvest { cause, path: run.root().to_path_buf() });
         }
@@ -216,23 +219,26 @@ impl StoreWriter {
         let rows: usize = part.samples.iter().map(|(_, tokens)| tokens.len()).sum();
         let number = self.record.parts.len();
         let sizes: Vec<_> = part.activations.iter().map(Vec::len).collect();
-        if sizes != vec![rows * spec.d_in; spec.layers.len()] {
+        if sizes != vec![rows * spec.d_in; spec.hooks.len()] {
             let d_in = spec.d_in;
-            let cause = format!("part {number}: {sizes:?} values for {rows} rows of {d_in} in {:?}", spec.layers);
+            let cause = format!(
+                "part {number}: {sizes:?} values for {rows} rows of {d_in} in {}",
+                hooks::in_words(&spec.hooks)
+            );
             return Err(Error::config(cause));
         }
         let first = u32::try_from(self.progress().samples).map_err(Error::format(self.run.root()))?;
         let samples = self.numbered(first, &part.samples)?;
         let mut shards = Vec::new();
         let mut norm_sums = Vec::new();
-        for (layer, values) in spec.layers.iter().zip(&part.activations) {
+        for (hook, values) in spec.hooks.iter().zip(&part.activations) {
             let tokens =
                 part.samples.iter().flat_map(|(sample, tokens)| tokens.iter().map(move |token| (sample, token)));
-            check_storable(spec.dtype, *layer, spec.d_in, values, tokens)?;
+            check_storable(spec.dtype, *hook, spec.d_in, values, tokens)?;
             let norms = values.chunks_exact(spec.d_in).map(|row| row.iter().map(|v| (*v as f64).powi(2)).sum::<f64>());
             let norm_sum: f64 = norms.map(f64::sqrt).sum();
             let file = format!("shard-{number:05}.safetensors");
-            let path = self.run.activations(&hook(*layer)).join(&file);
+            let path = self.run.activations(&hook.to_string()).join(&file);
             let shape = [rows, spec.d_in];
             let hash = tensors::write(&path, spec.dtype.into(), &[("activations", &shape, values)])?;
             shards.push(ShardRecord { file, rows: rows as u64, blake3: hash.to_hex().to_string() });
@@ -317,14 +323,14 @@ impl StoreWriter {
     }
 }
 
-/// Rejects activations that a store of this dtype cannot hold, `[rows, d_in]` after decoder block `layer`, given the sample and
-/// the token of each row.
+/// Rejects activations that a store of this dtype cannot hold, `[rows, d_in]` at `hook`, given the sample and the token of
+/// each row.
 ///
 /// # Errors
 /// A value that is not finite, or that rounding to the dtype would make infinite: which one, and what can be done.
 pub fn check_storable<'a>(
     dtype: StoreDtype,
-    layer: usize,
+    hook: Hook,
     d_in: usize,
     values: &[f32],
     rows: impl IntoIterator<Item = (&'a Sample, &'a Token)>,
@@ -333,7 +339,7 @@ pub fn check_storable<'a>(
     let place = rows.into_iter().nth(at / d_in).map_or(String::new(), |(sample, token)| {
         format!(" (sample {:.80}, position {}, dimension {})", sample.key, token.position, at % d_in)
     });
-    let (value, hook) = (values[at], hook(layer));
+    let value = values[at];
     if !value.is_finite() {
         return Err(Error::config(format!("an activation of {hook} is {value}, not a finite number{place}")));
     }
@@ -349,14 +355,14 @@ pub fn check_storable<'a>(
 /// Writes the manifest of every hook, which makes a store of finished parts readable.
 pub(super) fn write_manifests(run: &Run, record: &StoreRecord) -> Result<()> {
     let (total, spec, created) = (record.progress(), &record.spec, run.record()?.created);
-    for (n, layer) in spec.layers.iter().enumerate() {
+    for (n, hook) in spec.hooks.iter().enumerate() {
         let norm_sum: f64 = record.parts.iter().map(|p| p.norm_sums[n] as f64).sum();
         let manifest = Manifest {
             schema_version: schema_version(spec.pieces),
             model: spec.model.clone(),
             architecture: spec.architecture.clone(),
-            hook: hook(*layer),
-            layer: *layer,
+            hook: hook.to_string(),
+            layer: hook.layer(),
             d_in: spec.d_in,
             dtype: spec.dtype,
             rows: total.rows,
@@ -365,7 +371,7 @@ pub(super) fn write_manifests(run: &Run, record: &StoreRecord) -> Result<()> {
             mean_norm: norm_sum / total.rows.max(1) as f64,
             created: created.clone(),
         };
-        file::write_json(&run.activations(&hook(*layer)).join("manifest.json"), &manifest)?;
+        file::write_json(&run.activations(&hook.to_string()).join("manifest.json"), &manifest)?;
     }
     Ok(())
 }
@@ -375,7 +381,7 @@ fn sample_part(run: &Run, number: usize) -> PathBuf {
 }
 
 fn files(run: &Run, record: &StoreRecord, number: usize) -> Vec<PathBuf> {
-    let shards = record.spec.layers.iter().zip(&record.parts[number].shards);
-    let shards = shards.map(|(layer, shard)| run.activations(&hook(*layer)).join(&shard.file));
+    let shards = record.spec.hooks.iter().zip(&record.parts[number].shards);
+    let shards = shards.map(|(hook, shard)| run.activations(&hook.to_string()).join(&shard.file));
     shards.chain([run.tokens(number), sample_part(run, number)]).collect()
 }

@@ -16,6 +16,7 @@ use sae_core::autoencoder::sparse::Sparse;
 use sae_core::autoencoder::{Encoder, Weights};
 use sae_core::device::DeviceChoice;
 use sae_core::store::sample::Token;
+use sae_core::store::{Hook, InvalidHook};
 use sae_workbench::steering::Steering;
 use sae_workbench::{Cancel, LoadedSae, SaeChoice};
 use std::cell::RefCell;
@@ -203,8 +204,8 @@ fn open(root: &Path, sae: &str, captured: &CapturedModel) -> Result<(Autoencoder
     let folder = captured.open()?;
     let (dtype, template) = (captured.dtype.parse()?, captured.template.parse()?);
     let autoencoder = Autoencoder::open(&run, sae)?;
-    let layer = autoencoder.saved().origin.layer;
-    let playground = Playground::open(folder, layer, DeviceChoice::Auto, dtype, template);
+    let hook: Hook = autoencoder.saved().origin.hook.parse().map_err(|error: InvalidHook| error.to_string())?;
+    let playground = Playground::open(folder, hook, DeviceChoice::Auto, dtype, template);
     Ok((autoencoder, playground.map_err(message)?))
 }
 

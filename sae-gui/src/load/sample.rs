@@ -169,7 +169,7 @@ fn views(path: &Path, columns: &RecordBatch, rows: Range<usize>) -> Result<Vec<T
 mod tests {
     use super::*;
     use sae_core::store::sample::{ImageRef, Piece, Role, Token};
-    use sae_core::store::{Part, StoreDtype, StoreSpec, StoreWriter};
+    use sae_core::store::{Hook, Part, StoreDtype, StoreSpec, StoreWriter};
 
     /// A question with a picture, two answers, and a question to the second one with another picture.
     fn run(dir: &Path) -> Run {
@@ -177,7 +177,7 @@ mod tests {
         let spec = StoreSpec {
             model: "m".into(),
             architecture: "m".into(),
-            layers: vec![0],
+            hooks: vec![Hook::block(0)],
             d_in: 1,
             dtype: StoreDtype::F32,
             fingerprint: "f".into(),

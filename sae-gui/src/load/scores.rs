@@ -66,7 +66,7 @@ mod tests {
         ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, LargeStringArray, RecordBatch, StringViewArray,
     };
     use sae_core::store::sample::Sample;
-    use sae_core::store::{Part, StoreDtype, StoreSpec, StoreWriter};
+    use sae_core::store::{Hook, Part, StoreDtype, StoreSpec, StoreWriter};
     use sae_core::table;
     use std::sync::Arc;
 
@@ -81,7 +81,7 @@ mod tests {
         let spec = StoreSpec {
             model: "m".into(),
             architecture: "m".into(),
-            layers: vec![0],
+            hooks: vec![Hook::block(0)],
             d_in: 1,
             dtype: StoreDtype::F32,
             fingerprint: "f".into(),

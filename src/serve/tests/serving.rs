@@ -5,6 +5,7 @@ use crate::control::{Cancel, Control, NoProgress};
 use crate::{ContrastRequest, HarvestRequest, IndexRequest, SaeChoice, ScoreRequest, ServeRequest, TrainRequest};
 use sae_core::Run;
 use sae_core::autoencoder::Architecture;
+use sae_core::store::Hook;
 use sae_core::train::TrainConfig;
 use serde_json::{Value, json};
 use std::fs;
@@ -51,7 +52,7 @@ fn make(folder: &Path) {
     let data = folder.join("data.jsonl");
     fs::write(&data, (0..SAMPLES).map(|n| row(n) + "\n").collect::<String>()).unwrap();
     let (run, control) = (folder.join("run"), &mut Control::default());
-    HarvestRequest::new(&model, &data, vec![1], &run).run(control).unwrap();
+    HarvestRequest::new(&model, &data, vec![Hook::block(1)], &run).run(control).unwrap();
     let config =
         TrainConfig { features: FEATURES, k: 8, batch: 128, ..TrainConfig::for_architecture(Architecture::TopK) };
     TrainRequest::new(&run, "layers.1", "base", config.with_steps(60)).run(control).unwrap();

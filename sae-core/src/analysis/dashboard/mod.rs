@@ -15,6 +15,7 @@ pub use view::{
 use crate::analysis::context::Context;
 use crate::analysis::index::{Bin, Coactive, Example, FeatureRow, Index, LogitBin, Neighbor, PER_OCTAVE, Word};
 use crate::analysis::labels::{Entry, Written};
+use crate::store::Hook;
 use crate::store::Sides;
 use crate::store::sample::Sample;
 use crate::{Error, Result};
@@ -30,8 +31,8 @@ pub const TOKENS: usize = 128;
 pub struct Source {
     /// Name of the model.
     pub model: String,
-    /// Decoder block whose output is read, from 0.
-    pub layer: usize,
+    /// Where the activations were captured, if that is known.
+    pub hook: Option<Hook>,
     /// Name of the autoencoder.
     pub sae: String,
     /// Name of the data set.
@@ -47,6 +48,16 @@ pub struct Source {
 }
 
 impl Source {
+    /// The decoder block, 0 if it is not known.
+    fn layer(&self) -> usize {
+        self.hook.map_or(0, Hook::layer)
+    }
+
+    /// The hook in words.
+    fn place(&self) -> String {
+        self.hook.map_or_else(|| "at an unknown hook".into(), Hook::in_words)
+    }
+
     /// The names of both sides: text and images, or other modalities.
     pub fn side_names(&self) -> [String; 2] {
         if self.sides == Sides::default() { ["text", "images"].map(String::from) } else { self.sides.names() }

@@ -3,17 +3,16 @@
 
 use super::saedashboard::{bin, tokens_in_prompt};
 use super::{Page, Shown, Source, decimal, decimals};
+use crate::store::hooks;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// The account that Neuronpedia's tools use by default; its import replaces it with the account of the importer.
 const CREATOR: &str = "clkht01d40000jv08hvalcvly";
-/// The residual stream after a block.
-const HOOK: &str = "hook_resid_post";
 
 /// Name of a source: its layer and its set.
 pub fn source_id(source: &Source) -> String {
-    format!("{}-{}", source.layer, source.sae)
+    format!("{}-{}", source.layer(), source.sae)
 }
 
 /// The name of the model as a folder name.
@@ -29,7 +28,7 @@ pub fn folder(source: &Source) -> PathBuf {
 /// The four files that have one line: name and line.
 pub fn heads(source: &Source) -> [(&'static str, Value); 4] {
     let (model, created, id) = (model_id(source), &source.created, source_id(source));
-    let about = format!("Features of {} after block {} of {model}", source.sae, source.layer);
+    let about = format!("Features of {} {} of {model}", source.sae, source.place());
     [
         (
             "release.jsonl",
@@ -79,7 +78,7 @@ pub fn feature(source: &Source, page: &Page, dashboard: &Value) -> Value {
         "modelId": model_id(source), "layer": source_id(source), "index": page.row.feature.to_string(),
         "creatorId": CREATOR, "createdAt": source.created, "maxActApprox": decimal(page.row.max),
         "hasVector": true, "vector": decimals(page.direction), "vectorLabel": null, "vectorDefaultSteerStrength": decimal(page.row.max),
-        "hookName": format!("blocks.{}.{HOOK}", source.layer), "sourceSetName": source.sae,
+        "hookName": source.hook.map(|hook| hooks::to_sae_lens(&hook.to_string())), "sourceSetName": source.sae,
         "topkCosSimIndices": page.neighbors.iter().map(|n| n.feature).collect::<Vec<_>>(),
         "topkCosSimValues": page.neighbors.iter().map(|n| decimal(n.cosine)).collect::<Vec<_>>(),
     });

@@ -13,14 +13,14 @@ const ALIGNED: usize = 3;
 /// A batch of features.
 pub fn batch(source: &Source, pages: &[Page]) -> Value {
     let features: Vec<Value> = pages.iter().map(|page| feature(source, page)).collect();
-    let Source { model, layer, sae, .. } = source;
+    let (Source { model, sae, .. }, layer) = (source, source.layer());
     json!({ "model_id": model, "layer": layer, "sae_set": sae, "sae_id_suffix": null, "features": features })
 }
 
 /// How the batches were made, in the fields of SAEDashboard's settings.
 pub fn run_settings(source: &Source) -> Value {
     json!({
-        "sae_set": source.sae, "model_id": source.model, "layer": source.layer,
+        "sae_set": source.sae, "model_id": source.model, "layer": source.layer(),
         "huggingface_dataset_path": source.dataset, "n_prompts_total": source.samples,
         "n_tokens_in_prompt": tokens_in_prompt(source), "n_features_at_a_time": BATCH,
         "n_quantiles": crate::analysis::index::INTERVALS, "top_acts_group_size": crate::analysis::index::STRONGEST,
@@ -31,7 +31,7 @@ pub fn run_settings(source: &Source) -> Value {
 /// The features that are in no batch.
 pub fn skipped_indexes(source: &Source, skipped: &[u32]) -> Value {
     json!({
-        "model_id": source.model, "layer": source.layer.to_string(), "sae_set": source.sae, "log_sparsity": null,
+        "model_id": source.model, "layer": source.layer().to_string(), "sae_set": source.sae, "log_sparsity": null,
         "skipped_indexes": skipped,
     })
 }

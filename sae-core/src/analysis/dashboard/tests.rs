@@ -48,7 +48,7 @@ fn every_file_tells_what_the_index_tells() {
     let contexts = contexts(&store, &weights, &Device::flex(), &numbers, &features).unwrap();
     let source = Source {
         model: "org/tiny@main".into(),
-        layer: 2,
+        hook: Some(Hook::block(2)),
         sae: "base".into(),
         dataset: EVIL.into(),
         samples: 12,

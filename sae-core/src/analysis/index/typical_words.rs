@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use crate::analysis::index::Example;
     use crate::store::sample::{Piece, Role, Sample, Token};
-    use crate::store::{Part, StoreDtype, StoreSpec, StoreWriter};
+    use crate::store::{Hook, Part, StoreDtype, StoreSpec, StoreWriter};
 
     /// Sample `n` shows a thing and says so; every third shows a boat. In pieces, an even sample shows it, and the next one says so.
     fn run(dir: &Path, pieces: bool) -> Run {
@@ -181,7 +181,7 @@ mod tests {
         let spec = StoreSpec {
             model: "m".into(),
             architecture: "m".into(),
-            layers: vec![0],
+            hooks: vec![Hook::block(0)],
             d_in: 1,
             dtype: StoreDtype::F32,
             fingerprint: "f".into(),

@@ -23,8 +23,13 @@ fn heading(view: &FeatureView) -> Markup {
         out.push(tag("p").class("notes").text(&written.notes));
     }
     out.and(tag("p").class("muted").text(&format!(
-        "{}, after block {} of {}; {} samples, {} positions of {}",
-        source.sae, source.layer, source.model, source.samples, source.tokens, source.dataset,
+        "{}, {} of {}; {} samples, {} positions of {}",
+        source.sae,
+        source.place(),
+        source.model,
+        source.samples,
+        source.tokens,
+        source.dataset,
     )))
 }
 

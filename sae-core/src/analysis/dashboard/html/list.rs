@@ -36,7 +36,7 @@ impl Line {
 
 /// The list of pages: a line for each feature, in this order.
 pub fn list(source: &Source, lines: &[Line]) -> String {
-    let about = format!("after block {} of {}", source.layer, source.model);
+    let about = format!("{} of {}", source.place(), source.model);
     let columns = [
         Column::number("feature"),
         Column::text("label"),
