@@ -122,7 +122,7 @@ pub enum Error {
         /// The hooks of the plan.
         found: Vec<Hook>,
     },
-    /// A model was to go on from states within a block without the residual stream beside them.
+    /// A model was to continue from states within a block without the residual stream beside them.
     #[error(
         "the states at {hook} are not what a pass that pauses there returned: the residual stream beside them is missing"
     )]

@@ -3,9 +3,9 @@
 Needs what make_models.py needs. Forward hooks on the modules of each decoder block record, for two samples,
 
     attn_in    what `self_attn` is given
-    attn_out   what is added to the residual stream behind it: its output, behind the norm that follows it where there is one
+    attn_out   what is added to the residual stream after it: its output, behind the norm that follows it where there is one
     mlp_in     what `mlp` is given
-    mlp_out    what is added to the residual stream behind it: its output, behind the norm that follows it where there is one
+    mlp_out    what is added to the residual stream after it: its output, behind the norm that follows it where there is one
 
 The script checks that the input of a block, `attn_out` and `mlp_out` add up to its output. Of each sample, ROWS positions are
 kept, spread evenly from the first to the last, so that the files stay small: `sampleN.rows` [ROWS] i64, and

@@ -61,7 +61,7 @@ pub struct Hidden {
     /// For every hook the rows of all samples, one after the other.
     hooks: Vec<Vec<f32>>,
     /// The residual stream to which the state at the only hook is added within its block, or what follows from the state; if the
-    /// model is to go on from there ([`Model::pause`]), and the hook is not the output of a block.
+    /// model is to continue from there ([`Model::pause`]), and the hook is not the output of a block.
     residual: Option<Arc<Vec<f32>>>,
 }
 

@@ -1,4 +1,4 @@
-//! Hooks within decoder blocks: each alone has the bits that it has among all; a model that goes on from one, with its own states
+//! Hooks within decoder blocks: each alone has the bits that it has among all; a model that continues from one, with its own states
 //! or with others, predicts what the whole model does; harvests store them, and continue with the same bytes.
 
 use crate::bad_input;

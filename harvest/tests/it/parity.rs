@@ -133,7 +133,7 @@ fn check(folder: &Path, bf16: f64) {
     }
 }
 
-/// Hidden states behind every block and at the hooks within it, alone and in a batch of different lengths.
+/// Hidden states after every block and at the hooks within it, alone and in a batch of different lengths.
 fn hidden_states(
     what: &str,
     golden: &Golden,

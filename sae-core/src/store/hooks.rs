@@ -24,7 +24,7 @@ pub enum Site {
     MlpIn,
     /// What the MLP adds to the residual stream: its output behind the norm that follows it, if there is one.
     MlpOut,
-    /// The output of the block: the residual stream behind both.
+    /// The output of the block: the residual stream after both.
     Output,
 }
 
@@ -228,9 +228,9 @@ pub fn in_words(hooks: &[Hook]) -> String {
 /// The hook that a name of this workbench or of another tool stands for, if it is one that is captured.
 ///
 /// Names of TransformerLens are those of its `TransformerBridge`, where `hook_mlp_in` is what the MLP reads; Gemma Scope 2, which
-/// SAELens lists by this name, was trained on that too. `ln2.hook_normalized` is no hook here, because TransformerLens takes it
+/// SAELens lists by this name, was trained on that too. `ln2.hook_normalized` is not taken, because TransformerLens takes it
 /// before the gain of the norm. Names of modules are those of `transformers`; `mlp` and `self_attn`, whose outputs Gemma normalizes
-/// before it adds them, are taken as they are in models without such norms. `post_attention_layernorm` is no hook, because it is
+/// before it adds them, are taken as they are in models without such norms. `post_attention_layernorm` is not taken, because it is
 /// behind attention in Gemma and before the MLP in Llama.
 pub fn known(name: &str) -> Option<Hook> {
     let parts: Vec<_> = name.split('.').collect();
