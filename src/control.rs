@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub enum Stage {
     /// A checkpoint is downloaded; counted in bytes.
     Download,
+    /// Files are uploaded; counted in bytes.
+    Upload,
     /// Shards are compared with their hashes; counted in token positions.
     Check,
     /// A model reads a data set; counted in rows of the data.
@@ -79,6 +81,7 @@ impl Stage {
     pub fn name(self) -> &'static str {
         match self {
             Self::Download => "download",
+            Self::Upload => "upload",
             Self::Check => "check",
             Self::Harvest => "harvest",
             Self::Import => "import",
@@ -117,8 +120,8 @@ impl Stage {
 pub enum Detail<'a> {
     /// Nothing.
     None,
-    /// A download: the file under way.
-    Download {
+    /// A download or an upload: the file under way.
+    Transfer {
         /// Its name in the repository.
         file: &'a str,
     },

@@ -10,6 +10,7 @@ mod pairs;
 mod probe;
 mod published;
 mod state;
+mod upload;
 
 pub use contrast::ContrastError;
 pub use filter::FilterError;
@@ -19,6 +20,7 @@ pub use models::ModelsError;
 pub use pairs::PairsError;
 pub use probe::ProbeError;
 pub use published::PublishedError;
+pub use upload::UploadError;
 
 use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};
@@ -438,6 +440,9 @@ pub enum Error {
     /// A published autoencoder that is not found, or does not belong to a run.
     #[error(transparent)]
     Published(#[from] PublishedError),
+    /// Something that cannot be uploaded.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
 
     /// A filter that keeps nothing.
     #[error("no sample would be kept{}", nothing_kept(by, keep, *without_score, *samples))]

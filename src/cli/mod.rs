@@ -29,6 +29,7 @@ mod serve;
 mod signals;
 mod terminal;
 mod train;
+mod upload;
 mod validate;
 mod version;
 
@@ -63,6 +64,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use terminal::Terminal;
 use train::TrainArgs;
+use upload::UploadArgs;
 use validate::ValidateArgs;
 
 /// What has this model learned across images and text, and which of my data is worth training on?
@@ -140,6 +142,8 @@ Examples:
     Export(ExportArgs),
     /// Import another tool's autoencoder into a run, or its activations as a run
     Import(ImportArgs),
+    /// Upload an autoencoder, or a filtered data set, to the hub
+    Upload(UploadArgs),
     /// Find released autoencoders of others
     #[command(subcommand)]
     Saes(Saes),
@@ -259,6 +263,7 @@ fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
         Command::Convert(args) => convert::run(args, invocation),
         Command::Export(args) => export::run(args, invocation),
         Command::Import(args) => import::run(args, invocation),
+        Command::Upload(args) => upload::run(args, invocation),
         Command::Saes(saes) => saes::run(saes, invocation),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args, invocation),

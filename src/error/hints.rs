@@ -18,6 +18,7 @@ impl Error {
             Self::Pairs(error) => return error.hint(),
             Self::Generate(error) => return error.hint(),
             Self::Published(error) => return error.hint(),
+            Self::Upload(error) => return error.hint(),
             Self::Unfinished { .. } | Self::AlreadyBegun { .. } | Self::Interrupted { .. } => {
                 Hint::Resume(Operation::Train)
             }

@@ -45,6 +45,7 @@ mod sides;
 mod tool;
 mod training;
 mod trees;
+mod upload;
 mod validate;
 mod videos;
 mod whole_way;
