@@ -46,6 +46,10 @@ pub enum Stage {
     Rejected,
     /// A pass over the same samples with blank images.
     BlankImages,
+    /// The states of parts of a pass are merged; counted in parts.
+    Merge,
+    /// Processes run the parts of a job; counted in parts.
+    Launch,
     /// Scores are computed and fitted.
     Fit,
     /// A pass that averages hidden states.
@@ -96,6 +100,8 @@ impl Stage {
             Self::Calibrate => "calibrate",
             Self::Rejected => "rejected",
             Self::BlankImages => "blank",
+            Self::Merge => "merge",
+            Self::Launch => "launch",
             Self::Fit => "fit",
             Self::Hidden => "hidden",
             Self::Model => "model",

@@ -5,6 +5,7 @@ mod contrast;
 mod filter;
 mod generate;
 mod hints;
+mod jobs;
 mod models;
 mod pairs;
 mod probe;
@@ -16,6 +17,7 @@ pub use contrast::ContrastError;
 pub use filter::FilterError;
 use filter::nothing_kept;
 pub use generate::GenerateError;
+pub use jobs::JobsError;
 pub use models::ModelsError;
 pub use pairs::PairsError;
 pub use probe::ProbeError;
@@ -422,6 +424,9 @@ pub enum Error {
     /// Labels that a probe cannot be fitted to.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// Jobs that several processes share.
+    #[error(transparent)]
+    Jobs(#[from] JobsError),
     /// Answers of which no pairs can be chosen.
     #[error(transparent)]
     Pairs(#[from] PairsError),
