@@ -51,7 +51,6 @@
 //! | learn from labels | [`ProbeRequest`] |
 //! | choose what to label | [`PairsRequest`] |
 //! | have a model write, with a guard | [`GenerateRequest`] |
-//! | share the passes of an index, a scoring or a question between machines | [`PassRequest`], [`ReduceRequest`] |
 //! | choose data | [`FilterRequest`], [`PatchesRequest`] |
 //! | read and convert files | [`InfoRequest`], [`ConvertRequest`] |
 //! | find features by captions | [`caption_search::CaptionSearch`] |
@@ -76,7 +75,6 @@ pub mod assets;
 pub mod bench;
 pub mod caption_search;
 mod causes;
-pub mod command_line;
 mod companion;
 pub mod compare;
 pub mod contrast;
@@ -97,18 +95,13 @@ pub mod harvest;
 pub mod import;
 pub mod index;
 pub mod info;
-pub mod job_array;
 pub mod label;
-pub mod launch;
 mod likelihood;
 pub mod merge;
 mod model;
-mod model_card;
 pub mod models;
 pub mod numbers;
 pub mod pairs;
-pub mod parts;
-mod passes;
 pub mod patches;
 pub mod probe;
 mod provenance;
@@ -120,10 +113,9 @@ pub mod sample_images;
 pub mod score;
 pub mod serve;
 pub mod steering;
-pub mod summaries;
+mod summaries;
 pub mod train;
 mod unknown;
-pub mod upload;
 pub mod validate;
 
 pub use contrast::{ContrastReport, ContrastRequest};
@@ -142,18 +134,14 @@ pub use harvest::{HarvestReport, HarvestRequest};
 pub use index::{IndexReport, IndexRequest};
 pub use info::{InfoReport, InfoRequest};
 pub use label::{LabelReport, LabelRequest};
-pub use launch::{LaunchReport, LaunchRequest};
 pub use merge::{MergeReport, MergeRequest};
 pub use models::{ModelsChoice, OwnershipReport, OwnershipRequest, SeriesReport, SeriesRequest};
 pub use pairs::{PairsReport, PairsRequest};
-pub use parts::{PartOperation, PassReport, PassRequest, ReduceReport, ReduceRequest};
 pub use patches::{MeasurePatchesRequest, PatchesMeasured, PatchesReport, PatchesRequest};
 pub use probe::{ProbeReport, ProbeRequest};
 pub use sae::{FeatureChoice, LoadedSae, SaeChoice};
 pub use sample_activations::SampleActivations;
 pub use score::{ScoreOptions, ScoreReport, ScoreRequest};
 pub use serve::{ServePlan, ServeRequest, Server};
-pub use summaries::{SummariesReport, SummariesRequest};
 pub use train::{TrainReport, TrainRequest};
-pub use upload::{UploadReport, UploadRequest};
 pub use validate::{ValidateReport, ValidateRequest};

@@ -30,7 +30,7 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
     },
-    /// A repository of the hub that cannot be read, or written to.
+    /// A checkpoint that cannot be downloaded from the hub.
     #[error("{cause}: {model}")]
     Hub {
         /// What prevents it.

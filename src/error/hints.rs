@@ -16,10 +16,8 @@ impl Error {
             Self::Filter(error) => return Some(error.hint()),
             Self::Probe(error) => return error.hint(),
             Self::Pairs(error) => return error.hint(),
-            Self::Jobs(error) => return error.hint(),
             Self::Generate(error) => return error.hint(),
             Self::Published(error) => return error.hint(),
-            Self::Upload(error) => return error.hint(),
             Self::Unfinished { .. } | Self::AlreadyBegun { .. } | Self::Interrupted { .. } => {
                 Hint::Resume(Operation::Train)
             }

@@ -34,6 +34,5 @@ mod splice;
 mod templates;
 #[cfg(unix)]
 mod unix_paths;
-mod upload;
 mod videos;
 mod weights;

@@ -55,7 +55,7 @@ fn pass_along(
         let hidden = &hidden[2 * rows.start..2 * rows.end];
         collector.observe(&Block { tokens: &tokens, rows, shard: 0, hidden, active: &part })?;
     }
-    collector.finish().map(drop)
+    collector.finish()
 }
 
 fn kept(part: Part) -> Kept {

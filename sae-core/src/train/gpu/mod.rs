@@ -4,7 +4,8 @@
 //! sparse and in `f32`, from master weights in `f32`. The kernels are written once in CubeCL, which compiles them for CUDA,
 //! Vulkan, Metal and ROCm. Sums have a fixed order, so that equal seeds give equal bits on one kind of GPU. Architectures
 //! that learn their sparsity train in Burn's autodiff ([`super::autodiff`]) until few features are active
-//! ([`learned_sparsity`]).
+//! (`learned_sparsity`).
+#![expect(clippy::manual_div_ceil, clippy::needless_range_loop, reason = "kernels have the words that CubeCL compiles")]
 
 mod activation;
 mod backward;
