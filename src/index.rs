@@ -53,8 +53,8 @@ pub struct IndexRequest {
 /// The model of a logit lens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LensChoice {
-    /// The model that the run was captured from, if it still is where the run says; none for the inputs of modules, whose directions
-    /// promote no tokens.
+    /// The model that the run was captured from, if it still is where the run says; none for the inputs of modules and the
+    /// vision tower, whose directions promote no tokens.
     Recorded,
     /// This checkpoint.
     Model(PathBuf),

@@ -8,7 +8,7 @@ use crate::devices::Devices;
 use crate::fingerprint::fingerprint;
 use crate::model::{Hidden, Input, Model, check_hooks};
 use crate::overlap::{Emit, Results, overlap};
-use crate::{Error, Pieces, Plan, Result, pieces};
+use crate::{Error, Pieces, Plan, Result, image_positions, pieces};
 use rayon::prelude::*;
 use sae_core::Run;
 use sae_core::path_text;
@@ -96,7 +96,7 @@ pub fn harvest(
             model: name(&plan.model),
             architecture: checkpoint.config().architecture.clone(),
             hooks: plan.hooks.clone(),
-            d_in: checkpoint.config().text.hidden_size,
+            d_in: checkpoint.config().width_at(last),
             dtype: plan.store_dtype,
             fingerprint: format!("{weights}-{data}-{arguments}"),
             slice: plan.shard.map(|shard| shard.job_shard(first_row)),
@@ -108,7 +108,7 @@ pub fn harvest(
     if writer.is_complete() {
         return Ok(writer.finish()?);
     }
-    let devices = Devices::load(&checkpoint, &plan, &devices, last.layer())?;
+    let devices = Devices::load(&checkpoint, &plan, &devices, last)?;
     let stored = writer.progress();
     let mut so_far = CaptureProgress {
         source_rows: stored.source_rows,
@@ -280,7 +280,7 @@ fn read_chunks(mut rows: impl Iterator<Item = Result<Row>>, emit: Emit<Result<Ve
 fn prepare(checkpoint: &Checkpoint, plan: &Plan, rows: Vec<Row>) -> Vec<PreparedRow> {
     let prepare = |row| match plan.pieces {
         Some(pieces) => checkpoint.pieces(row, pieces),
-        None => Ok(vec![checkpoint.prepare(row, plan.answers, plan.template)?]),
+        None => Ok(vec![image_positions::prepare(checkpoint, plan, row)?]),
     };
     rows.into_par_iter().map(prepare).collect()
 }

@@ -11,8 +11,8 @@ use crate::pixels::{Frame, ImageProcessor, VideoProcessor};
 use crate::prompt::{FramePatch, Media, Prompter, Text};
 use crate::{Result, alphabet, precedence};
 use sae_core::error::{Hint, Setting};
-use sae_core::store::Skipped;
 use sae_core::store::sample::{ImageRef, Modality, Role, Sample, Token};
+use sae_core::store::{Hook, Skipped};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -287,6 +287,14 @@ impl Checkpoint {
     pub fn load(&self, last: Option<usize>, compute: &Compute) -> Result<Model> {
         let weights = Weights::open(&self.folder)?;
         Model::load(&self.config, &weights, last, compute)
+    }
+
+    /// Loads what is needed for the hidden states at a hook.
+    ///
+    /// # Errors
+    /// As for [`Checkpoint::load`].
+    pub fn load_to(&self, last: Hook, compute: &Compute) -> Result<Model> {
+        Model::load_to(&self.config, &Weights::open(&self.folder)?, last, compute)
     }
 
     /// The input of the model for a sample.

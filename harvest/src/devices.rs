@@ -7,6 +7,7 @@ use crate::model::{Compute, Hidden, Model};
 use crate::{Error, Plan, Result};
 use burn::tensor::Device;
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Models on the devices of a plan.
@@ -18,13 +19,13 @@ pub(crate) struct Devices {
 }
 
 impl Devices {
-    /// Loads the model up to block `last` on every device of the plan.
+    /// Loads the model up to the hook `last` on every device of the plan.
     ///
     /// # Errors
     /// As [`Model::load`].
-    pub fn load(checkpoint: &Checkpoint, plan: &Plan, devices: &[Device], last: usize) -> Result<Self> {
+    pub fn load(checkpoint: &Checkpoint, plan: &Plan, devices: &[Device], last: Hook) -> Result<Self> {
         let names: Vec<String> = plan.devices()?.iter().map(DeviceChoice::to_string).collect();
-        let models = devices.iter().map(|device| checkpoint.load(Some(last), &Compute::on(device, plan.dtype.into())));
+        let models = devices.iter().map(|device| checkpoint.load_to(last, &Compute::on(device, plan.dtype.into())));
         let failed = names.iter().map(|_| AtomicBool::new(false)).collect();
         Ok(Self { models: models.collect::<Result<_>>()?, names, failed, notes: plan.notes.clone() })
     }

@@ -3,7 +3,7 @@
 
 use sae_core::device::DeviceChoice;
 use sae_core::error::{Cause, Hint, Setting};
-use sae_core::store::{Hook, Site, Skipped, hooks};
+use sae_core::store::{Hook, Skipped, hooks};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -130,11 +130,43 @@ pub enum Error {
         /// The hook.
         hook: Hook,
     },
-    /// The logit lens was asked for directions at a hook whose activations are not added to the residual stream.
+    /// A hook of images in a model without a vision tower.
+    #[error("there is no {hook}: the model has no vision tower with a projector")]
+    NoTower {
+        /// The hook.
+        hook: Hook,
+    },
+    /// A block of the vision tower that the model does not use.
+    #[error("there is no vision.{asked}: the model uses {blocks} blocks of its vision tower, 0 to {}", .blocks.saturating_sub(1))]
+    UnknownTowerBlock {
+        /// The block that was asked for, counted from 0.
+        asked: usize,
+        /// Blocks that are used.
+        blocks: usize,
+    },
+    /// A hook of images beside others, which have other positions.
+    #[error("{hook} has positions of its own, those of images: expected no other hook beside it")]
+    BesideImages {
+        /// The hook.
+        hook: Hook,
+    },
+    /// States were to be replaced or continued at a hook before the decoder.
     #[error(
-        "directions at {hook} promote no tokens: it is what a module reads, not a vector of the residual stream, which {} are",
-        hooks::in_words(&[Hook::block(.hook.layer()), Hook::new(.hook.layer(), Site::MlpOut), Hook::new(.hook.layer(), Site::AttnOut)])
+        "nothing is replaced, steered or predicted at {hook}: expected a hook of the decoder, such as {}",
+        Hook::block(16)
     )]
+    BeforeDecoder {
+        /// The hook.
+        hook: Hook,
+    },
+    /// Pieces of rows at a hook before the decoder, where images have no pieces.
+    #[error("rows cannot be divided into pieces at {hook}, where only images are captured")]
+    PiecesOfImages {
+        /// The hook.
+        hook: Hook,
+    },
+    /// The logit lens was asked for directions at a hook whose activations are not added to the residual stream.
+    #[error("directions at {hook} promote no tokens: they are not of the residual stream, or of what is added to it")]
     NotInStream {
         /// The hook.
         hook: Hook,
@@ -267,6 +299,8 @@ impl Error {
             Self::ShardedTree => {
                 Some("capture all trees in one run, or divide the data into files of whole trees".into())
             }
+            Self::BesideImages { .. } => Some("capture each into a run of its own".into()),
+            Self::PiecesOfImages { .. } => Some(Hint::Unset(Setting::Pieces)),
             Self::PiecesUnread { .. } => Some(Hint::Unset(Setting::Pieces)),
             Self::OtherImages { .. } => Some("name the same folder of images, or begin a new run".into()),
             Self::TooFewRows { rows, .. } => Some(format!("use at most {rows} shards").into()),

@@ -63,6 +63,7 @@ mod fingerprint;
 pub mod generation;
 pub mod hub;
 mod identity;
+mod image_positions;
 mod import;
 mod ipc;
 mod jinja;

@@ -4,7 +4,7 @@
 
 use crate::checkpoint::{Checkpoint, Prepared};
 use crate::data::Source;
-use crate::model::{Compute, Hidden, Input, Model, check_hooks};
+use crate::model::{Compute, Hidden, Input, Model, check_decoder, check_hooks};
 use crate::predictions::{Predicted, predict};
 use crate::splice::tokens;
 use crate::{Error, Plan, Result};
@@ -48,6 +48,7 @@ impl<'a> ModelPair<'a> {
         let compute = Compute::on(&plan.device.open()?, plan.dtype.into());
         let load = |checkpoint: Checkpoint| {
             check_hooks(checkpoint.config(), &[hook])?;
+            check_decoder(&[hook])?;
             let model = checkpoint.load(None, &compute)?;
             Ok::<_, Error>((checkpoint, model))
         };

@@ -6,7 +6,7 @@ use crate::capture::{CHUNK_ROWS, check, for_each_batch, hidden, images_from, wit
 use crate::checkpoint::Checkpoint;
 use crate::data::{Row, Rows, Source as Data};
 use crate::model::{Compute, Model, check_hooks};
-use crate::{Error, Plan, Result};
+use crate::{Error, Plan, Result, image_positions};
 use rayon::iter::Either;
 use rayon::prelude::*;
 use sae_core::store::PositionRule;
@@ -62,7 +62,7 @@ impl OnlineActivations {
         let checkpoint = plan.checkpoint()?;
         check_hooks(checkpoint.config(), &[hook])?;
         let data = plan.source()?;
-        let model = checkpoint.load(Some(hook.layer()), &Compute::on(&plan.device.open()?, plan.dtype.into()))?;
+        let model = checkpoint.load_to(hook, &Compute::on(&plan.device.open()?, plan.dtype.into()))?;
         let rows = plan.stream(&data)?;
         let limit = (exclude.norm <= 0.0).then_some(f32::INFINITY);
         let (position, skipped, chunk) = (StreamPosition::default(), SkipList::default(), Vec::new());
@@ -106,7 +106,7 @@ impl OnlineActivations {
         self.position.within = chunk.len() as u64;
         self.position.served = 0;
         let (checkpoint, plan) = (&self.checkpoint, &self.plan);
-        let prepared = chunk.into_par_iter().map(|row| checkpoint.prepare(row, plan.answers, plan.template));
+        let prepared = chunk.into_par_iter().map(|row| image_positions::prepare(checkpoint, plan, row));
         let (samples, skipped): (Vec<_>, Vec<_>) = prepared.partition_map(|row| match row {
             Ok(sample) => Either::Left(sample),
             Err(skipped) => Either::Right(skipped),
@@ -115,7 +115,7 @@ impl OnlineActivations {
         if self.position.rounds == 0 {
             self.skipped.extend(skipped);
         }
-        let d = self.model.config().text.hidden_size;
+        let d = self.d_in();
         let mut all = Vec::with_capacity(samples.iter().map(|sample| sample.tokens.len() * d).sum());
         let forward = |samples| hidden(&self.model, checkpoint, samples, &plan.hooks);
         for_each_batch(&samples, plan, forward, |batch, hidden| {
@@ -151,7 +151,7 @@ impl OnlineActivations {
 
 impl Source for OnlineActivations {
     fn d_in(&self) -> usize {
-        self.model.config().text.hidden_size
+        self.model.config().width_at(self.plan.hooks[0])
     }
 
     fn rows(&self) -> Option<u64> {

@@ -183,6 +183,9 @@ impl Plan {
         if self.pieces.is_none() {
             return Ok(());
         }
+        if let Some(hook) = self.hooks.iter().find(|hook| hook.site().is_before_decoder()) {
+            return Err(Error::PiecesOfImages { hook: *hook });
+        }
         if self.pieces == Some(Pieces::Tree) {
             if self.shard.is_some() {
                 return Err(Error::ShardedTree);

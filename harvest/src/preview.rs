@@ -79,7 +79,7 @@ impl Plan {
             architecture: config.architecture.clone(),
             blocks: config.text.layers.len(),
             hooks: self.hooks.clone(),
-            d_in: config.text.hidden_size,
+            d_in: self.hooks.first().map_or(config.text.hidden_size, |hook| config.width_at(*hook)),
             data: self.data.clone(),
             files: source.files.len(),
             rows: (shard.end - shard.start).saturating_mul(samples),
@@ -109,8 +109,8 @@ impl Plan {
     }
 
     fn memory(&self, config: &ModelConfig, held: u64) -> Result<Memory> {
-        let last = self.hooks.iter().map(|hook| hook.layer()).max().unwrap_or(0);
-        let Size { numbers, stored: mapped } = Model::size(config, &Weights::open(&self.model)?, Some(last));
+        let last = self.hooks.iter().copied().max().unwrap_or(Hook::block(0));
+        let Size { numbers, stored: mapped } = Model::size(config, &Weights::open(&self.model)?, last);
         let width = match self.dtype {
             ComputeDtype::F32 => 4,
             ComputeDtype::Bf16 => 2,
@@ -147,7 +147,7 @@ impl Plan {
             (4 * block.width + (block.heads + 2 * block.kv_heads) * block.head_dim + 2 * block.d_ff) as u64
         };
         // Keys and values of all blocks are kept where pieces share them.
-        let kept = |block: &BlockConfig| (2 * (last + 1) * block.kv_heads * block.head_dim) as u64;
+        let kept = |block: &BlockConfig| (2 * (last.layer() + 1) * block.kv_heads * block.head_dim) as u64;
         let kept = self.pieces.map_or(0, |_| kept(&config.text.block));
         let decoder = block(&config.text.block) + 2 * hooks * d + kept;
         let tower = config.vision.as_ref().and_then(|vision| vision.tower());

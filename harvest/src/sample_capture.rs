@@ -3,7 +3,7 @@
 use crate::capture::{CHUNK_ROWS, for_each_batch, hidden};
 use crate::checkpoint::Prepared;
 use crate::data::Row;
-use crate::model::{Compute, check_hooks};
+use crate::model::{Compute, check_decoder, check_hooks};
 use crate::{Error, Plan, Result};
 use rayon::prelude::*;
 use sae_core::store::SkipList;
@@ -32,9 +32,10 @@ pub fn for_each_sample<E: From<Error>>(
     plan.check_whole("a visit of samples")?;
     let checkpoint = plan.checkpoint()?;
     check_hooks(checkpoint.config(), &[hook])?;
+    check_decoder(&[hook])?;
     let source = plan.source()?;
     let device = plan.device.open().map_err(Error::from)?;
-    let model = checkpoint.load(Some(hook.layer()), &Compute::on(&device, plan.dtype.into()))?;
+    let model = checkpoint.load_to(hook, &Compute::on(&device, plan.dtype.into()))?;
     let mut rows = plan.stream(&source)?.take(plan.row_limit());
     let (mut skipped, mut done) = (SkipList::default(), 0);
     loop {

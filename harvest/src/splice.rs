@@ -4,7 +4,7 @@
 
 use crate::checkpoint::{Checkpoint, Prepared};
 use crate::data::Source;
-use crate::model::{Compute, Hidden, Input, Model, check_hooks};
+use crate::model::{Compute, Hidden, Input, Model, check_decoder, check_hooks};
 use crate::predictions::{Predicted, predict};
 use crate::{Plan, Result};
 use sae_core::store::sample::Token;
@@ -33,6 +33,7 @@ impl<'a> SpliceRunner<'a> {
         plan.check_whole("a prediction of tokens")?;
         let checkpoint = plan.checkpoint()?;
         check_hooks(checkpoint.config(), &[hook])?;
+        check_decoder(&[hook])?;
         let source = plan.source()?;
         let model = checkpoint.load(None, &Compute::on(&plan.device.open()?, plan.dtype.into()))?;
         Ok(Self { plan, hook, checkpoint, source, model })

@@ -40,7 +40,8 @@ pub struct HarvestArgs {
     #[arg(long, value_delimiter = ',', required_unless_present = "hooks")]
     pub layers: Vec<usize>,
     /// What is captured: layers.L (the output of decoder block L), layers.L.mlp_in and layers.L.mlp_out (what its MLP reads, and what
-    /// it adds to the residual stream), layers.L.attn_in and layers.L.attn_out (the same of attention)
+    /// it adds to the residual stream), layers.L.attn_in and layers.L.attn_out (the same of attention); or, alone in its run, what
+    /// images become before the decoder: vision.L (block L of the vision tower) or projector
     #[arg(long, value_name = "HOOKS", value_delimiter = ',')]
     pub hooks: Vec<Hook>,
     /// Run folder to write

@@ -58,7 +58,7 @@ fn describe(report: &IndexReport, args: &IndexArgs) -> String {
         Some(folder) => format!("promoted and suppressed tokens by {}", folder.display()),
         None if args.no_promoted_tokens => "without promoted tokens, as requested".into(),
         None if !report.is_in_stream => {
-            "without promoted tokens: the features are of what a module reads, not of the residual stream".into()
+            "without promoted tokens: the features are not of the residual stream, or of what is added to it".into()
         }
         None => {
             "without promoted tokens: the model is no longer where the run says\nhint: name its folder with --model"

@@ -75,7 +75,7 @@ fn hooks_within_a_block_are_captured_trained_on_and_evaluated() {
         "{lens}"
     );
     let output = sae().args(["index", "--run", &run, "--sae", "attn_in"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("what a module reads"), "{}", said(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("not of the residual stream"), "{}", said(&output));
 
     // Straight from the model, the same activations train the same autoencoder as those of a run of this hook alone.
     let live = dir.path().join("live").to_str().unwrap().to_owned();
@@ -110,6 +110,42 @@ fn shards_of_hooks_within_a_block_merge_into_the_whole_run() {
     // `--layers` is short for the outputs of blocks, and repeats nothing.
     let (report, _) = harvest(dir.path(), "short", &["--layers", "0,2", "--hooks", "layers.2"]);
     assert_eq!(report["hooks"], serde_json::json!([Hook::block(0), Hook::block(2)]));
+}
+
+#[test]
+fn images_before_the_decoder_have_runs_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe =
+        ["--features", "64", "--k", "4", "--arch", "topk", "--batch", "64", "--steps", "20", "--device", "cpu"];
+    for (hook, width) in [("vision.1", 24), ("projector", 32)] {
+        let (report, run) = harvest(dir.path(), hook, &["--hooks", hook]);
+        assert_eq!((&report["hooks"][0], report["samples"].as_u64()), (&hook.into(), Some(10)), "{report}");
+        assert_eq!(json(&["info", &run])["activations"][0]["d_in"], width);
+        json(&[&["train", "--run", &run, "--hook", hook, "--name", "a"], &recipe[..]].concat());
+        assert_eq!(json(&["index", "--run", &run])["words_by"].is_string(), hook == "projector");
+        let found = json(&["eval", "--run", &run]);
+        // All positions are those of images, of which the tiny tower has 16.
+        let tokens = |part: &Value| part["tokens"].as_u64().unwrap_or_default();
+        let of_images = [tokens(&found["all"]), tokens(&found["by_modality"]["image"])];
+        assert_eq!((of_images, tokens(&found["by_modality"]["text"])), ([160; 2], 0), "{found:#}");
+        let reading = reading(dir.path());
+        let reading: Vec<&str> = reading.iter().map(String::as_str).collect();
+        let spliced = sae().args(["eval", "--run", &run, "--device", "cpu"]).args(&reading).output().unwrap();
+        let said = said(&spliced);
+        assert!(
+            !spliced.status.success() && said.contains(&format!("nothing is replaced, steered or predicted at {hook}")),
+            "{said}"
+        );
+        // Straight from the model too.
+        let live = format!("{run}-live");
+        json(&[&["train", "--run", &live, "--hook", hook, "--name", "a"], &recipe[..], &reading].concat());
+        assert_eq!(json(&["info", &format!("{live}/saes/a")])["hook"], hook);
+    }
+    let run = dir.path().join("both").to_str().unwrap().to_owned();
+    let reading = reading(dir.path());
+    let reading: Vec<&str> = reading.iter().map(String::as_str).collect();
+    let both = fails(1, &[&["harvest", "--run", &run, "--layers", "1", "--hooks", "projector"], &reading[..]].concat());
+    assert!(both.contains("projector has positions of its own") && both.contains("a run of its own"), "{both}");
 }
 
 #[test]

@@ -11,6 +11,10 @@ The script checks that the input of a block, `attn_out` and `mlp_out` add up to 
 kept, spread evenly from the first to the last, so that the files stay small: `sampleN.rows` [ROWS] i64, and
 `sampleN.L.SITE` [ROWS, d].
 
+The same of the blocks of the vision tower that the model uses, the first one where there are two: `sampleN.vision.rows` [ROWS]
+i64 and `sampleN.vision.L` [ROWS, width]. Rows are the patches that positions of images show, in the order of the positions; the
+patches of one position are row by row. (What the projector returns is `sampleN.image_features` of golden.safetensors.)
+
     python make_hooks.py tests/golden/llava-a tests/golden/text-llama ...
 """
 
@@ -18,6 +22,7 @@ import json
 import sys
 from pathlib import Path
 
+import make_openvla
 import torch
 from make_models import prepare, without_videos
 from safetensors.torch import load_file, save_file
@@ -25,6 +30,8 @@ from transformers import (
     AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, LlamaConfig, LlamaForCausalLM,
     Qwen2_5_VLProcessor, Qwen3VLProcessor,
 )
+from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
+from transformers.vision_utils import get_vision_window_index
 
 ROWS = 4
 SAMPLES = 2
@@ -69,8 +76,81 @@ class Recorder:
                 for site in ["attn_in", "attn_out", "mlp_in", "mlp_out"]}
 
 
+class TowerRecorder:
+    """The output of each block of the vision tower for a sample, as the patches that positions show."""
+
+    def __init__(self, model):
+        self.model, self.seen, self.pixels = model, {}, None
+        inner = model.model
+        self.kind = model.config.model_type
+        tower = inner.visual if hasattr(inner, "visual") else inner.vision_tower
+        blocks = tower.blocks if hasattr(tower, "blocks") else next(
+            module for name, module in tower.named_modules() if name.endswith("encoder.layers"))
+        self.tower = tower
+        for layer, block in enumerate(blocks):
+            keep = lambda _, __, out, layer=layer: self.seen.__setitem__(layer, out[0] if isinstance(out, tuple) else out)
+            block.register_forward_hook(keep)
+        used = getattr(model.config, "vision_feature_layer", None)
+        used = [used] if isinstance(used, int) else used
+        self.used = len(blocks) if used is None else max(n % (len(blocks) + 1) for n in used)
+
+    def patches(self, out, inputs):
+        """[patches, width]"""
+        config = self.model.config
+        if self.kind == "qwen2_5_vl":
+            sizes = self.tower.spatial_merge_size, self.tower.window_size, self.tower.patch_size
+            order, _ = get_vision_window_index(inputs["image_grid_thw"], *sizes)
+            unit = self.tower.spatial_merge_unit
+            return out.view(len(order), unit, -1)[torch.argsort(torch.as_tensor(order))].flatten(0, 1)
+        if self.kind == "qwen3_vl":
+            return out
+        if self.kind == "gemma3":
+            grid, side = (int(n ** 0.5) for n in (config.mm_tokens_per_image, out.shape[1] // config.mm_tokens_per_image))
+            return out.view(len(out), grid, side, grid, side, -1).transpose(2, 3).flatten(0, 4)
+        out = out if config.vision_feature_select_strategy == "full" else out[:, 1:]
+        if self.kind == "llava":
+            return out.flatten(0, 1)
+        newline = torch.full([out.shape[-1]], torch.nan)
+        views = out.split([len(views) for views in self.views(inputs)])
+        packed = self.model.model.pack_image_features(
+            list(views), inputs["image_sizes"], vision_feature_select_strategy="default", image_newline=newline)[0]
+        packed = torch.cat(list(packed))
+        return packed[~packed.isnan().any(-1)]
+
+    def views(self, inputs):
+        """Of each image its views, without those that pad a batch."""
+        counts = [image_size_to_num_patches(size, self.model.config.image_grid_pinpoints, self.tower.config.image_size)
+                  for size in inputs["image_sizes"].tolist()]
+        return [pixels[:count] for pixels, count in zip(inputs["pixel_values"], counts)]
+
+    def tensors(self, inputs):
+        found = {f"vision.{layer}": self.patches(self.seen[layer], inputs) for layer in range(self.used)}
+        return {name: value.clone() for name, value in found.items()}
+
+
+class OpenVlaTowerRecorder:
+    """The same of the first tower of OpenVLA, as make_openvla.py writes it out."""
+
+    def __init__(self, folder):
+        config = json.loads((folder / "config.json").read_text())["text_config"]
+        self.model = make_openvla.OpenVLA(LlamaConfig(**config)).eval()
+        state = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
+        missing, left = self.model.load_state_dict(state, strict=False)
+        assert not left and not [name for name in missing if "vision_backbone.featurizer" in name], (missing, left)
+        self.golden = load_file(folder / "golden.safetensors")
+
+    def tensors(self, n):
+        tower, found = self.model.vision_backbone.featurizer, {}
+        hooks = [block.register_forward_hook(lambda _, __, out, layer=layer: found.__setitem__(f"vision.{layer}", out[0, 5:].clone()))
+                 for layer, block in enumerate(tower.blocks[:-1])]
+        tower(self.golden[f"sample{n}.pixel_values"])
+        for hook in hooks:
+            hook.remove()
+        return found
+
+
 def open_model(folder, samples):
-    """The decoder of a checkpoint, and a function that runs it on a sample."""
+    """The decoder of a checkpoint, and a function that runs it on a sample and returns the states of its vision tower."""
     if folder.name.startswith("openvla"):  # which transformers does not have: its decoder, on what enters the first block
         config = json.loads((folder / "config.json").read_text())["text_config"]
         model = LlamaForCausalLM(LlamaConfig(**config | {"attn_implementation": "eager"})).eval()
@@ -78,7 +158,13 @@ def open_model(folder, samples):
         state = load_file(folder / "model.safetensors")
         model.load_state_dict({name[len(prefix):]: value.float() for name, value in state.items() if name.startswith(prefix)})
         golden = load_file(folder / "golden.safetensors")
-        return model.model, lambda n: model(inputs_embeds=golden[f"sample{n}.hidden.0"][None])
+        tower = OpenVlaTowerRecorder(folder)
+
+        def run_decoder(n):
+            model(inputs_embeds=golden[f"sample{n}.hidden.0"][None])
+            return tower.tensors(n)
+
+        return model.model, run_decoder
     has_images = (folder / "images").exists()
     auto = AutoModelForImageTextToText if has_images else AutoModelForCausalLM
     model = auto.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
@@ -87,9 +173,13 @@ def open_model(folder, samples):
     reader = reader.from_pretrained(folder)
     decoder = model.model.language_model if hasattr(model.model, "language_model") else model.model
 
+    tower = TowerRecorder(model) if hasattr(model.model, "visual") or hasattr(model.model, "vision_tower") else None
+
     def run(n):
         sample = samples[n]
-        model(**prepare(folder, reader, sample["messages"], sample["add_generation_prompt"])[2])
+        inputs = prepare(folder, reader, sample["messages"], sample["add_generation_prompt"])[2]
+        model(**inputs)
+        return tower.tensors(inputs) if tower else {}
 
     return decoder, run
 
@@ -101,13 +191,12 @@ def hooks(folder):
     recorder = Recorder(decoder)
     tensors = {}
     for n in range(SAMPLES):
-        run(n)
-        found = recorder.tensors()
-        length = next(iter(found.values())).shape[0]
-        rows = torch.linspace(0, length - 1, ROWS).round().long()
-        name = samples[n]["name"]
-        tensors[f"{name}.rows"] = rows
-        tensors |= {f"{name}.{hook}": value[rows].contiguous() for hook, value in found.items()}
+        name, of_tower = samples[n]["name"], run(n)
+        for prefix, found in [("", recorder.tensors()), ("vision.", of_tower)]:
+            if found:
+                rows = torch.linspace(0, next(iter(found.values())).shape[0] - 1, ROWS).round().long()
+                tensors[f"{name}.{prefix}rows"] = rows
+                tensors |= {f"{name}.{hook}": value[rows].contiguous() for hook, value in found.items()}
     return tensors
 
 

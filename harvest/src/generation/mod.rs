@@ -12,7 +12,7 @@ pub use sampling::Sampling;
 
 use crate::checkpoint::{Checkpoint, Prepared, Shown};
 use crate::data::{RowError, Turn};
-use crate::model::{Compute, Input, KvCache, Model, check_hooks, log_sum_exp};
+use crate::model::{Compute, Input, KvCache, Model, check_decoder, check_hooks, log_sum_exp};
 use crate::prompt::Text;
 use crate::{ComputeDtype, Error, Result};
 use sae_core::device::DeviceChoice;
@@ -128,6 +128,7 @@ impl Generator {
         let checkpoint = Checkpoint::open(folder)?;
         let hook = hook.unwrap_or(Hook::block(checkpoint.config().text.layers.len() - 1));
         check_hooks(checkpoint.config(), &[hook])?;
+        check_decoder(&[hook])?;
         let model = checkpoint.load(None, &Compute::on(&device.open()?, dtype.into()))?;
         Ok(Self { checkpoint, model, hook })
     }

@@ -136,15 +136,26 @@ impl Model {
             check_hooks(config, &[Hook::block(last)])?;
         }
         compute.check()?;
-        weights.load(compute, |loader| Self::build(config, loader, last))
+        weights.load(compute, |loader| Self::build(config, loader, last.map(|last| last + 1)))
     }
 
-    /// The size of the weights that [`Model::load`] would read. Reads only headers.
-    pub fn size(config: &ModelConfig, weights: &Weights, last: Option<usize>) -> Size {
-        weights.size(|loader| Self::build(config, loader, last))
+    /// Loads what is needed for the hidden states at a hook.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn load_to(config: &ModelConfig, weights: &Weights, last: Hook, compute: &Compute) -> Result<Self> {
+        check_hooks(config, &[last])?;
+        compute.check()?;
+        weights.load(compute, |loader| Self::build(config, loader, Some(depth(last))))
     }
 
-    fn build(config: &ModelConfig, loader: &mut weights::Loader, last: Option<usize>) -> Self {
+    /// The size of the weights that [`Model::load_to`] would read. Reads only headers.
+    pub fn size(config: &ModelConfig, weights: &Weights, last: Hook) -> Size {
+        weights.size(|loader| Self::build(config, loader, Some(depth(last))))
+    }
+
+    /// `depth` is the number of decoder blocks; without it, all of them and the output head.
+    fn build(config: &ModelConfig, loader: &mut weights::Loader, depth: Option<usize>) -> Self {
         let vision = config.vision.as_ref().map(|vision| match &vision.kind {
             VisionEncoder::Tower(tower, projector) => {
                 Vision::Projector(Box::new(Projector::load(loader, tower, projector, config.text.hidden_size)))
@@ -153,7 +164,7 @@ impl Model {
                 Vision::VqTokenizer(Box::new(ImageTokenizer::load(loader, tokenizer)))
             }
         });
-        let decoder = Decoder::load(loader, &config.text, last.map(|n| n + 1));
+        let decoder = Decoder::load(loader, &config.text, depth);
         Self { config: config.clone(), vision, decoder }
     }
 
@@ -164,11 +175,34 @@ impl Model {
 
     /// Computes the hidden states at `hooks`, which are ascending. Nothing after the last of them is computed.
     ///
+    /// A hook before the decoder has to be the only one. The rows of a sample are then those of its images: of the projector the
+    /// positions of its images, of the vision tower the patches that these positions show.
+    ///
     /// # Errors
     /// A block is not loaded, an id is outside the vocabulary, the images do not fit the placeholders, or the device
     /// failed.
     pub fn hidden(&self, inputs: &[&Input], hooks: &[Hook]) -> Result<Hidden> {
-        Ok(self.forward(inputs, hooks, &mut [])?.0)
+        match hooks {
+            [hook] if hook.site().is_before_decoder() => self.images(inputs, *hook),
+            _ => Ok(self.forward(inputs, hooks, &mut [])?.0),
+        }
+    }
+
+    /// The states of images at a hook before the decoder.
+    fn images(&self, inputs: &[&Input], hook: Hook) -> Result<Hidden> {
+        check_hooks(&self.config, &[hook])?;
+        let Some(Vision::Projector(projector)) = &self.vision else { return Err(Error::NoTower { hook }) };
+        let images: Vec<&Image> = inputs.iter().flat_map(|input| &input.images).collect();
+        let width = self.config.width_at(hook);
+        if images.is_empty() {
+            return Ok(Hidden::new(width, vec![0; inputs.len()], vec![Vec::new()]));
+        }
+        let (states, rows): (Matrix, fn(&Projector, &Image) -> usize) = match hook.site() {
+            Site::Vision => (projector.tower_block(&images, hook.layer()), Projector::patches),
+            _ => (projector.forward(&images).positions, |_, image| image.sources.len()),
+        };
+        let rows = |input: &&Input| input.images.iter().map(|image| rows(projector, image)).sum();
+        Ok(Hidden::new(width, inputs.iter().map(rows).collect(), vec![states.into_values()?]))
     }
 
     /// Computes the hidden states at `hooks` of the positions that `caches` lack, one cache for each sample, and adds the
@@ -207,11 +241,11 @@ impl Model {
         Ok(self.forward(inputs, hooks, caches)?.0)
     }
 
-    /// Computes the hidden states at a hook, with what the model needs to go on from there, whatever takes their place
+    /// Computes the hidden states at a hook, with what the model needs to continue from there, whatever takes their place
     /// ([`Model::compare`], [`Model::logits_after`]). `caches` are empty, or have one cache for each sample, as for
     /// [`Model::hidden_after`]. Nothing after the hook is computed.
     ///
-    /// The states of `layers.L.mlp_in` have what is needed to go on at `layers.L.mlp_out` too, from what takes the place of the
+    /// The states of `layers.L.mlp_in` have what is needed to continue at `layers.L.mlp_out` too, from what takes the place of the
     /// MLP's output.
     ///
     /// # Errors
@@ -251,6 +285,7 @@ impl Model {
     }
 
     fn check_loaded(&self, hooks: &[Hook]) -> Result<()> {
+        check_decoder(hooks)?;
         let loaded = self.decoder.depth();
         match hooks.iter().find(|hook| hook.layer() >= loaded) {
             Some(asked) => Err(Error::LayerNotLoaded { asked: asked.layer(), loaded }),
@@ -341,13 +376,34 @@ pub fn attention(compute: &Compute, [q, k, v]: [&[f32]; 3], heads: Heads, visibl
     ops::attention(&q, &k, &v, heads, &ops::VisibleKeys::new(visible.to_vec())).into_values()
 }
 
+/// Rejects hooks before the decoder, for what replaces states or predicts from them.
+pub fn check_decoder(hooks: &[Hook]) -> Result<()> {
+    match hooks.iter().find(|hook| hook.site().is_before_decoder()) {
+        Some(hook) => Err(Error::BeforeDecoder { hook: *hook }),
+        None => Ok(()),
+    }
+}
+
+/// The number of decoder blocks that are needed for a hook.
+fn depth(hook: Hook) -> usize {
+    if hook.site().is_before_decoder() { 0 } else { hook.layer() + 1 }
+}
+
 /// The number of blocks whose attention is run before a hook.
 fn attending_blocks(hook: Hook) -> usize {
     hook.layer() + usize::from(hook.site() != Site::AttnIn)
 }
 
-/// Rejects hooks in blocks that the model does not have.
+/// Rejects hooks that the model does not have, and a hook before the decoder beside others.
 pub fn check_hooks(config: &ModelConfig, hooks: &[Hook]) -> Result<()> {
+    if let Some(hook) = hooks.iter().find(|hook| hook.site().is_before_decoder()) {
+        let tower = config.vision.as_ref().and_then(VisionConfig::tower);
+        let (tower, _) = tower.ok_or(Error::NoTower { hook: *hook })?;
+        if hook.site() == Site::Vision && hook.layer() >= tower.layers {
+            return Err(Error::UnknownTowerBlock { asked: hook.layer(), blocks: tower.layers });
+        }
+        return if hooks.len() == 1 { Ok(()) } else { Err(Error::BesideImages { hook: *hook }) };
+    }
     let blocks = config.text.layers.len();
     match hooks.iter().find(|hook| hook.layer() >= blocks) {
         Some(asked) => Err(Error::UnknownLayer { asked: asked.layer(), blocks }),

@@ -101,9 +101,51 @@ impl Projector {
         Self { tower: Tower::load(loader, tower, merge), kind, keep }
     }
 
+    /// The output of block `layer` of the tower, of the first one where there are two, at the patches that the positions of images
+    /// show, in the order of these positions; several patches of one position are row by row.
+    ///
+    /// # Shapes
+    /// `[patches, width of the tower]`.
+    pub fn tower_block(&self, images: &[&Image], layer: usize) -> Matrix {
+        let (mut kept, _) = self.tower.forward(images, |image| &image.patches, &[layer + 1], layer + 1);
+        let (before, mut start, mut rows) = (self.tower.prefix_rows(), 0, Vec::new());
+        for image in images {
+            for source in image.sources.iter().flatten() {
+                self.patches_of(*source, image, &mut |row| rows.push(start + row));
+            }
+            start += image.views.iter().map(|[height, width]| (height * width + before) as u32).sum::<u32>();
+        }
+        kept.pop().expect("the state was requested").gather(&rows)
+    }
+
+    /// How many patches the positions of an image show.
+    pub fn patches(&self, image: &Image) -> usize {
+        let mut count = 0;
+        image.sources.iter().flatten().for_each(|source| self.patches_of(*source, image, &mut |_| count += 1));
+        count
+    }
+
+    /// The rows in the tower's output of an image that its position with this source shows.
+    fn patches_of(&self, source: u32, image: &Image, add: &mut dyn FnMut(u32)) {
+        match &self.kind {
+            ProjectorKind::Mlp { .. } => add(source),
+            // Sources of positions are counted without the rows before the patches.
+            ProjectorKind::Fused { .. } => add(source + self.tower.prefix_rows() as u32),
+            ProjectorKind::Merge { patches, .. } => {
+                (0..*patches as u32).for_each(|n| add(source * *patches as u32 + n))
+            }
+            ProjectorKind::Pool { grid, .. } => {
+                let [height, width] = image.views[0];
+                let (side, source) = ((height / grid).max(1), source as usize);
+                let first = source / grid * side * width + source % grid * side;
+                (0..side * side).for_each(|n| add((first + n / side * width + n % side) as u32));
+            }
+        }
+    }
+
     /// Runs the tower and the projector on images. Each image has as many positions as [`Image::sources`].
     pub fn forward(&self, images: &[&Image]) -> Projected {
-        let (kept, last) = self.tower.forward(images, |image| &image.patches, &self.keep);
+        let (kept, last) = self.tower.forward(images, |image| &image.patches, &self.keep, self.tower.depth());
         match &self.kind {
             ProjectorKind::Mlp { layers: [first, second], activation, newline } => {
                 let rows = second.forward(&first.forward(&Matrix::concat_columns(kept)).activate(*activation));
@@ -119,7 +161,7 @@ impl Projector {
                 Projected { positions: rows.gather(&sources(images, per_image, end)), deep: Vec::new() }
             }
             ProjectorKind::Fused { second, layers: [first, middle, out] } => {
-                let (_, other) = second.forward(images, |image| &image.fused, &[]);
+                let (_, other) = second.forward(images, |image| &image.fused, &[], second.depth());
                 let both = vec![patches(images, &self.tower, &last), patches(images, second, &other)];
                 let hidden = first.forward(&Matrix::concat_columns(both)).activate(Activation::Gelu);
                 let rows = out.forward(&middle.forward(&hidden).activate(Activation::Gelu));

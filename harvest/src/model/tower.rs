@@ -77,13 +77,24 @@ impl Tower {
         self.config.prefix_rows()
     }
 
+    /// The number of blocks.
+    pub fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
     /// The hidden states `keep` (0 is the input of the first block, `n` is the output of the `n`-th block), and the
-    /// output of the last block after the last norm.
+    /// output of the last block that is run, the `depth`-th, after the last norm.
     ///
     /// # Shapes
     /// Each is `[rows, width]`: the rows of all images, view by view, with what precedes them before each view's
     /// patches.
-    pub fn forward(&self, images: &[&Image], patches: fn(&Image) -> &[f32], keep: &[usize]) -> (Vec<Matrix>, Matrix) {
+    pub fn forward(
+        &self,
+        images: &[&Image],
+        patches: fn(&Image) -> &[f32],
+        keep: &[usize],
+        depth: usize,
+    ) -> (Vec<Matrix>, Matrix) {
         let d = self.config.block.width;
         let grids: Vec<Grid> = images.iter().flat_map(|image| &image.views).copied().collect();
         let values: Vec<f32> = images.iter().flat_map(|image| patches(image)).copied().collect();
@@ -130,7 +141,7 @@ impl Tower {
             }
         };
         keep_state(0, &x);
-        for (n, block) in self.blocks.iter().enumerate() {
+        for (n, block) in self.blocks[..depth].iter().enumerate() {
             let is_windowed = self.config.windows.as_ref().is_some_and(|windows| !windows.full.contains(&n));
             let visible = if is_windowed { &windows } else { &full };
             x = block.forward(x, Attending { rotary: rotary.as_ref(), visible, kept: None });

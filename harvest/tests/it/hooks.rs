@@ -5,10 +5,11 @@ use crate::bad_input;
 use crate::golden::{Golden, relative_error, repository};
 use crate::parity::{every_hook, inputs};
 use harvest::model::{Compute, Hidden, Input, KvCache, Model};
-use harvest::{Checkpoint, Error, Pieces, Plan, harvest};
+use harvest::{Checkpoint, Error, Pieces, Plan, SpliceRunner, harvest};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
-use sae_core::store::{Hook, Site, Store};
+use sae_core::store::sample::Modality;
+use sae_core::store::{Hook, Site, Store, load_samples};
 use std::fs;
 use std::path::Path;
 
@@ -214,5 +215,87 @@ fn harvests_store_hooks_within_blocks_and_continue_with_the_same_bytes() {
         let other = Plan { hooks: vec![Hook::new(1, Site::MlpOut)], ..plan.clone() };
         let refused = harvest(&other, &whole, &mut |_| Ok(())).unwrap_err().to_string();
         assert!(refused.contains("layers.0.attn_out, layers.1.mlp_in, layers.1.mlp_out, layers.1"), "{refused}");
+    }
+}
+
+#[test]
+fn images_are_captured_at_hooks_before_the_decoder_and_rows_without_them_are_skipped() {
+    let (dir, model) = bad_input::checkpoint();
+    let folder = dir.path().join("data");
+    data(&folder);
+    let rows = fs::read_to_string(folder.join("data.jsonl")).unwrap() + "\n{\"text\": \"No image here.\"}\n";
+    fs::write(folder.join("data.jsonl"), rows).unwrap();
+    let plan = |hooks: &[Hook]| Plan {
+        device: DeviceChoice::Cpu,
+        part_rows: 60,
+        batch_tokens: 50,
+        ..Plan::new(&model, folder.join("data.jsonl"), hooks.to_vec())
+    };
+    let checkpoint = Checkpoint::open(&model).unwrap();
+    let (config, vision) = (checkpoint.config(), Hook::new(1, Site::Vision));
+    for hook in [Hook::PROJECTOR, vision] {
+        let run = Run::create(&dir.path().join(hook.to_string())).unwrap();
+        let record = harvest(&plan(&[hook]), &run, &mut |_| Ok(())).unwrap();
+        assert_eq!((record.spec.d_in, record.skipped.len()), (config.width_at(hook), 1));
+        let reason = &record.skipped[0].reason;
+        assert!(reason.contains("no images") && reason.contains(&hook.to_string()), "{reason}");
+        let store = Store::open(&run, &hook.to_string()).unwrap();
+        let columns = store.tokens(0).unwrap();
+        assert!(columns.modality.iter().all(|modality| *modality == Modality::Image));
+        let first = columns.sample.iter().take_while(|sample| **sample == columns.sample[0]).count();
+        assert_eq!(columns.position[..first], (0..first as u32).collect::<Vec<_>>());
+        // Every row has a rectangle of its own in the image.
+        let samples = load_samples(&run).unwrap();
+        assert!(samples.len() == 12 && samples.iter().all(|sample| sample.images.len() == 1));
+
+        let broken = Run::create(&dir.path().join(format!("{hook}-broken"))).unwrap();
+        let mut batches = 0;
+        let stopped = harvest(&plan(&[hook]), &broken, &mut |_| {
+            batches += 1;
+            if batches < 3 { Ok(()) } else { Err(sae_core::Error::Cancelled.into()) }
+        });
+        assert!(stopped.is_err());
+        harvest(&plan(&[hook]), &broken, &mut |_| Ok(())).unwrap();
+        assert_eq!(values(&broken, hook), values(&run, hook));
+    }
+    let run = Run::create(&dir.path().join("refused")).unwrap();
+    let refused = |plan: &Plan| harvest(plan, &run, &mut |_| Ok(())).unwrap_err();
+    assert!(matches!(refused(&plan(&[Hook::PROJECTOR, Hook::block(1)])), Error::BesideImages { .. }));
+    assert!(matches!(refused(&plan(&[Hook::new(9, Site::Vision)])), Error::UnknownTowerBlock { asked: 9, .. }));
+    let pieces = Plan { pieces: Some(Pieces::Answers), ..plan(&[vision]) };
+    assert!(matches!(refused(&pieces), Error::PiecesOfImages { .. }));
+    assert!(matches!(SpliceRunner::open(&plan(&[vision])).err(), Some(Error::BeforeDecoder { .. })));
+    let words = Plan { model: repository().join("tests/golden/text-llama"), ..plan(&[vision]) };
+    assert!(matches!(refused(&words), Error::NoTower { .. }));
+}
+
+#[test]
+fn patches_of_a_position_divide_its_rectangle() {
+    // Gemma's positions pool squares of patches, Qwen's merge them, and LLaVA-NeXT's tiles have some that nobody sees.
+    for (name, hook) in [("gemma3-a", 0), ("qwen3_vl-a", 1), ("llava-next-a", 0), ("openvla-a", 0)] {
+        let golden = Golden::open(name);
+        let dir = tempfile::tempdir().unwrap();
+        let image = golden.folder.join("images/wide.png");
+        fs::copy(image, dir.path().join("wide.png")).unwrap();
+        let row = r#"{"image": "wide.png", "question": "What?", "answer": "A word."}"#;
+        fs::write(dir.path().join("data.jsonl"), row).unwrap();
+        let hook = Hook::new(hook, Site::Vision);
+        let run = |hook: Hook| {
+            let run = Run::create(&dir.path().join(hook.to_string())).unwrap();
+            let plan = Plan::new(&golden.folder, dir.path().join("data.jsonl"), vec![hook]);
+            harvest(&Plan { device: DeviceChoice::Cpu, ..plan }, &run, &mut |_| Ok(())).unwrap();
+            let store = Store::open(&run, &hook.to_string()).unwrap();
+            let table = store.token_table(0).unwrap();
+            let tokens = table.tokens(table.rows(0).unwrap()).unwrap();
+            let rects: Vec<[f32; 4]> = tokens.iter().filter_map(|token| token.rect).collect();
+            let area = |[x0, y0, x1, y1]: &[f32; 4]| f64::from((x1 - x0) * (y1 - y0));
+            let sum: f64 = rects.iter().map(area).sum();
+            (rects.len(), sum)
+        };
+        let ((positions, whole), (patches, parts)) = (run(Hook::PROJECTOR), run(hook));
+        assert!(patches >= positions || name == "llava-next-a", "{name}: {patches} patches, {positions} positions");
+        // Newlines of LLaVA-NeXT show a row of tiles once more.
+        let expected = if name == "llava-next-a" { whole - 1.0 } else { whole };
+        assert!((parts - expected).abs() < 1e-3, "{name}: {parts}, expected {expected}");
     }
 }

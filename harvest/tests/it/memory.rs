@@ -5,6 +5,7 @@ use burn::tensor::{DType, Device, Tensor};
 use harvest::Checkpoint;
 use harvest::model::{Compute, Model, Weights};
 use sae_core::device::DeviceChoice;
+use sae_core::store::Hook;
 use sae_core::tensors::Tensors;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::Command;
@@ -59,8 +60,11 @@ fn count() {
     let loaded = |name: &&String| !name.contains("embed_tokens") && !name.contains("lm_head");
     let numbers = |name: &String| tensors.shape(name).unwrap().iter().product::<usize>();
     let largest = tensors.names().iter().filter(loaded).map(numbers).max().unwrap();
-    let all =
-        Model::size(checkpoint.config(), &Weights::open(&repository().join("assets/demo-mllm")).unwrap(), Some(last));
+    let all = Model::size(
+        checkpoint.config(),
+        &Weights::open(&repository().join("assets/demo-mllm")).unwrap(),
+        Hook::block(last),
+    );
     let devices = [Device::flex()].into_iter().chain(DeviceChoice::found());
     let on_devices = devices.flat_map(|device| {
         [DType::F32, DType::BF16]

@@ -116,6 +116,7 @@ fn check(folder: &Path, bf16: f64) {
     });
     for (mode, compute, tolerance) in modes.into_iter().chain(on_gpu) {
         hidden_states(&format!("{name} {mode}"), &golden, &checkpoint, &inputs, &compute, tolerance);
+        images(&format!("{name} {mode}"), &golden, &checkpoint, &inputs, &compute, tolerance);
     }
 
     let whole = checkpoint.load(None, &Compute::Host { bf16: false }).unwrap();
@@ -166,9 +167,38 @@ fn hidden_states(
     }
 }
 
+/// What the projector and the blocks of the vision tower make of images, alone and in a batch.
+fn images(what: &str, golden: &Golden, checkpoint: &Checkpoint, inputs: &[&Input], compute: &Compute, tolerance: f64) {
+    let Some((tower, _)) = checkpoint.config().vision.as_ref().and_then(|vision| vision.tower()) else { return };
+    let hooks = (0..tower.layers).map(|layer| Hook::new(layer, Site::Vision)).chain([Hook::PROJECTOR]);
+    for hook in hooks {
+        let model = checkpoint.load_to(hook, compute).unwrap();
+        let together = model.hidden(inputs, &[hook]).unwrap();
+        assert_eq!(together.width(), checkpoint.config().width_at(hook));
+        for (n, (sample, input)) in golden.samples.iter().zip(inputs).enumerate() {
+            let alone = model.hidden(&[*input], &[hook]).unwrap();
+            assert_eq!(alone.rows(0, 0).is_empty(), input.images.is_empty());
+            let expected = if hook == Hook::PROJECTOR {
+                golden.get(&sample.name, "image_features").map(|(_, expected)| (None, expected))
+            } else {
+                golden
+                    .hooks
+                    .as_ref()
+                    .and_then(|hooks| some_rows(hooks, &sample.name, "vision.", &hook.layer().to_string()))
+            };
+            let Some((rows, expected)) = expected else { continue };
+            for (how, found) in [("alone", alone.rows(0, 0)), ("in a batch", together.rows(0, n))] {
+                let error = relative_error(&chosen(found, rows.as_deref(), alone.width()), &expected);
+                let tolerance = if tolerance > HIDDEN_TOLERANCE { FRESH_BF16_TOLERANCE } else { tolerance };
+                assert!(error <= tolerance, "{what} {} {hook} {how}: relative error {error}", sample.name);
+            }
+        }
+    }
+}
+
 /// All hooks of a decoder, in order.
 pub fn every_hook(blocks: usize) -> Vec<Hook> {
-    (0..blocks).flat_map(|layer| Site::ALL.map(|site| Hook::new(layer, site))).collect()
+    (0..blocks).flat_map(|layer| Site::DECODER.map(|site| Hook::new(layer, site))).collect()
 }
 
 /// What transformers has at a hook: of the output of a block all rows, within a block a few rows of some samples.
@@ -179,10 +209,14 @@ fn expected(golden: &Golden, sample: &str, hook: Hook, blocks: usize) -> Option<
         let tensor = if layer + 1 == blocks { "blocks_out".into() } else { format!("hidden.{}", layer + 1) };
         return Some((None, golden.get(sample, &tensor).unwrap().1));
     }
-    let hooks = golden.hooks.as_ref()?;
-    let name = format!("{sample}.{}", hook.to_string().strip_prefix("layers.").unwrap());
+    some_rows(golden.hooks.as_ref()?, sample, "", hook.to_string().strip_prefix("layers.").unwrap())
+}
+
+/// The rows of a sample at a hook that were kept, with their numbers.
+fn some_rows(hooks: &Tensors, sample: &str, kind: &str, hook: &str) -> Option<(Option<Vec<usize>>, Vec<f32>)> {
+    let name = format!("{sample}.{kind}{hook}");
     let expected = hooks.f32(&name, hooks.shape(&name)?).unwrap();
-    let (_, rows) = hooks.bytes(&format!("{sample}.rows")).unwrap();
+    let (_, rows) = hooks.bytes(&format!("{sample}.{kind}rows")).unwrap();
     let rows = rows.as_chunks().0.iter().map(|row| i64::from_le_bytes(*row) as usize);
     Some((Some(rows.collect()), expected))
 }

@@ -1,4 +1,4 @@
-//! Hooks: the places of a decoder whose activations are captured, by this workbench's names and by those of other tools. The
+//! Hooks: the places of a model whose activations are captured, by this workbench's names and by those of other tools. The
 //! residual stream after decoder block 16 is `layers.16` here, `blocks.16.hook_resid_post` in TransformerLens and
 //! `model.layers.16.output` in Gemma Scope. Does not know how a model computes them.
 
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// Where in a decoder block activations are captured, in the order in which they are computed. All are as wide as the residual
-/// stream.
+/// Where in a model activations are captured, in the order in which they are computed. All but those of the vision tower are as wide
+/// as the residual stream.
 ///
 /// Most families normalize what attention and the MLP read; some (Gemma 3, Olmo 2, Chameleon with swin norms) normalize what
 /// they return. What is captured is what the module reads, and what the block adds: behind the first kind of norm and behind the
@@ -16,6 +16,10 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Site {
+    /// The output of a block of the vision tower, at the patches that the decoder sees.
+    Vision,
+    /// The output of the projector: the vectors that enter the decoder at the positions of images.
+    Projector,
     /// What attention reads: the block's input behind its norm.
     AttnIn,
     /// What attention adds to the residual stream: its output behind the norm that follows it, if there is one.
@@ -29,28 +33,33 @@ pub enum Site {
 }
 
 impl Site {
-    /// All sites.
-    pub const ALL: [Self; 5] = [Self::AttnIn, Self::AttnOut, Self::MlpIn, Self::MlpOut, Self::Output];
+    /// All sites of a decoder block.
+    pub const DECODER: [Self; 5] = [Self::AttnIn, Self::AttnOut, Self::MlpIn, Self::MlpOut, Self::Output];
 
-    /// What the name of a hook has behind the number of the block; nothing for the block's output.
+    /// What the name of a hook has behind the number of the block; nothing for the output of a block.
     const fn suffix(self) -> &'static str {
         match self {
             Self::AttnIn => ".attn_in",
             Self::AttnOut => ".attn_out",
             Self::MlpIn => ".mlp_in",
             Self::MlpOut => ".mlp_out",
-            Self::Output => "",
+            Self::Output | Self::Vision | Self::Projector => "",
         }
     }
 
     /// Whether activations here are vectors of the residual stream or are added to it, so that the output head gives the tokens
     /// that a direction promotes. What a module reads is normalized, and is not.
     pub fn is_in_stream(self) -> bool {
-        matches!(self, Self::AttnOut | Self::MlpOut | Self::Output)
+        matches!(self, Self::Projector | Self::AttnOut | Self::MlpOut | Self::Output)
+    }
+
+    /// Whether there are activations of images alone, because they do not come from the decoder.
+    pub fn is_before_decoder(self) -> bool {
+        matches!(self, Self::Vision | Self::Projector)
     }
 }
 
-/// A place of a decoder: which block, counted from 0, and where in it.
+/// A place of a model: which block of the decoder or of the vision tower, counted from 0, and where in it.
 ///
 /// ```
 /// use sae_core::store::{Hook, Site};
@@ -71,17 +80,21 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// A place in block `layer`.
+    /// A place in block `layer`, of which the projector has none.
     pub const fn new(layer: usize, site: Site) -> Self {
+        let layer = if matches!(site, Site::Projector) { 0 } else { layer };
         Self { layer, site }
     }
 
-    /// The output of block `layer`.
+    /// The output of the projector.
+    pub const PROJECTOR: Self = Self::new(0, Site::Projector);
+
+    /// The output of block `layer` of the decoder.
     pub const fn block(layer: usize) -> Self {
         Self::new(layer, Site::Output)
     }
 
-    /// The block, counted from 0.
+    /// The block, counted from 0; 0 for the projector.
     pub const fn layer(self) -> usize {
         self.layer
     }
@@ -95,6 +108,8 @@ impl Hook {
     pub fn in_words(self) -> String {
         let layer = self.layer;
         match self.site {
+            Site::Vision => format!("after block {layer} of the vision tower"),
+            Site::Projector => "after the projector".into(),
             Site::AttnIn => format!("at the input of attention in block {layer}"),
             Site::AttnOut => format!("at the output of attention in block {layer}"),
             Site::MlpIn => format!("at the input of the MLP in block {layer}"),
@@ -106,7 +121,11 @@ impl Hook {
 
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "layers.{}{}", self.layer, self.site.suffix())
+        match self.site {
+            Site::Vision => write!(f, "vision.{}", self.layer),
+            Site::Projector => f.write_str("projector"),
+            site => write!(f, "layers.{}{}", self.layer, site.suffix()),
+        }
     }
 }
 
@@ -126,11 +145,10 @@ pub struct InvalidHook {
     pub nearest: Vec<String>,
 }
 
-/// The names of all hooks of a block.
+/// The names of all hooks.
 fn expected() -> String {
-    let names = Site::ALL.iter().rev().map(|site| format!("layers.L{}", site.suffix())).collect::<Vec<_>>();
-    let (last, first) = names.split_last().expect("there are sites");
-    format!("{} or {last}, where L is the number of a decoder block, counted from 0", first.join(", "))
+    let names = Site::DECODER.iter().rev().map(|site| format!("layers.L{}, ", site.suffix())).collect::<String>();
+    format!("{names}projector or vision.L, where L is the number of a block, counted from 0")
 }
 
 fn nearest_in_words(names: &[String]) -> String {
@@ -141,11 +159,18 @@ impl FromStr for Hook {
     type Err = InvalidHook;
 
     fn from_str(name: &str) -> Result<Self, InvalidHook> {
+        if name == Self::PROJECTOR.to_string() {
+            return Ok(Self::PROJECTOR);
+        }
+        // Only digits, without zeros before them: a hook has one name.
+        let layer = |number: &str| number.parse().ok().filter(|layer: &usize| layer.to_string() == number);
+        if let Some(layer) = name.strip_prefix("vision.").and_then(layer) {
+            return Ok(Self::new(layer, Site::Vision));
+        }
         let parsed = name.strip_prefix("layers.").and_then(|rest| {
             let number = rest.split('.').next().unwrap_or_default();
-            // Only digits, without zeros before them: a hook has one name.
-            let layer: usize = number.parse().ok().filter(|layer: &usize| layer.to_string() == number)?;
-            let site = Site::ALL.into_iter().find(|site| site.suffix() == &rest[number.len()..])?;
+            let layer = layer(number)?;
+            let site = Site::DECODER.into_iter().find(|site| site.suffix() == &rest[number.len()..])?;
             Some(Self { layer, site })
         });
         parsed.ok_or_else(|| InvalidHook { asked: name.into(), nearest: similar(name) })
@@ -171,7 +196,7 @@ fn similar(name: &str) -> Vec<String> {
     if site.is_empty() {
         return number.map(|layer: usize| Hook::block(layer).to_string()).into_iter().collect();
     }
-    let sites = Site::ALL.iter().map(|site| site.suffix().trim_start_matches('.')).filter(|site| !site.is_empty());
+    let sites = Site::DECODER.iter().map(|site| site.suffix().trim_start_matches('.')).filter(|site| !site.is_empty());
     nearest(site, sites).into_iter().map(|site| format!("layers.{layer}.{site}")).collect()
 }
 
@@ -235,7 +260,14 @@ pub fn in_words(hooks: &[Hook]) -> String {
 pub fn known(name: &str) -> Option<Hook> {
     let parts: Vec<_> = name.split('.').collect();
     let number = |part: &str| part.parse::<usize>().ok();
+    if parts.iter().any(|part| part.starts_with("vision") || *part == "visual") {
+        return match parts[..] {
+            ["vision", layer] | [.., "layers" | "blocks", layer] => Some(Hook::new(number(layer)?, Site::Vision)),
+            _ => None,
+        };
+    }
     match parts[..] {
+        ["projector"] | [.., "multi_modal_projector"] => Some(Hook::PROJECTOR),
         ["blocks", layer, ref rest @ ..] => {
             let layer = number(layer)?;
             let site = match *rest {
@@ -285,6 +317,7 @@ pub fn to_sae_lens(hook: &str) -> String {
         Site::MlpIn => "mlp.hook_in",
         Site::MlpOut => "hook_mlp_out",
         Site::Output => "hook_resid_post",
+        Site::Vision | Site::Projector => return hook.to_string(),
     };
     format!("blocks.{}.{site}", hook.layer)
 }
@@ -295,7 +328,9 @@ mod tests {
 
     #[test]
     fn hooks_have_one_name_each_and_are_ordered_as_they_are_computed() {
-        let mut hooks: Vec<Hook> = (0..12).flat_map(|layer| Site::ALL.map(|site| Hook::new(layer, site))).collect();
+        let mut hooks: Vec<Hook> = (0..12).flat_map(|layer| Site::DECODER.map(|site| Hook::new(layer, site))).collect();
+        hooks.insert(0, Hook::PROJECTOR);
+        hooks.insert(0, Hook::new(0, Site::Vision));
         for hook in &hooks {
             assert_eq!(hook.to_string().parse(), Ok(*hook));
             assert_eq!(known(&to_sae_lens(&hook.to_string())), Some(*hook), "{hook}");
@@ -317,8 +352,8 @@ mod tests {
         let error = "layers.12.mlp".parse::<Hook>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "invalid hook \"layers.12.mlp\": expected layers.L, layers.L.mlp_out, layers.L.mlp_in, layers.L.attn_out or \
-             layers.L.attn_in, where L is the number of a decoder block, counted from 0; the nearest are layers.12.mlp_in, layers.12.mlp_out"
+            "invalid hook \"layers.12.mlp\": expected layers.L, layers.L.mlp_out, layers.L.mlp_in, layers.L.attn_out, \
+             layers.L.attn_in, projector or vision.L, where L is the number of a block, counted from 0; the nearest are layers.12.mlp_in, layers.12.mlp_out"
         );
         for (asked, nearest) in [
             ("layer.4.mlp_out", &["layers.4.mlp_out"][..]),

@@ -18,6 +18,7 @@ pub use vision::{
 
 use crate::fields::Fields;
 use crate::{Error, Result, precedence};
+use sae_core::store::{Hook, Site};
 use serde_json::Value;
 use std::path::Path;
 
@@ -52,6 +53,12 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// The width of activations at a hook: that of the vision tower, or that of the residual stream.
+    pub fn width_at(&self, hook: Hook) -> usize {
+        let tower = self.vision.as_ref().and_then(VisionConfig::tower).filter(|_| hook.site() == Site::Vision);
+        tower.map_or(self.text.hidden_size, |(tower, _)| tower.block.width)
+    }
+
     /// Reads `config.json` of the checkpoint in `folder`.
     ///
     /// # Errors
