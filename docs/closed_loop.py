@@ -34,7 +34,7 @@ SCORES = ["random", "cosine_paper", "l0_paper", "co_l0_paper", "likelihood_drop"
 
 
 def answer(row):
-    return row["conversations"][1]["value"]
+    return row["chosen"] if "chosen" in row else row["conversations"][1]["value"]
 
 
 def make(args):
@@ -60,7 +60,7 @@ def make(args):
 class Bench:
     """The model with its tower's output for every picture computed once."""
 
-    def __init__(self, out):
+    def __init__(self, out, model=ASSETS / "demo-mllm"):
         sys.path.insert(0, str(ASSETS / "demo-mllm"))
         import torch
         import train as recipe
@@ -69,7 +69,8 @@ class Bench:
 
         self.torch, self.functional = torch, torch.nn.functional
         self.processor = AutoProcessor.from_pretrained(ASSETS / "demo-mllm")
-        self.model = LlavaForConditionalGeneration.from_pretrained(ASSETS / "demo-mllm", dtype=torch.float32)
+        self.model = LlavaForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
+        self.model.model.vision_tower.requires_grad_(False)
         self.start = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.prompt = self.processor.tokenizer(recipe.PROMPT).input_ids
         self.pool, self.held = [[json.loads(line) for line in open(out / f"{name}.jsonl")] for name in ("pool", "held-out")]
@@ -84,30 +85,44 @@ class Bench:
         self.seen = [torch.cat([tower([Image.open(row["image"])]) for row in rows]) for rows in (self.pool, self.held)]
         self.white = tower([Image.new("RGB", (112, 112), "white")])
 
-    def nll(self, seen, captions):
-        """Summed negative log-likelihood and number of tokens of captions, `[pictures, choices]` of them.
+    def read(self, seen, captions):
+        """What the decoder reads: what every picture's captions have in common, and the captions, `[pictures, choices]` of them.
 
-        A picture's choices share what the decoder read before them.
+        Also the tokens to predict, -100 behind the last.
         """
-        torch, choices = self.torch, len(captions) // len(seen)
+        torch = self.torch
         tokens = [self.processor.tokenizer(f" {c}</s>", add_special_tokens=False).input_ids for c in captions]
         width = max(map(len, tokens))
         prompt = torch.tensor(self.prompt)
         ids = torch.tensor([self.prompt[-1:] + t + [3] * (width - len(t)) for t in tokens])
         labels = torch.tensor([t + [-100] * (width - len(t)) for t in tokens])
-        embed, decoder = self.model.get_input_embeddings(), self.model.model.language_model
+        embed = self.model.get_input_embeddings()
         before = embed(prompt).repeat(len(seen), 1, 1)
         before[:, prompt == self.model.config.image_token_id] = self.model.model.multi_modal_projector(seen)
+        return before[:, :-1], embed(ids[:, :-1]), labels
+
+    def states(self, before, after, layer=-1):
+        """The states of both after a layer, counted from the embedding. A picture's choices share what was read before them."""
+        decoder, choices = self.model.model.language_model, len(after) // len(before)
         if choices == 1:
-            embedded = torch.cat([before, embed(ids[:, 1:])], 1)
-            hidden = decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state[:, len(prompt) - 1 :]
-        else:
-            read = decoder(inputs_embeds=before[:, :-1], use_cache=True).past_key_values
-            read.batch_repeat_interleave(choices)
-            hidden = decoder(inputs_embeds=embed(ids), past_key_values=read, use_cache=True).last_hidden_state
-        logits = self.model.lm_head(hidden[:, :-1])
+            embedded = self.torch.cat([before, after], 1)
+            whole = decoder(inputs_embeds=embedded, use_cache=False, output_hidden_states=layer >= 0)
+            whole = whole.hidden_states[layer] if layer >= 0 else whole.last_hidden_state
+            return whole.split([before.shape[1], after.shape[1]], 1)
+        first = decoder(inputs_embeds=before, use_cache=True, output_hidden_states=layer >= 0)
+        first.past_key_values.batch_repeat_interleave(choices)
+        second = decoder(inputs_embeds=after, past_key_values=first.past_key_values, use_cache=True, output_hidden_states=layer >= 0)
+        return [out.hidden_states[layer] if layer >= 0 else out.last_hidden_state for out in (first, second)]
+
+    def losses(self, before, after, labels):
+        """Summed negative log-likelihood and number of tokens of the captions."""
+        logits = self.model.lm_head(self.states(before, after)[1])
         loss = self.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
         return loss.sum(1), (labels != -100).sum(1)
+
+    def nll(self, seen, captions):
+        """Summed negative log-likelihood and number of tokens of captions, `[pictures, choices]` of them."""
+        return self.losses(*self.read(seen, captions))
 
     def many(self, seen, captions):
         """As `nll`, in batches of 64 pictures; arrays `[pictures, choices]`."""
@@ -122,24 +137,31 @@ class Bench:
         best = (nll[:, :1] < nll[:, 1:]).all(1)
         return {"nll": float(nll[:, 0].sum() / count[:, 0].sum()), "retrieval": float(best.mean())}
 
-    def fine_tune(self, kept, seed):
+    def descend(self, kept, seed, loss, steps=STEPS, rate=RATE, size=BATCH):
+        """Trains from the start on random batches of what was kept; `loss` is that of a batch."""
         torch = self.torch
         torch.manual_seed(seed)
         self.model.load_state_dict(self.start)
-        parameters = [p for name, p in self.model.named_parameters() if "vision_tower" not in name]
-        optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.05, betas=(0.9, 0.98))
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.05, betas=(0.9, 0.98))
         rng, queue = random.Random(seed), []
-        for step in range(STEPS):
-            while len(queue) < BATCH:
+        for step in range(steps):
+            while len(queue) < size:
                 queue += rng.sample(kept, len(kept))
-            batch, queue = queue[:BATCH], queue[BATCH:]
+            batch, queue = queue[:size], queue[size:]
             for group in optimizer.param_groups:
-                group["lr"] = RATE * min((step + 1) / 5, 1 - step / STEPS)
-            nll, count = self.nll(self.seen[0][batch], [answer(self.pool[i]) for i in batch])
+                group["lr"] = rate * min((step + 1) / 5, 1 - step / steps)
             optimizer.zero_grad(set_to_none=True)
-            (nll.sum() / count.sum()).backward()
+            loss(batch).backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
+
+    def caption_loss(self, batch):
+        nll, count = self.nll(self.seen[0][batch], [answer(self.pool[i]) for i in batch])
+        return nll.sum() / count.sum()
+
+    def fine_tune(self, kept, seed):
+        self.descend(kept, seed, self.caption_loss)
         return self.measure()
 
     def likelihood_drop(self):
@@ -147,6 +169,51 @@ class Bench:
         with_image, count = self.many(self.seen[0], captions)
         without, _ = self.many(self.white.expand(len(captions), -1, -1), captions)
         return ((without - with_image) / count)[:, 0]
+
+
+class UpperBench(Bench):
+    """Trains the upper blocks, the last norm and the head alone: what the blocks below give is computed once."""
+
+    def __init__(self, out, frozen, model=ASSETS / "demo-mllm"):
+        super().__init__(out, model)
+        self.frozen = frozen
+
+    def prepare(self, seen, captions):
+        """The input of the upper blocks: `[pictures, positions, width]`, `[pictures, choices, tokens, width]`, and the tokens to predict."""
+        torch, choices = self.torch, len(captions) // len(seen)
+        parts = []
+        with torch.no_grad():
+            for i in range(0, len(seen), 32):
+                before, after, labels = self.read(seen[i : i + 32], captions[choices * i : choices * (i + 32)])
+                parts.append((*self.states(before, after, self.frozen), labels))
+        width = max(labels.shape[1] for *_, labels in parts)
+        pad = lambda x, value: torch.cat([x, x.new_full((x.shape[0], width - x.shape[1], *x.shape[2:]), value)], 1)
+        before = torch.cat([part[0] for part in parts])
+        after, labels = [torch.cat([pad(part[j], value) for part in parts]) for j, value in ((1, 0), (2, -100))]
+        return before, after.unflatten(0, (-1, choices)), labels.unflatten(0, (-1, choices))
+
+    def drop_lower_blocks(self):
+        """To be called when everything is prepared."""
+        decoder = self.model.model.language_model
+        decoder.layers = decoder.layers[self.frozen :]
+        for i, layer in enumerate(decoder.layers):
+            layer.self_attn.layer_idx = i
+        decoder.config.num_hidden_layers = len(decoder.layers)
+        self.model.model.multi_modal_projector.requires_grad_(False)
+        decoder.embed_tokens.requires_grad_(False)
+        self.start = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def prepared_nll(self, prepared, rows):
+        """As `nll`, of some of the rows that were prepared; `[rows, choices]`."""
+        before, after, labels = [part[rows] for part in prepared]
+        width = int((labels != -100).sum(2).max())
+        nll, count = self.losses(before, after[:, :, :width].flatten(0, 1), labels[:, :, :width].flatten(0, 1))
+        return nll.view(len(before), -1), count.view(len(before), -1)
+
+    def all_prepared(self, prepared):
+        with self.torch.no_grad():
+            parts = [self.prepared_nll(prepared, slice(i, i + 64)) for i in range(0, len(prepared[0]), 64)]
+        return [self.torch.cat(values) for values in zip(*parts)]
 
 
 def train(args):
@@ -175,7 +242,7 @@ def train(args):
     log = args.out / "loop.jsonl"
     for by, share, fixed in jobs:
         for seed in args.seeds:
-            # Read anew, so that two of these commands may share the work, one with the seeds the other way round.
+            # Read again, so that two of these commands may share the work, one with the seeds the other way round.
             done = {(r["by"], r["share"], r["seed"]) for r in map(json.loads, open(log))} if log.exists() else set()
             if (by, share, seed) in done or (by == "before" and seed > 0):
                 continue
