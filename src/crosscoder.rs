@@ -1,7 +1,7 @@
 //! The runs that a crosscoder reads: which they are, and their activations as one store. Trains nothing.
 
-use crate::Result;
 use crate::error::ModelsError;
+use crate::{Result, transcoder};
 use sae_core::Run;
 use sae_core::autoencoder::formats::{ModelStream, Origin};
 use sae_core::store::Store;
@@ -19,10 +19,12 @@ pub(crate) fn join(run: &Run, others: &[PathBuf], hook: &str) -> Result<Store> {
     Ok(Store::join(stores)?)
 }
 
-/// The activations that an autoencoder of a run reads: of the run, or of all runs of a crosscoder.
+/// The activations that an autoencoder of a run reads: of the run, or of all runs of a crosscoder; with the target of a transcoder, if the
+/// run has it.
 pub(crate) fn store(run: &Run, origin: &Origin) -> Result<Store> {
     let others = origin.models.iter().skip(1).map(|stream| run.root().join(&stream.run));
-    join(run, &others.collect::<Vec<_>>(), &origin.hook)
+    let store = join(run, &others.collect::<Vec<_>>(), &origin.hook)?;
+    transcoder::with_known_target(store, origin, run)
 }
 
 /// The models of a store that several runs make up, as the file of a crosscoder names them, without scales; none for the store of one run.

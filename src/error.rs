@@ -10,6 +10,7 @@ mod pairs;
 mod probe;
 mod published;
 mod state;
+mod transcoder;
 
 pub use contrast::ContrastError;
 pub use filter::FilterError;
@@ -19,6 +20,7 @@ pub use models::ModelsError;
 pub use pairs::PairsError;
 pub use probe::ProbeError;
 pub use published::PublishedError;
+pub use transcoder::TranscoderError;
 
 use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};
@@ -113,6 +115,9 @@ pub enum Error {
         /// The activations.
         hook: String,
     },
+    /// An autoencoder that scales every input to one norm, which no training does.
+    #[error("the autoencoder scales every input to one norm, and such an autoencoder cannot be trained on")]
+    ConstantNorm,
     /// An autoencoder and a model of different widths.
     #[error("the autoencoder reads width {sae}, the model has {model}: {}", path.display())]
     ModelWidth {
@@ -432,6 +437,9 @@ pub enum Error {
     /// Models that cannot be trained on or compared together.
     #[error(transparent)]
     Models(#[from] ModelsError),
+    /// Transcoders and targets that do not belong together.
+    #[error(transparent)]
+    Transcoder(#[from] TranscoderError),
     /// A filter that the samples or runs do not allow.
     #[error(transparent)]
     Filter(#[from] FilterError),

@@ -2,16 +2,16 @@
 //! activations into a new run.
 
 use crate::control::{Control, Stage};
-use crate::error::{ModelsError, PublishedError};
+use crate::error::{ModelsError, PublishedError, TranscoderError};
 use crate::index::{IndexReport, IndexRequest};
-use crate::published::HubSae;
+use crate::published::{HUB, HubSae};
 use crate::sae::{SaeChoice, check_width};
-use crate::{Error, Result, crosscoder};
+use crate::{Error, Result, crosscoder, transcoder};
 use harvest::{CacheFormat, Import, ImportPreview};
-use sae_core::Run;
 use sae_core::autoencoder::formats::{self, Format, ModelStream, Saved, Summary};
 use sae_core::device::DeviceChoice;
 use sae_core::store::{Hook, Store, StoreDtype, hooks, run};
+use sae_core::{Run, path_text};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -135,6 +135,27 @@ pub enum SaeSource {
     Hub(HubSae),
 }
 
+impl SaeSource {
+    /// A published autoencoder by its name, `hub:OWNER/REPO/PATH`; any other path as it is.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    pub fn from_path(path: PathBuf) -> Result<Self, String> {
+        match path.to_str().filter(|text| text.starts_with(HUB)) {
+            Some(name) => name.parse().map(Self::Hub),
+            None => Ok(Self::Files(path)),
+        }
+    }
+
+    /// The text by which records name it.
+    pub(crate) fn encoded(&self) -> String {
+        match self {
+            Self::Files(path) => path_text::encode(path),
+            Self::Hub(sae) => sae.to_string(),
+        }
+    }
+}
+
 /// Which autoencoder to take into which run.
 #[derive(Clone, Debug)]
 pub struct ImportSaeRequest {
@@ -152,6 +173,8 @@ pub struct ImportSaeRequest {
     pub name: Option<String>,
     /// The activations, such as `layers.16`; `None` for the hook that it was trained on, as far as that is known.
     pub hook: Option<String>,
+    /// What a transcoder reconstructs, as a hook of the run; `None` for what its file says.
+    pub target: Option<String>,
     /// Whether a published autoencoder may have been trained on another model than the run's.
     pub any_model: bool,
     /// Whether its features are indexed at once.
@@ -198,7 +221,8 @@ impl ImportSaeRequest {
     /// An import of files whose format is recognized, under a name made of their path, for the hook that they name.
     pub fn new(source: SaeSource, run: impl Into<PathBuf>) -> Self {
         let (run, others) = (run.into(), Vec::new());
-        Self { source, from: None, k: None, run, others, name: None, hook: None, any_model: false, index: false }
+        let (from, k, name, hook, target) = Default::default();
+        Self { source, from, k, run, others, name, hook, target, any_model: false, index: false }
     }
 
     /// What [`ImportSaeRequest::run`] would do. Sends no request.
@@ -279,7 +303,15 @@ impl ImportSaeRequest {
         }
         let hook = self.hook.clone().or(Some(trained_on).filter(|hook| hook.parse::<Hook>().is_ok()));
         let hook = hook.ok_or_else(|| PublishedError::UnknownHook { name: name.clone() })?;
+        if self.target.is_some() && !saved.is_transcoder() {
+            return Err(TranscoderError::NoTranscoder { name }.into());
+        }
+        saved.origin.target = self.target.clone().unwrap_or(saved.origin.target);
         let store = crosscoder::join(run, &self.others, &hook)?;
+        let store = match &self.target {
+            Some(target) => transcoder::with_target(store, target)?,
+            None => transcoder::with_known_target(store, &saved.origin, run)?,
+        };
         let (models, runs) = (saved.origin.models.len().max(1), store.models());
         if models != runs {
             let error =

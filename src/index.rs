@@ -1,6 +1,7 @@
 //! Indexing: one pass that writes what every feature responds to, as tables in `features/<name>/`.
 
 use crate::control::{Control, Stage};
+use crate::error::TranscoderError;
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
 use crate::{Error, Result, model};
 use filters::Threshold;
@@ -124,7 +125,7 @@ impl IndexRequest {
             classes: classes(&rows),
             weighted: rows.iter().filter(|row| row.weight_paper.is_some()).count(),
             words_by,
-            is_in_stream: sae.store.hook().site().is_in_stream(),
+            is_in_stream: sae.decoder_is_in_stream(),
             folder: sae.run.features(&sae.name),
         })
     }
@@ -132,7 +133,7 @@ impl IndexRequest {
     fn model(&self, sae: &LoadedSae, control: Option<&mut Control>) -> Result<Option<PathBuf>> {
         match (&self.lens, control) {
             (LensChoice::None, _) => Ok(None),
-            (LensChoice::Recorded, _) if !sae.store.hook().site().is_in_stream() => Ok(None),
+            (LensChoice::Recorded, _) if !sae.decoder_is_in_stream() => Ok(None),
             (LensChoice::Recorded, _) => Ok(recorded_model(sae)?.filter(|folder| folder.is_dir())),
             (LensChoice::Model(model), Some(control)) => Ok(Some(model::download(model, control)?)),
             (LensChoice::Model(model), None) => Ok(Some(model::local(model)?)),
@@ -149,9 +150,10 @@ fn recorded_model(sae: &LoadedSae) -> Result<Option<PathBuf>> {
 /// Loads the output head for promoted tokens.
 pub(crate) fn open_lens(sae: &LoadedSae, folder: &Path) -> Result<LogitLens> {
     let compute = Compute::on(&sae.device, ComputeDtype::F32.into());
+    let hook = sae.decoder_hook().ok_or_else(|| TranscoderError::UnknownTarget { name: sae.name.clone() })?;
     let lens = Checkpoint::open(folder).and_then(|checkpoint| LogitLens::open(checkpoint, &compute));
-    let lens = lens.and_then(|lens| lens.at(sae.store.hook())).map_err(|source| Error::Lens { source })?;
-    lens.check(sae.saved.weights.d_in)?;
+    let lens = lens.and_then(|lens| lens.at(hook)).map_err(|source| Error::Lens { source })?;
+    lens.check(sae.saved.weights.d_out())?;
     Ok(lens)
 }
 
@@ -178,7 +180,7 @@ pub(crate) fn build(
     let logits = match lens {
         Some(lens) => {
             let mut staged = control.stage(Stage::PromotedTokens, d_sae as u64)?;
-            Some(lens.logits(&weights.w_dec, weights.d_in, index::WORDS, &mut |features| staged.show(features))?)
+            Some(lens.logits(&weights.w_dec, weights.d_out(), index::WORDS, &mut |features| staged.show(features))?)
         }
         None => None,
     };

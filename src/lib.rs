@@ -115,6 +115,7 @@ pub mod serve;
 pub mod steering;
 mod summaries;
 pub mod train;
+mod transcoder;
 mod unknown;
 pub mod validate;
 

@@ -3,7 +3,7 @@
 
 use crate::control::{Control, Detail, Stage};
 use crate::sae::LoadedSae;
-use crate::{Error, Result, crosscoder};
+use crate::{Error, Result, crosscoder, transcoder};
 use harvest::hub::{self, RepoLocation};
 use harvest::{Checkpoint, Plan, Preview};
 use sae_core::Run;
@@ -47,9 +47,10 @@ pub(crate) fn resolve(plan: &Plan, control: Option<&mut Control>) -> Result<Plan
     Ok(Plan { model, ..plan.clone() })
 }
 
-/// [`resolve`] for the model of an autoencoder, with the hook of the autoencoder; the widths must agree.
+/// [`resolve`] for the model of an autoencoder that reconstructs what it reads, with its hook; the widths must agree.
 pub(crate) fn resolve_for(plan: &Plan, sae: &LoadedSae, control: Option<&mut Control>) -> Result<(Plan, Preview)> {
     crosscoder::check_single(&sae.saved.origin)?;
+    transcoder::check_autoencoder(&sae.saved)?;
     let plan = Plan { hooks: vec![sae.store.hook()], ..resolve(plan, control)? };
     let preview = plan.preview()?;
     let width = sae.saved.weights.d_in;
@@ -59,9 +60,10 @@ pub(crate) fn resolve_for(plan: &Plan, sae: &LoadedSae, control: Option<&mut Con
     Ok((plan, preview))
 }
 
-/// Checks that an autoencoder reads the states of a single model, as wide as those of this one.
+/// Checks that an autoencoder reads, and reconstructs, the states of a single model, as wide as those of this one.
 pub(crate) fn check_fits(checkpoint: &Checkpoint, sae: &LoadedSae) -> Result<()> {
     crosscoder::check_single(&sae.saved.origin)?;
+    transcoder::check_autoencoder(&sae.saved)?;
     let (sae, model) = (sae.saved.weights.d_in, checkpoint.config().text.hidden_size);
     if model == sae { Ok(()) } else { Err(Error::ModelWidth { sae, model, path: checkpoint.folder().into() }) }
 }

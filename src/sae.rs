@@ -1,17 +1,16 @@
 //! An autoencoder of a run: how a request names one, and how it is loaded together with its activations.
 
 use crate::control::{Control, Stage};
-use crate::crosscoder;
 use crate::roles::Kind;
 use crate::{Error, Result};
+use crate::{crosscoder, transcoder};
 use burn::tensor::Device;
 use sae_core::Run;
 use sae_core::analysis::index::{FeatureRow, Index};
 use sae_core::analysis::pass::{self, Observer};
 use sae_core::autoencoder::formats::{self, Saved};
 use sae_core::device::DeviceChoice;
-use sae_core::store::Store;
-use sae_core::store::run;
+use sae_core::store::{Hook, Store, run};
 use sae_core::train::checkpoint;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -102,6 +101,9 @@ pub(crate) fn check_width(saved: &Saved, store: &Store) -> Result<()> {
     if store.models() == 1 {
         crosscoder::check_single(&saved.origin)?;
     }
+    if let Some(target) = store.target() {
+        transcoder::check_width(saved, target)?;
+    }
     if sae != manifest.d_in {
         return Err(Error::StoreWidth { sae, activations: manifest.d_in, hook: manifest.hook.clone() });
     }
@@ -156,6 +158,16 @@ impl LoadedSae {
         observers.push(&mut cancel);
         let mut progress = |rows| staged.show(rows);
         Ok(pass::run(store, &self.saved.weights, &self.device, &mut observers, &mut progress)?)
+    }
+
+    /// Where decoder directions are: the hook of the activations, or of a transcoder's target if its file names one that is captured.
+    pub(crate) fn decoder_hook(&self) -> Option<Hook> {
+        if self.saved.is_transcoder() { self.saved.origin.target.parse().ok() } else { Some(self.store.hook()) }
+    }
+
+    /// Whether decoder directions are vectors of the residual stream, or are added to it.
+    pub(crate) fn decoder_is_in_stream(&self) -> bool {
+        self.decoder_hook().is_some_and(|hook| hook.site().is_in_stream())
     }
 
     /// What an operation would work on.

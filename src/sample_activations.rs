@@ -87,7 +87,7 @@ impl SampleActivations {
             let mut hidden = Vec::new();
             self.store.shard(part)?.read(rows.clone(), &mut hidden);
             let active = encoder.encode(&hidden)?;
-            let block = Block { tokens: &self.tables[0].1, rows, shard: part, hidden: &[], active: &active };
+            let block = Block::new(&self.tables[0].1, rows, part, &[], &active);
             pooler.observe(&block)?;
         }
         Ok(pooler.finish()?)

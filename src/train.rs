@@ -1,20 +1,26 @@
 //! Training: autoencoders on the activations of a run, or on activations straight from a model, with checkpoints. Writes weights,
 //! configurations and logs into the run.
 
+mod base;
+mod report;
+
+pub use base::config_of_base;
+pub use report::{LastStep, NamedConfig, TrainPlan, TrainReport, TrainedSae};
+
 use crate::control::{Control, Detail, Notice, Stage};
-use crate::error::ModelsError;
-use crate::{Error, Result, crosscoder, model, unknown};
+use crate::error::{ModelsError, TranscoderError};
+use crate::import::SaeSource;
+use crate::{Error, Result, crosscoder, model, transcoder};
 use harvest::{OnlineActivations, Plan, Preview};
-use sae_core::autoencoder::Activation;
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
 use sae_core::device::DeviceChoice;
 use sae_core::store::stream::{Source, StoreRows, Stream};
 use sae_core::store::{Hook, SkipList, Skipped, Store, run};
-use sae_core::train::{EVENTS, Session, StepLog, TrainConfig, checkpoint};
-use sae_core::{Run, file, path_text};
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use sae_core::train::{EVENTS, Session, TrainConfig, checkpoint};
+use sae_core::{Run, file};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// What to train, and on what.
@@ -50,11 +56,14 @@ pub struct TrainRequest {
     pub others: Vec<PathBuf>,
     /// The activations, such as `layers.16`.
     pub hook: String,
+    /// Activations of the same run that a transcoder reconstructs from those of `hook`; `None` trains autoencoders, which reconstruct what
+    /// they read. The width of a transcoder's target is taken from these activations.
+    pub target: Option<String>,
     /// Autoencoders with their names; all are trained in one pass over the data.
     pub saes: Vec<(String, TrainConfig)>,
-    /// An autoencoder to start from, whose features keep their indices: a file or folder of any format that is read, or the name of
-    /// one in the run.
-    pub from: Option<PathBuf>,
+    /// An autoencoder to start from, whose features keep their indices: a file or folder of any format that is read, the name of one in
+    /// the run, or a published one.
+    pub from: Option<SaeSource>,
     /// A model and its data set, to train without storing activations; `None` trains on the activations of the run. The
     /// hook of the plan is replaced by this one.
     pub online: Option<Plan>,
@@ -79,116 +88,13 @@ pub enum Resume {
     IfBegun,
 }
 
-/// What a training would do.
-#[derive(Clone, Debug, Serialize)]
-pub struct TrainPlan {
-    /// `train`.
-    pub command: &'static str,
-    /// Width of the residual stream.
-    pub d_in: usize,
-    /// Features of the first autoencoder.
-    pub d_sae: usize,
-    /// Configuration of the first autoencoder.
-    pub config: TrainConfig,
-    /// Configurations of all autoencoders.
-    pub autoencoders: Vec<NamedConfig>,
-    /// The model and its data, if activations are not stored.
-    pub data: Option<Preview>,
-    /// The checkpoint that the training would continue from.
-    #[serde(serialize_with = "sae_core::path_text::serialize")]
-    pub resume: Option<PathBuf>,
-    /// The report, if everything is finished already and nothing would be done.
-    #[serde(skip)]
-    pub finished: Option<TrainReport>,
-}
-
-/// An autoencoder that is to be trained.
-#[derive(Clone, Debug, Serialize)]
-pub struct NamedConfig {
-    /// Its name.
-    pub name: String,
-    /// Its configuration.
-    pub config: TrainConfig,
-}
-
-/// The measurements of the last step of a training.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LastStep {
-    /// Steps.
-    pub steps: u64,
-    /// Tokens seen.
-    pub tokens: u64,
-    /// The loss of the batch.
-    #[serde(deserialize_with = "unknown::deserialize")]
-    pub loss: f64,
-    /// Its squared error, summed over dimensions.
-    #[serde(deserialize_with = "unknown::deserialize")]
-    pub mse: f64,
-    /// Active features per token.
-    #[serde(deserialize_with = "unknown::deserialize")]
-    pub l0: f64,
-    /// Fraction of the batch's variance that is unexplained.
-    #[serde(deserialize_with = "unknown::deserialize")]
-    pub fvu: f64,
-    /// Share of features that have not fired within the dead window.
-    #[serde(deserialize_with = "unknown::deserialize")]
-    pub dead: f64,
-}
-
-impl From<&StepLog> for LastStep {
-    fn from(step: &StepLog) -> Self {
-        let StepLog { step: steps, tokens, loss, mse, l0, fvu, dead, .. } = *step;
-        Self { steps, tokens, loss, mse, l0, fvu, dead }
-    }
-}
-
-/// A trained autoencoder.
-#[derive(Clone, Debug)]
-pub struct TrainedSae {
-    /// Its name.
-    pub name: String,
-    /// Its folder.
-    pub folder: PathBuf,
-    /// Number of features.
-    pub d_sae: usize,
-    /// The measurements of its last step.
-    pub last: LastStep,
-}
-
-/// What was trained. As JSON: the last step of a single autoencoder, or `autoencoders` with the last step of each by name.
-#[derive(Clone, Debug)]
-pub struct TrainReport {
-    /// The autoencoders.
-    pub saes: Vec<TrainedSae>,
-    /// Whether an earlier call had finished all of them.
-    pub finished_before: bool,
-}
-
-impl Serialize for TrainReport {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        if let [sae] = &self.saes[..] {
-            return sae.last.serialize(serializer);
-        }
-        let mut map = serializer.serialize_map(Some(1))?;
-        map.serialize_entry("autoencoders", &ByName(&self.saes))?;
-        map.end()
-    }
-}
-
-/// Autoencoders by name, in their order.
-struct ByName<'a>(&'a [TrainedSae]);
-
-impl Serialize for ByName<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|sae| (&sae.name, &sae.last)))
-    }
-}
-
 /// The entry of a trained autoencoder in `run.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct TrainStep {
     config: Value,
     hook: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
     last: LastStep,
     positions: Positions,
     /// The hash of each model's activations, if they were stored.
@@ -252,6 +158,7 @@ impl TrainRequest {
             run: run.into(),
             others: Vec::new(),
             hook: hook.into(),
+            target: None,
             saes: vec![(name.into(), config)],
             from: None,
             online: None,
@@ -266,15 +173,16 @@ impl TrainRequest {
     /// # Errors
     /// Whatever would prevent the training; a model that has not been downloaded.
     pub fn plan(&self) -> Result<TrainPlan> {
-        let prepared = self.prepare(None)?;
+        let request = self.with_width_of_target()?;
+        let prepared = request.prepare(None)?;
         let named = |(name, config): &(String, TrainConfig)| NamedConfig { name: name.clone(), config: config.clone() };
-        let (_, first) = self.first()?;
+        let (_, first) = request.first()?;
         Ok(TrainPlan {
             command: "train",
             d_in: prepared.d_in,
             d_sae: first.d_sae(prepared.d_in),
             config: first.clone(),
-            autoencoders: self.saes.iter().map(named).collect(),
+            autoencoders: request.saes.iter().map(named).collect(),
             data: match prepared.source {
                 Activations::Online(online) => Some(online.1),
                 Activations::Stored(_) => None,
@@ -290,12 +198,33 @@ impl TrainRequest {
     /// An invalid configuration, activations or data that cannot be read, a loss that is no longer finite, a device that
     /// failed. A request to stop ends with a checkpoint: [`Error::Interrupted`].
     pub fn run(&self, control: &mut Control) -> Result<TrainReport> {
+        self.with_width_of_target()?.train_resolved(control)
+    }
+
+    /// The request with the width of the target in every configuration.
+    fn with_width_of_target(&self) -> Result<Cow<'_, Self>> {
+        let Some(target) = &self.target else {
+            return match self.saes.iter().find(|(_, config)| config.is_transcoder()) {
+                Some((_, config)) => Err(TranscoderError::NoTarget { d_out: config.d_out }.into()),
+                None => Ok(Cow::Borrowed(self)),
+            };
+        };
+        if self.online.is_some() {
+            return Err(TranscoderError::Online.into());
+        }
+        let d_out = Store::open_with_pieces(&Run::open(&self.run)?, target)?.manifest().d_in;
+        let mut request = self.clone();
+        request.saes.iter_mut().for_each(|(_, config)| config.d_out = d_out);
+        Ok(Cow::Owned(request))
+    }
+
+    fn train_resolved(&self, control: &mut Control) -> Result<TrainReport> {
         let prepared = self.prepare(Some(control))?;
         if let Some(report) = prepared.finished {
             return Ok(report);
         }
         let (_, first) = self.first()?;
-        let base = self.base()?;
+        let base = self.base(Some(control))?;
         match prepared.source {
             Activations::Online(online) => {
                 let (plan, preview) = *online;
@@ -321,9 +250,10 @@ impl TrainRequest {
         }
     }
 
-    /// The autoencoder to start from.
-    fn base(&self) -> Result<Option<Saved>> {
-        self.from.as_deref().map(|from| base(&self.run, from)).transpose()
+    /// The autoencoder to start from. A published one is downloaded only with a `control`.
+    fn base(&self, control: Option<&mut Control>) -> Result<Option<Saved>> {
+        let k = self.first()?.1.k;
+        self.from.as_ref().map(|from| base::load(&self.run, from, k, control)).transpose()
     }
 
     fn first(&self) -> Result<&(String, TrainConfig)> {
@@ -331,24 +261,34 @@ impl TrainRequest {
     }
 
     /// Checks the request against the run. Downloads the model only with a `control`.
-    fn prepare(&self, control: Option<&mut Control>) -> Result<Prepared> {
+    fn prepare(&self, mut control: Option<&mut Control>) -> Result<Prepared> {
         let hook: Hook = self.hook.parse()?;
         let (d_in, source) = match &self.online {
             Some(plan) => {
-                let plan = Plan { hooks: vec![hook], ..model::resolve(plan, control)? };
+                let plan = Plan { hooks: vec![hook], ..model::resolve(plan, control.as_deref_mut())? };
                 let preview = plan.preview()?;
                 (preview.d_in, Activations::Online(Box::new((plan, preview))))
             }
             None => {
                 let store = crosscoder::join(&Run::open(&self.run)?, &self.others, &self.hook)?;
+                let store = match &self.target {
+                    Some(target) => transcoder::with_target(store, target)?,
+                    None => store,
+                };
                 (store.manifest().d_in, Activations::Stored(Box::new(store)))
             }
         };
-        if let Some(base) = self.base()?
-            && base.weights.d_in != d_in
-        {
-            let (sae, hook) = (base.weights.d_in, self.hook.clone());
-            return Err(Error::StoreWidth { sae, activations: d_in, hook });
+        if let Some(base) = self.base(control)? {
+            if base.weights.d_in != d_in {
+                let (sae, hook) = (base.weights.d_in, self.hook.clone());
+                return Err(Error::StoreWidth { sae, activations: d_in, hook });
+            }
+            match &source {
+                Activations::Stored(store) if store.target().is_some() => {
+                    store.target().map_or(Ok(()), |target| transcoder::check_width(&base, target))?;
+                }
+                _ => transcoder::check_autoencoder(&base)?,
+            }
         }
         let runs = 1 + self.others.len();
         for (name, config) in &self.saes {
@@ -409,6 +349,10 @@ impl TrainRequest {
         let mut differences = config.differences(&read_config(&self.sae_dir(name).join("train.toml"))?);
         if done.hook != self.hook {
             differences.push(format!("hook = {}, not {:?}", self.hook, done.hook));
+        }
+        if done.target != self.target {
+            let named = |target: &Option<String>| target.clone().unwrap_or_else(|| "none".into());
+            differences.push(format!("target = {}, not {}", named(&self.target), named(&done.target)));
         }
         if let Activations::Stored(store) = source
             && let Some(run) = store.other_run(&done.activations)
@@ -514,11 +458,12 @@ impl Training<'_> {
             let entry = TrainStep {
                 config: training,
                 hook: self.request.hook.clone(),
+                target: self.request.target.clone(),
                 last,
                 positions: Positions { read, left_out },
                 activations: start.activations.clone(),
                 arguments: start.arguments.clone(),
-                from: self.request.from.as_deref().map(path_text::encode),
+                from: self.request.from.as_ref().map(SaeSource::encoded),
                 skipped: skipped.map(SkippedRows::new),
             };
             self.run.write_step(&step(name), &entry)?;
@@ -556,33 +501,11 @@ fn origin(store: &Store) -> Result<Origin> {
         model: manifest.model.clone(),
         hook: manifest.hook.clone(),
         layer: manifest.layer,
+        target: store.target().map(|target| target.manifest().hook.clone()).unwrap_or_default(),
         context_size: store.longest_sample()?,
         models: crosscoder::streams(store),
         ..Origin::default()
     })
-}
-
-/// An autoencoder to start a training from: a file or folder, or the name of one in the run.
-fn base(run: &Path, from: &Path) -> Result<Saved> {
-    let named = run.join("saes").join(from);
-    Ok(formats::load(if named.is_dir() { &named } else { from })?)
-}
-
-/// The configuration with which an autoencoder goes on: its own, if this program trained it, or else the defaults of its
-/// architecture, with its number of features and of active features.
-///
-/// # Errors
-/// There is no such autoencoder.
-pub fn config_of_base(run: &Path, from: &Path) -> Result<TrainConfig> {
-    let base = base(run, from)?;
-    if let Ok(config) = TrainConfig::deserialize(&base.origin.training)
-        && base.origin.training["arch"].is_string()
-    {
-        return Ok(TrainConfig { features: base.weights.d_sae, ..config });
-    }
-    let defaults = TrainConfig::for_architecture(base.architecture);
-    let k = if let Activation::TopK { k } = base.weights.activation { k } else { defaults.k };
-    Ok(TrainConfig { features: base.weights.d_sae, k, ..defaults })
 }
 
 /// Reads a `train.toml`.

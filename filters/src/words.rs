@@ -468,7 +468,7 @@ mod tests {
                 special: vec![false; 3],
             };
             let active = Sparse::from_dense(&dense, FEATURES);
-            let block = Block { tokens: &tokens, rows: 0..3, shard: 0, hidden: &[], active: &active };
+            let block = Block::new(&tokens, 0..3, 0, &[], &active);
             pooler.observe(&block).unwrap();
             on_text.observe(&block).unwrap();
             strongest.observe(&block).unwrap();

@@ -405,7 +405,7 @@ fn a_sample_in_two_blocks_is_one_sample() {
     let mut pool = SamplePooler::new(3, 2, PAPER_THRESHOLD, &std::env::temp_dir()).unwrap();
     for (rows, dense) in [(0..1, vec![2.0, 0.0]), (1..3, vec![3.0, 1.0, 0.0, 2.0])] {
         let active = Sparse::from_dense(&dense, 2);
-        pool.observe(&Block { tokens: &tokens, rows, shard: 0, hidden: &[], active: &active }).unwrap();
+        pool.observe(&Block::new(&tokens, rows, 0, &[], &active)).unwrap();
     }
     let pooled = pool.finish().unwrap();
     let mut found = Vec::new();
@@ -432,7 +432,7 @@ fn other_modalities_can_be_compared() {
     // One feature for each position, and one that fires on the image and the action.
     let dense = [2.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 2.0, 0.0, 0.0, 2.0, 2.0];
     let active = Sparse::from_dense(&dense, 4);
-    let block = Block { tokens: &tokens, rows: 0..3, shard: 0, hidden: &[], active: &active };
+    let block = Block::new(&tokens, 0..3, 0, &[], &active);
     for (sides, positions, both) in [("text:image", [1, 1], vec![]), ("action:image,text", [1, 2], vec![3])] {
         let sides: Sides = sides.parse().unwrap();
         let pool = SamplePooler::new(1, 4, PAPER_THRESHOLD, &std::env::temp_dir()).unwrap();

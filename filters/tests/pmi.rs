@@ -46,7 +46,7 @@ fn objects() -> (Vec<Sample>, PooledStore) {
             special: vec![false, false, false, false, true],
         };
         let active = Sparse::from_dense(&dense, 16);
-        pool.observe(&Block { tokens: &tokens, rows: 0..5, shard: 0, hidden: &[], active: &active }).unwrap();
+        pool.observe(&Block::new(&tokens, 0..5, 0, &[], &active)).unwrap();
     }
     (samples, pool.finish().unwrap())
 }

@@ -55,7 +55,7 @@ fn count(d_sae: usize, tokens: usize, k: usize) -> (Indexer, f64) {
             role: vec![Role::User; rows.len()],
             special: vec![false; rows.len()],
         };
-        let block = Block { tokens: &tokens, rows: 0..rows.len(), shard: 0, hidden: &[], active: &active };
+        let block = Block::new(&tokens, 0..rows.len(), 0, &[], &active);
         let start = Instant::now();
         indexer.observe(&block).unwrap();
         seconds += start.elapsed().as_secs_f64();

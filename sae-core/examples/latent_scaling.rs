@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let active = encoder.encode(&hidden)?;
         let encoding = start.elapsed();
         let start = Instant::now();
-        scaling.observe(&Block { tokens: &columns, rows: 0..ROWS, shard: 0, hidden: &hidden, active: &active })?;
+        scaling.observe(&Block::new(&columns, 0..ROWS, 0, &hidden, &active))?;
         seconds.iter_mut().zip([alone, encoding, start.elapsed()]).for_each(|(sum, time)| *sum += time.as_secs_f64());
     }
     let start = Instant::now();

@@ -191,7 +191,7 @@ impl BenchTrainRequest {
             product([rows, f, d], (x, [d, 1]), (&w_enc, [d, 1]), (&mut dense, [f, 1]), false);
             let alone = start.elapsed().as_secs_f64();
             let start = Instant::now();
-            let batch = Batch { x, t, lr: config.lr, sparsity: config.sparsity_at(0), ends: &ends, dead: &dead };
+            let batch = Batch { x, y: x, t, lr: config.lr, sparsity: config.sparsity_at(0), ends: &ends, dead: &dead };
             rounds.l0 = engine.step(&batch)?.l0;
             if t > 1 {
                 rounds.floor.push(alone);
@@ -212,7 +212,7 @@ impl BenchTrainRequest {
         for t in 1..=self.rounds as u64 + 1 {
             let alone = engine.product_seconds(x)?;
             let start = Instant::now();
-            let batch = Batch { x, t, lr: config.lr, sparsity: config.sparsity_at(0), ends: &ends, dead: &dead };
+            let batch = Batch { x, y: x, t, lr: config.lr, sparsity: config.sparsity_at(0), ends: &ends, dead: &dead };
             rounds.l0 = engine.step(&batch)?.l0;
             engine.wait()?;
             if t > 1 {

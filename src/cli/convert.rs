@@ -18,7 +18,7 @@ Examples:
   sae convert run/saes/topk for-delphi --to sparsify --dry-run
 
 The new autoencoder has the same activations and reconstructions. If the format cannot express the autoencoder, the error says \
-why, and nothing is written: sparsify has TopK only, and SAELens has no skip connections.")]
+why, and nothing is written: sparsify has TopK only. A transcoder becomes one in either; SAELens has none with TopK or gates, which only this program reads then.")]
 pub struct ConvertArgs {
     /// Folder of the autoencoder, or a file in it
     pub from_path: PathBuf,

@@ -34,9 +34,10 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 45] = [
+const FLAGS: [(Setting, &str); 46] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
+    (Setting::Target, "--target"),
     (Setting::Output, "--out"),
     (Setting::Device, "--device"),
     (Setting::ComputeDtype, "--dtype"),

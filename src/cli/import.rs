@@ -60,6 +60,9 @@ pub struct ImportArgs {
     /// Autoencoder: activations that it is of, such as layers.16, where its files do not say; activations: their column, or the hook's name
     #[arg(long)]
     pub hook: Option<String>,
+    /// Transcoder: activations of the run that it reconstructs, where its files do not name them as the run does
+    #[arg(long, value_name = "HOOK", conflicts_with = "with")]
+    pub target: Option<String>,
     /// Published autoencoder: accept one that was trained on another model than the run was captured from
     #[arg(long)]
     pub any_model: bool,
@@ -179,6 +182,7 @@ fn autoencoder(
         others: args.with.clone(),
         name: args.name.clone(),
         hook: args.hook.clone(),
+        target: args.target.clone(),
         any_model: args.any_model,
         index: args.index,
         ..ImportSaeRequest::new(source, &args.run)

@@ -83,6 +83,12 @@ pub fn autoencoder(summary: &Summary) -> String {
     let crosscoder =
         summary.models.iter().map(|stream| ("reads", format!("{} ({})", known(&stream.model), stream.run.display())));
     lines.extend(crosscoder);
+    if !summary.target.is_empty() {
+        lines.push(("reconstructs", summary.target.clone()));
+    }
+    if summary.d_out != summary.d_in {
+        lines.push(("width of target", count(summary.d_out as u64)));
+    }
     if summary.skip {
         lines.push(("skip connection", "yes".into()));
     }
@@ -119,9 +125,13 @@ fn of_run(run: &RunInfo) -> String {
     }
     for sae in &run.saes {
         text += &match sae {
-            SaeInfo::Finished { name, features, architecture, hook } => {
+            SaeInfo::Finished { name, features, architecture, hook, target } => {
+                let (what, target) = match &target[..] {
+                    "" => ("autoencoder", String::new()),
+                    target => ("transcoder ", format!(" for {target}")),
+                };
                 let features = count(*features as u64);
-                format!("  autoencoder  {name}: {features} {} features of {hook}\n", architecture.name())
+                format!("  {what}  {name}: {features} {} features of {hook}{target}\n", architecture.name())
             }
             SaeInfo::Unfinished { name, step } => {
                 let step = step.map_or(String::new(), |step| format!(", step {}", count(step)));

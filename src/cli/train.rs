@@ -3,13 +3,14 @@
 use super::arguments::{DeviceArg, ModelArgs, pair};
 use super::{Invocation, Outcome};
 use crate::cli::terminal::count;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 use sae_core::autoencoder::Architecture;
 use sae_core::store::PositionRule;
 use sae_core::train::TrainConfig;
+use sae_workbench::import::SaeSource;
 use sae_workbench::train::{Resume, config_of_base, read_config};
-use sae_workbench::{TrainReport, TrainRequest};
+use sae_workbench::{Control, TrainReport, TrainRequest};
 use std::path::PathBuf;
 
 const MODEL_HELP: &str = "Checkpoint, as for `sae harvest`: activations straight from the model, without storing them";
@@ -53,6 +54,8 @@ Examples:
   sae train --run run --hook layers.16 --name sweep --arch batch-topk --sweep k=16,32,64
   sae train --run base --run chat --hook layers.16 --name cc --arch crosscoder --k 32
   sae train --run chat --hook layers.16 --name chat --from base/saes/base
+  sae train --run run --hook layers.17 --name tuned --from hub:google/gemma-scope-2-4b-it/resid_post/layer_17_width_16k_l0_medium
+  sae train --run run --hook layers.4.mlp_in --target layers.4.mlp_out --name mlp --arch topk --skip
   sae train --run run --hook layers.16 --name base --resume          after Ctrl-C, a kill or a full disk
   sae train --run new --model llava-1.5-7b-hf --data train.jsonl --hook layers.16 --name live")]
 pub struct TrainArgs {
@@ -62,13 +65,19 @@ pub struct TrainArgs {
     /// Activations to train on, such as layers.16 or layers.16.mlp_out
     #[arg(long)]
     pub hook: String,
+    /// Train a transcoder: activations of the same run that it reconstructs from those of --hook, such as layers.4.mlp_out
+    #[arg(long, value_name = "HOOK")]
+    pub target: Option<String>,
+    /// Transcoder: also train a linear skip connection from input to target
+    #[arg(long, requires = "target")]
+    pub skip: bool,
     /// Name of the new autoencoder
     #[arg(long)]
     pub name: String,
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Fine-tune an autoencoder whose features keep their indices: the name of one in the run, or a file or folder of any format
-    #[arg(long, value_name = "SAE", conflicts_with_all = ["preset", "arch", "expansion", "features"])]
+    /// Fine-tune an autoencoder whose features keep their indices: one of the run by its name, a file or folder, or a published one (hub:OWNER/REPO/PATH)
+    #[arg(long, value_name = "SAE", visible_alias = "init", conflicts_with_all = ["preset", "arch", "expansion", "features"])]
     pub from: Option<PathBuf>,
     /// A published recipe; every other flag overrides it
     #[arg(long, value_parser = ["sae-v"])]
@@ -132,13 +141,17 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
-    fn request(&self) -> Result<TrainRequest> {
+    fn request(&self, invocation: &mut Invocation) -> Result<TrainRequest> {
+        let from = self.from.clone().map(SaeSource::from_path).transpose().map_err(Error::msg)?;
+        let control = if invocation.dry_run { None } else { Some(&mut *invocation.control) };
+        let config = config(self, from.as_ref(), control)?;
         Ok(TrainRequest {
             run: self.run[0].clone(),
             others: self.run[1..].to_vec(),
             hook: self.hook.clone(),
-            saes: sweep(&self.name, &config(self)?, &self.sweep)?,
-            from: self.from.clone(),
+            target: self.target.clone(),
+            saes: sweep(&self.name, &config, &self.sweep)?,
+            from,
             online: self.model.plan(self.device),
             checkpoint_every: self.checkpoint_every,
             resume: if self.resume { Resume::Required } else { Resume::Never },
@@ -149,7 +162,7 @@ impl TrainArgs {
 
 /// Runs the command.
 pub fn run(args: &TrainArgs, invocation: &mut Invocation) -> Result<Outcome> {
-    let request = args.request()?;
+    let request = args.request(invocation)?;
     if invocation.dry_run {
         let plan = request.plan()?;
         return match plan.finished {
@@ -173,10 +186,11 @@ fn describe(report: &TrainReport, args: &TrainArgs) -> String {
     let line = |sae: &sae_workbench::train::TrainedSae| {
         let last = &sae.last;
         format!(
-            "{}: {} features on {}, {} tokens\n  loss {:.4}  L0 {:.1}  FVU {:.4}  dead {:.1} %\n  {}\n",
+            "{}: {} features on {}{}, {} tokens\n  loss {:.4}  L0 {:.1}  FVU {:.4}  dead {:.1} %\n  {}\n",
             sae.name,
             count(sae.d_sae as u64),
             args.hook,
+            args.target.as_ref().map(|target| format!(" for {target}")).unwrap_or_default(),
             count(last.tokens),
             last.loss,
             last.l0,
@@ -191,6 +205,7 @@ fn describe(report: &TrainReport, args: &TrainArgs) -> String {
 /// What to know if `--k` was given to an architecture that does not read it.
 fn unread_k(args: &TrainArgs) -> Option<String> {
     let arch = match args.arch {
+        None if args.from.is_some() || args.config.is_some() => return None,
         None => Architecture::Relu,
         Some(ArchArg::Single(arch)) => arch,
         Some(ArchArg::Crosscoder) => return None,
@@ -205,7 +220,7 @@ fn unread_k(args: &TrainArgs) -> Option<String> {
 }
 
 /// The configuration that the arguments ask for.
-fn config(args: &TrainArgs) -> Result<TrainConfig> {
+fn config(args: &TrainArgs, from: Option<&SaeSource>, control: Option<&mut Control>) -> Result<TrainConfig> {
     for (flag, value) in [("--features", args.features), ("--expansion", args.expansion), ("--k", args.k)] {
         if value == Some(0) {
             bail!("{flag} 0: an autoencoder has at least one feature, and at least one that is active");
@@ -217,9 +232,9 @@ fn config(args: &TrainArgs) -> Result<TrainConfig> {
             "--arch crosscoder needs two to nine runs of the same samples, one for each model, and --run is given {runs} times"
         );
     }
-    let mut config = match (&args.config, &args.from) {
+    let mut config = match (&args.config, from) {
         (Some(path), _) => read_config(path)?,
-        (None, Some(from)) => config_of_base(&args.run[0], from)?,
+        (None, Some(from)) => config_of_base(&args.run[0], from, args.k, control)?,
         (None, None) if args.preset.is_some() => TrainConfig::default(),
         (None, None) => match args.arch {
             Some(ArchArg::Crosscoder) => TrainConfig::crosscoder(args.run.len()),
@@ -227,6 +242,10 @@ fn config(args: &TrainArgs) -> Result<TrainConfig> {
             None => TrainConfig::default(),
         },
     };
+    if args.target.is_some() && args.config.is_none() && !config.is_transcoder() {
+        config = config.transcoder();
+    }
+    config.skip |= args.skip;
     config.arch = args.arch.map_or(config.arch, ArchArg::architecture);
     if args.arch == Some(ArchArg::Crosscoder) {
         config.models = args.run.len();

@@ -16,6 +16,7 @@ impl Error {
             Self::Filter(error) => return Some(error.hint()),
             Self::Probe(error) => return error.hint(),
             Self::Pairs(error) => return error.hint(),
+            Self::Transcoder(error) => return error.hint(),
             Self::Generate(error) => return error.hint(),
             Self::Published(error) => return error.hint(),
             Self::Unfinished { .. } | Self::AlreadyBegun { .. } | Self::Interrupted { .. } => {

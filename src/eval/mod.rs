@@ -12,7 +12,7 @@ pub use transfer::{Transfer, TransferPlan, TransferReport, TransferRequest};
 
 use crate::control::{Control, Stage};
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
-use crate::{Error, Result, model};
+use crate::{Error, Result, model, transcoder};
 use harvest::{ComputeDtype, Plan, Preview};
 use sae_core::analysis::eval::{Evaluator, Firing, Report};
 use sae_core::analysis::saebench::Core;
@@ -59,6 +59,9 @@ pub struct EvalReport {
     pub sae: String,
     /// The activations.
     pub hook: String,
+    /// The activations that a transcoder reconstructs, which the measurements are about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// When, in UTC.
     pub created: String,
     /// The positions that were left out.
@@ -90,6 +93,7 @@ impl EvalRequest {
     /// Whatever would prevent the evaluation; a model that has not been downloaded.
     pub fn plan(&self) -> Result<EvalPlan> {
         let sae = self.sae.load_with_pieces()?;
+        transcoder::check_target(&sae.run, &sae.name, &sae.saved, &sae.store)?;
         let exclude = self.exclude(&sae)?;
         let model = self.model(&sae, None)?.map(|(_, preview)| preview);
         Ok(sae.plan("eval", EvalDetails { exclude, model }))
@@ -101,6 +105,7 @@ impl EvalRequest {
     /// Files that cannot be read or written, a model of another width, no position that is left; a request to stop.
     pub fn run(&self, control: &mut Control) -> Result<EvalReport> {
         let sae = self.sae.load_with_pieces()?;
+        transcoder::check_target(&sae.run, &sae.name, &sae.saved, &sae.store)?;
         let exclude = self.exclude(&sae)?;
         let model = self.model(&sae, Some(control))?;
         let filter = PositionFilter::new(&sae.store, exclude)?;
@@ -158,6 +163,7 @@ impl EvalRequest {
 
 /// Measures an autoencoder without a model on the positions that training used, and writes what was found.
 pub(crate) fn evaluate(sae: &LoadedSae, control: &mut Control) -> Result<EvalReport> {
+    transcoder::check_target(&sae.run, &sae.name, &sae.saved, &sae.store)?;
     let filter = PositionFilter::new(&sae.store, trained_without(sae)?)?;
     let (report, _) = measure(sae, filter.clone(), control)?;
     write(sae, &filter, report, None)
@@ -177,6 +183,7 @@ fn write(sae: &LoadedSae, filter: &PositionFilter, report: Report, model: Option
     let mut found = EvalReport {
         sae: sae.name.clone(),
         hook: sae.store.manifest().hook.clone(),
+        target: sae.store.target().map(|target| target.manifest().hook.clone()),
         created: run::now(),
         exclude: filter.rule(),
         max_norm: filter.limit(),

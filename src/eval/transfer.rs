@@ -133,7 +133,7 @@ fn reconstructed(
         let tokens = columns(captured, number);
         number += 1;
         let (rows, hidden, active) = (0..tokens.rows(), captured.hidden, &encoder.encode(captured.hidden)?);
-        Ok(evaluator.observe(&Block { tokens: &tokens, rows, shard: 0, hidden, active })?)
+        Ok(evaluator.observe(&Block::new(&tokens, rows, 0, hidden, active))?)
     })?;
     let report = evaluator.report();
     if report.all.tokens == 0 { Err(Error::NoPositions) } else { Ok(report) }

@@ -155,6 +155,9 @@ pub enum SaeInfo {
         architecture: Architecture,
         /// Its activations.
         hook: String,
+        /// The activations that a transcoder reconstructs; empty for an autoencoder.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        target: String,
     },
     /// One whose training has not been finished.
     Unfinished {
@@ -286,6 +289,7 @@ fn run(folder: &Path) -> Result<RunInfo> {
                 features: saved.weights.d_sae,
                 architecture: saved.architecture,
                 hook: saved.origin.hook,
+                target: saved.origin.target,
             }),
             Err(error) => damaged.push((name, error.to_string())),
         }

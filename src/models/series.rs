@@ -8,7 +8,7 @@ use super::{ModelFit, ModelsChoice, ModelsPlan, ModelsReport, has_same_states};
 use crate::control::{Control, Stage};
 use crate::error::ModelsError;
 use crate::sae::LoadedSae;
-use crate::{Result, crosscoder, unknown};
+use crate::{Result, crosscoder, transcoder, unknown};
 use harvest::Plan;
 use sae_core::analysis::rebound::{BucketMeans, CheckpointMean, half_way, rebound, write_rebound};
 use sae_core::store::{PositionFilter, Store};
@@ -158,6 +158,7 @@ impl SeriesRequest {
     fn open(&self) -> Result<(LoadedSae, Store)> {
         let sae = self.models.load(&self.models.sae)?;
         crosscoder::check_single(&sae.saved.origin)?;
+        transcoder::check_autoencoder(&sae.saved)?;
         let runs = &self.models.runs;
         let checkpoints = runs.len().saturating_sub(2);
         if !self.tuned_on.is_empty() && (self.tuned_on.len() != checkpoints || !self.tuned_on.is_sorted()) {

@@ -44,6 +44,7 @@ mod shared;
 mod sides;
 mod tool;
 mod training;
+mod transcoder;
 mod trees;
 mod validate;
 mod videos;

@@ -203,8 +203,13 @@ impl World {
     }
 
     fn import(&self, from: &str, more: &[&str]) -> Output {
+        self.sae("import", &[&["--from", from][..], more].concat())
+    }
+
+    /// Runs a command on the run, with the mock hub.
+    fn sae(&self, name: &str, more: &[&str]) -> Output {
         let mut command = sae();
-        command.args(["import", "--json", "--from", from, "--run"]).arg(self.run()).args(more);
+        command.args([name, "--json", "--run"]).arg(self.run()).args(more);
         command
             .env("HF_ENDPOINT", &self.server.address)
             .env("HF_HOME", self.dir.path().join("hf"))
@@ -259,6 +264,34 @@ fn every_published_layout_is_imported_by_its_name_and_only_its_files_are_downloa
         world.imported(from, &["--name", "again", "--dry-run"]);
         let record: Value = serde_json::from_slice(&fs::read(world.run().join("run.json")).unwrap()).unwrap();
         assert_eq!(record["steps"][format!("import/{name}")]["published"]["revision"], COMMIT);
+    }
+}
+
+#[test]
+fn a_published_autoencoder_is_fine_tuned_by_its_name_with_the_settings_of_its_files() {
+    let world = World::new(|_| ());
+    for (n, (from, expected)) in world.published.iter().enumerate() {
+        let name = format!("tuned-{n}");
+        let train = ["--hook", "layers.1", "--init", from, "--name", &name, "--steps", "2", "--batch", "32"];
+        // The file of Qwen-Scope does not say how many features are active.
+        let more = ["--lr", "1e-12", "--buffer", "64", "--k", "5", "--device", "cpu"];
+        let train = [&train[..], &more].concat();
+        let planned = world.sae("train", &[&train[..], &["--dry-run"]].concat());
+        assert!(said(&planned).contains("a plan downloads nothing"), "{}", said(&planned));
+        let trained = world.sae("train", &train);
+        assert!(trained.status.success(), "{from}: {}", said(&trained));
+        let found = formats::load(&world.run().join("saes").join(&name)).unwrap();
+        assert_eq!((found.architecture, found.weights.d_sae), (expected.architecture, F), "{from}");
+        let weights = [(&found.weights, &expected.weights)];
+        for (a, b) in weights
+            .iter()
+            .flat_map(|(a, b)| [(&a.w_enc, &b.w_enc), (&a.w_dec, &b.w_dec), (&a.b_enc, &b.b_enc), (&a.b_dec, &b.b_dec)])
+        {
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4 * b.abs().max(1.0);
+            assert!(a.len() == b.len() && a.iter().zip(b).all(near), "{from}");
+        }
+        let record: Value = serde_json::from_slice(&fs::read(world.run().join("run.json")).unwrap()).unwrap();
+        assert_eq!(record["steps"][format!("train/{name}")]["from"], *from);
     }
 }
 

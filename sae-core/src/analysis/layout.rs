@@ -43,7 +43,7 @@ pub fn decoder_layout(weights: &Weights, features: &[u32]) -> DecoderLayout {
     let directions = Directions::new(weights, features);
     let mut random = SplitMix64::new(SEED);
     let mut basis: Basis =
-        std::array::from_fn(|_| (0..weights.d_in).map(|_| random.next_f64() - 0.5).collect::<Vec<f64>>());
+        std::array::from_fn(|_| (0..weights.d_out()).map(|_| random.next_f64() - 0.5).collect::<Vec<f64>>());
     orthonormalize(&mut basis);
     for _ in 0..ITERATIONS {
         basis = directions.image(&basis);
@@ -54,7 +54,7 @@ pub fn decoder_layout(weights: &Weights, features: &[u32]) -> DecoderLayout {
     let covariance = std::array::from_fn(|i| std::array::from_fn(|j| product(&basis[i], &image[j])));
     let (values, vectors) = eigen(covariance);
     let component = |n: usize| {
-        let mut sum = vec![0.0; weights.d_in];
+        let mut sum = vec![0.0; weights.d_out()];
         for (vector, share) in basis.iter().zip(&vectors) {
             sum.iter_mut().zip(vector).for_each(|(sum, v)| *sum += share[n] * v);
         }
@@ -105,7 +105,7 @@ impl<'a> Directions<'a> {
     /// Sums of all directions, each times the numbers that `weigh` finds for the direction and for 1 divided by its length. It is
     /// compiled with vector instructions if it is `#[inline(always)]`.
     fn sums<const N: usize>(&self, weigh: impl Fn(&[f32], f32) -> [f32; N] + Sync) -> [Vec<f64>; N] {
-        let width = self.weights.d_in;
+        let width = self.weights.d_out();
         let tile = |rows: &[(u32, f32)]| {
             let mut sums: [Vec<f32>; N] = std::array::from_fn(|_| vec![0.0; width]);
             kernel::wide(

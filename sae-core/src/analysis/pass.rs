@@ -5,10 +5,11 @@
 
 use crate::autoencoder::sparse::Sparse;
 use crate::autoencoder::{Encoder, Weights};
-use crate::store::{Store, TokenColumns};
+use crate::store::{Shard, Store, TokenColumns};
 use crate::{Error, Result};
 use burn::tensor::Device;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// A block of consecutive token positions of one shard.
 pub struct Block<'a> {
@@ -22,9 +23,46 @@ pub struct Block<'a> {
     pub hidden: &'a [f32],
     /// Activations of those rows.
     pub active: &'a Sparse,
+    target: Target<'a>,
 }
 
-impl Block<'_> {
+/// The states that are to be reconstructed, which are read when somebody asks for them.
+enum Target<'a> {
+    /// Those that were encoded.
+    Input,
+    /// Those of another hook.
+    Stored { shard: &'a Shard, rows: OnceLock<Vec<f32>> },
+}
+
+impl<'a> Block<'a> {
+    /// A block of states that are to be reconstructed from themselves.
+    pub fn new(
+        tokens: &'a TokenColumns,
+        rows: Range<usize>,
+        shard: usize,
+        hidden: &'a [f32],
+        active: &'a Sparse,
+    ) -> Self {
+        Self { tokens, rows, shard, hidden, active, target: Target::Input }
+    }
+
+    /// What is to be reconstructed, `[rows, d_out]`: the hidden states, or those of the store's target if it has one.
+    ///
+    /// # Errors
+    /// Values of the target that are not finite.
+    pub fn target(&self) -> Result<&[f32]> {
+        let Target::Stored { shard, rows } = &self.target else { return Ok(self.hidden) };
+        let rows = rows.get_or_init(|| {
+            let mut target = Vec::new();
+            shard.read_target(self.rows.clone(), &mut target);
+            target
+        });
+        if rows.iter().any(|v| !v.is_finite()) {
+            return Err(shard.error(format!("rows {:?} of the target hold values that are not finite", self.rows)));
+        }
+        Ok(rows)
+    }
+
     /// Rows of the block with their row in the shard: `(row in block, row in shard)`.
     pub fn positions(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         self.rows.clone().enumerate()
@@ -128,7 +166,12 @@ pub fn run_over(
             }
             let active = encoder.encode(&hidden)?;
             done += rows.len() as u64;
-            let block = Block { tokens: &tokens, rows, shard: number, hidden: &hidden, active: &active };
+            let target = if shard.has_target() {
+                Target::Stored { shard: &shard, rows: OnceLock::new() }
+            } else {
+                Target::Input
+            };
+            let block = Block { target, ..Block::new(&tokens, rows, number, &hidden, &active) };
             for observer in observers.iter_mut() {
                 observer.observe(&block)?;
             }

@@ -49,7 +49,7 @@ impl Core<'_> {
     pub fn result(&self) -> Value {
         let (all, weights) = (&self.report.all, self.weights);
         let encoder = nearest_cosines(&weights.w_enc, weights.d_in);
-        let decoder = nearest_cosines(&weights.w_dec, weights.d_in);
+        let decoder = nearest_cosines(&weights.w_dec, weights.d_out());
         let loss = |metric: fn(&LossReport) -> &BTreeMap<Variant, Estimate>, variant: Variant| {
             number(self.losses.and_then(|losses| metric(losses).get(&variant)).map_or(f64::NAN, |e| e.value))
         };
@@ -136,13 +136,19 @@ impl Core<'_> {
             let encoder_row = &weights.w_enc[feature * weights.d_in..][..weights.d_in];
             let direction = weights.direction(feature);
             let norm = norm_sq(encoder_row).sqrt();
+            // Of a transcoder whose input and target have different widths there is no such angle.
+            let cosine = if direction.len() == encoder_row.len() {
+                f64::from(dot(encoder_row, direction) / (norm * norm_sq(direction).sqrt()))
+            } else {
+                f64::NAN
+            };
             json!({
                 "index": feature,
                 "feature_density": number(firing.density),
                 "consistent_activation_heuristic": number(firing.per_sample),
                 "encoder_bias": number(bias[feature].into()),
                 "encoder_norm": number(norm.into()),
-                "encoder_decoder_cosine_sim": number((dot(encoder_row, direction) / (norm * norm_sq(direction).sqrt())).into()),
+                "encoder_decoder_cosine_sim": number(cosine),
                 "max_decoder_cosine_sim": number(decoder[feature].into()),
                 "max_encoder_cosine_sim": number(encoder[feature].into()),
             })

@@ -120,10 +120,11 @@ pub enum InputNorm {
 /// An autoencoder's weights in host memory, row-major, in the units of the stored activations.
 ///
 /// `x_hat = sum_k z_k f_k + b_dec (+ skip x)`, with `z` from `x W_enc^T + b_enc` by the activation. Nothing is subtracted
-/// from `x` first: if a format subtracts `b_dec`, that is folded into `b_enc`.
+/// from `x` first: if a format subtracts `b_dec`, that is folded into `b_enc`. A transcoder reconstructs another state `y` of the
+/// same position, whose width may differ: rows of the decoder and `b_dec` have that width then.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights {
-    /// Width of the residual stream.
+    /// Width of the states that are read.
     pub d_in: usize,
     /// Number of features.
     pub d_sae: usize,
@@ -131,22 +132,28 @@ pub struct Weights {
     pub w_enc: Vec<f32>,
     /// `[d_sae]`
     pub b_enc: Vec<f32>,
-    /// `[d_sae, d_in]`; row `k` is the decoder direction of feature `k`.
+    /// `[d_sae, d_out]`; row `k` is the decoder direction of feature `k`.
     pub w_dec: Vec<f32>,
-    /// `[d_in]`
+    /// `[d_out]`
     pub b_dec: Vec<f32>,
     /// From pre-activations to activations.
     pub activation: Activation,
     /// How inputs are normalized, token by token.
     pub normalization: InputNorm,
-    /// A linear skip connection, `[d_in (out), d_in (in)]`, if the format has one.
+    /// A linear skip connection from input to reconstruction, `[d_out, d_in]`, if there is one.
     pub skip: Option<Vec<f32>>,
 }
 
 impl Weights {
-    /// The decoder direction of a feature, `[d_in]`.
+    /// Width of reconstructions: `d_in`, but for a transcoder that of its target.
+    pub fn d_out(&self) -> usize {
+        self.w_dec.len() / self.d_sae.max(1)
+    }
+
+    /// The decoder direction of a feature, `[d_out]`.
     pub fn direction(&self, feature: usize) -> &[f32] {
-        &self.w_dec[feature * self.d_in..(feature + 1) * self.d_in]
+        let d = self.d_out();
+        &self.w_dec[feature * d..(feature + 1) * d]
     }
 
     /// The shift and scale that normalize an input `x`: `(x - shift) * scale`.
@@ -178,7 +185,7 @@ impl Weights {
     /// Writes the reconstruction of one token `x` from its active features to `out`.
     ///
     /// # Shapes
-    /// `x`, `out`: `[d_in]`; `features`, `values`: the active features and their activations.
+    /// `x`: `[d_in]`; `out`: `[d_out]`; `features`, `values`: the active features and their activations.
     pub fn decode(&self, x: &[f32], features: &[u32], values: &[f32], out: &mut [f32]) {
         out.copy_from_slice(&self.b_dec);
         for (feature, value) in features.iter().zip(values) {
@@ -203,12 +210,12 @@ impl Weights {
     /// # Errors
     /// Values that are not finite, or sizes that contradict each other.
     pub fn check(&self) -> Result<()> {
-        let (d, f) = (self.d_in, self.d_sae);
+        let (d, f, out) = (self.d_in, self.d_sae, self.b_dec.len());
         let mut arrays: Vec<(&str, &[f32], usize)> = vec![
             ("W_enc", &self.w_enc, f * d),
             ("b_enc", &self.b_enc, f),
-            ("W_dec", &self.w_dec, f * d),
-            ("b_dec", &self.b_dec, d),
+            ("W_dec", &self.w_dec, f * out),
+            ("b_dec", &self.b_dec, out),
         ];
         match &self.activation {
             Activation::JumpRelu { threshold } => arrays.push(("threshold", threshold, f)),
@@ -218,7 +225,11 @@ impl Weights {
             }
             Activation::TopK { .. } | Activation::Relu => (),
         }
-        arrays.extend(self.skip.as_ref().map(|skip| ("the skip connection", &skip[..], d * d)));
+        arrays.extend(self.skip.as_ref().map(|skip| ("the skip connection", &skip[..], out * d)));
+        if out != d && self.normalization != InputNorm::None {
+            let text = format!("normalized inputs of width {d} cannot be restored in reconstructions of width {out}");
+            return Err(Error::config(text));
+        }
         for (name, values, expected) in arrays {
             if values.len() != expected {
                 let found = values.len();
@@ -323,14 +334,14 @@ impl<'a> Encoder<'a> {
     /// Reconstructions of hidden states.
     ///
     /// # Shapes
-    /// `[rows, d_in]` row-major, in and out.
+    /// `hidden`: `[rows, d_in]` row-major; the result: `[rows, d_out]`.
     ///
     /// # Errors
     /// A device that failed.
     pub fn reconstruct(&self, hidden: &[f32]) -> Result<Vec<f32>> {
-        let (active, d) = (self.encode(hidden)?, self.weights.d_in);
-        let mut out = vec![0.0; hidden.len()];
-        out.par_chunks_exact_mut(d).zip(hidden.par_chunks_exact(d)).enumerate().for_each(|(row, (out, x))| {
+        let (active, d, d_out) = (self.encode(hidden)?, self.weights.d_in, self.weights.d_out());
+        let mut out = vec![0.0; hidden.len() / d * d_out];
+        out.par_chunks_exact_mut(d_out).zip(hidden.par_chunks_exact(d)).enumerate().for_each(|(row, (out, x))| {
             let (features, values) = active.row(row);
             self.weights.decode(x, features, values, out);
         });

@@ -67,6 +67,8 @@ pub enum Setting {
     Output,
     /// The name of an autoencoder in a run.
     SaeName,
+    /// What a transcoder reconstructs.
+    Target,
     /// The device that computes.
     Device,
     /// What a model computes in.
@@ -214,6 +216,7 @@ impl fmt::Display for Setting {
             Self::Input => "the input",
             Self::Output => "the output",
             Self::SaeName => "the name of the autoencoder",
+            Self::Target => "the target",
             Self::Device => "the device",
             Self::ComputeDtype => "the number format of the model",
             Self::StoreDtype => "the number format of the store",

@@ -1,5 +1,5 @@
-//! Several runs of the same samples as one store, whose rows are those of all models side by side: what a crosscoder reads. Checks
-//! that the runs agree; never copies activations.
+//! Several stores of the same samples as one: those of several runs, whose rows stand side by side, as a crosscoder reads them; and
+//! two hooks of a run, as input and target of a transcoder. Checks that the stores agree; never copies activations.
 
 use super::reader::Store;
 use super::{read_skipped, tables::token_identities};
@@ -28,6 +28,37 @@ impl Store {
         Ok(first)
     }
 
+    /// The same rows with a target: the activations of another hook of the run, which a transcoder reconstructs from these. Their widths
+    /// may differ.
+    ///
+    /// # Errors
+    /// A target of another run, of several models, or with a target of its own; shards of other rows.
+    pub fn with_target(mut self, target: Store) -> Result<Store> {
+        let rows = |store: &Store| store.manifest.shards.iter().map(|shard| shard.rows).collect::<Vec<_>>();
+        let (hook, other) = (&self.manifest.hook, &target.manifest.hook);
+        let cause = if self.run().root() != target.run().root() {
+            format!("{hook} and its target {other} are of different runs")
+        } else if self.models() > 1 || target.models() > 1 || target.target.is_some() {
+            format!("{hook} and its target {other} must be of one model each")
+        } else if rows(&self) != rows(&target) {
+            format!("{hook} and its target {other} are cut into parts at other rows")
+        } else {
+            self.target = Some(Box::new(target));
+            return Ok(self);
+        };
+        Err(Error::run(target.run().root(), cause))
+    }
+
+    /// The activations that a transcoder reconstructs: see [`Store::with_target`].
+    pub fn target(&self) -> Option<&Store> {
+        self.target.as_deref()
+    }
+
+    /// The stores that the rows come from: that of each model, and the target.
+    fn sources(&self) -> impl Iterator<Item = &Store> {
+        std::iter::once(self).chain(&self.others).chain(self.target())
+    }
+
     /// The models whose activations the rows hold: 1, or more in a joined store.
     pub fn models(&self) -> usize {
         1 + self.others.len()
@@ -43,11 +74,11 @@ impl Store {
     pub fn other_run(&self, hashes: &[String]) -> Option<&Path> {
         let found = self.content_hashes();
         let known = |n: usize| found.len() == hashes.len() && found[n] == hashes[n];
-        let mut stores = std::iter::once(self).chain(&self.others).enumerate();
+        let mut stores = self.sources().enumerate();
         stores.find(|(n, _)| !known(*n)).map(|(_, store)| store.run().root())
     }
 
-    /// A hash of the activations of each model, in the order of their blocks in a row: the hexadecimal BLAKE3 of the hashes of
+    /// A hash of the activations of each model, in the order of their blocks in a row, and of the target of a transcoder: the hexadecimal BLAKE3 of the hashes of
     /// its shards. Equal activations have equal hashes wherever their run is.
     pub fn content_hashes(&self) -> Vec<String> {
         let hash = |store: &Store| {
@@ -57,7 +88,7 @@ impl Store {
             }
             hasher.finalize().to_hex().to_string()
         };
-        std::iter::once(self).chain(&self.others).map(hash).collect()
+        self.sources().map(hash).collect()
     }
 }
 

@@ -34,27 +34,36 @@ pub struct PositionFilter {
     rule: PositionRule,
     /// The largest norm that stays, for the block of each model in a row.
     limits: Vec<f64>,
+    /// The largest norm of a transcoder's target that stays.
+    target_limit: f64,
 }
 
 impl Default for PositionFilter {
     /// Leaves nothing out.
     fn default() -> Self {
-        Self { rule: PositionRule::default(), limits: vec![f64::INFINITY] }
+        Self { rule: PositionRule::default(), limits: vec![f64::INFINITY], target_limit: f64::INFINITY }
     }
 }
 
 impl PositionFilter {
     /// Reads the norms of the store if the rule limits them: the limit is a multiple of the median over all positions. In a
-    /// store of several models each has a limit, and one norm above its limit leaves the position out.
+    /// store of several models each has a limit, and one norm above its limit leaves the position out. So does that of a
+    /// transcoder's target, for those who ask with it.
     ///
     /// # Errors
     /// A shard cannot be read.
     pub fn new(store: &Store, rule: PositionRule) -> Result<Self> {
         if rule.norm == 0.0 {
-            return Ok(Self { rule, limits: vec![f64::INFINITY; store.models()] });
+            return Ok(Self { rule, limits: vec![f64::INFINITY; store.models()], ..Self::default() });
         }
-        let norms = Norms::from_store(store)?;
-        Ok(Self { rule, limits: norms.iter().map(|norms| rule.norm * norms.median()).collect() })
+        let limits = |store: &Store| -> Result<Vec<f64>> {
+            Ok(Norms::from_store(store)?.iter().map(|norms| rule.norm * norms.median()).collect())
+        };
+        let target_limit = match store.target() {
+            Some(target) => limits(target)?[0],
+            None => f64::INFINITY,
+        };
+        Ok(Self { rule, limits: limits(store)?, target_limit })
     }
 
     /// The rule.
@@ -73,6 +82,13 @@ impl PositionFilter {
         let over = |(block, limit): (&[f32], &f64)| limit.is_finite() && f64::from(norm_sq(block).sqrt()) > *limit;
         let too_large = blocks.zip(&self.limits).any(over);
         [self.rule.special && special, self.rule.first && position == 0, too_large]
+    }
+
+    /// [`Self::reasons`], where the norm of a transcoder's target counts as well.
+    pub fn reasons_with_target(&self, special: bool, position: u32, row: &[f32], target: &[f32]) -> Reasons {
+        let [special, first, norm] = self.reasons(special, position, row);
+        let limit = self.target_limit;
+        [special, first, norm || (limit.is_finite() && f64::from(norm_sq(target).sqrt()) > limit)]
     }
 }
 

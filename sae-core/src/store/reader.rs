@@ -47,6 +47,8 @@ pub struct Store {
     verified: Vec<AtomicBool>,
     /// The stores of other models that were joined: see [`Store::join`].
     pub(super) others: Vec<Store>,
+    /// What a transcoder reconstructs: see [`Store::with_target`].
+    pub(super) target: Option<Box<Store>>,
     /// Which samples continue which.
     paths: Paths,
 }
@@ -55,6 +57,8 @@ pub struct Store {
 pub struct Shard {
     /// The file of each model; a row is their rows side by side.
     models: Vec<Tensors>,
+    /// The file of the target of a transcoder.
+    target: Option<Tensors>,
     rows: usize,
     d_in: usize,
 }
@@ -118,7 +122,7 @@ impl Store {
         if paths.are_pieces() && paths.parents().len() as u64 != manifest.samples {
             return wrong(format!("{} samples, but parents of {}", manifest.samples, paths.parents().len()));
         }
-        Ok(Self { run: run.clone(), manifest, hook: known, verified, others: Vec::new(), paths })
+        Ok(Self { run: run.clone(), manifest, hook: known, verified, others: Vec::new(), target: None, paths })
     }
 
     /// Which samples continue which.
@@ -177,7 +181,9 @@ impl Store {
         for other in &self.others {
             models.extend(other.shard(number)?.models);
         }
-        Ok(Shard { models, rows, d_in: self.manifest.d_in })
+        let target = self.target.as_ref().map(|target| target.shard(number)).transpose()?;
+        let target = target.and_then(|mut shard| shard.models.pop());
+        Ok(Shard { models, target, rows, d_in: self.manifest.d_in })
     }
 
     /// Token positions of the longest sample.
@@ -230,17 +236,33 @@ impl Shard {
     /// # Panics
     /// If the shard does not have these rows.
     pub fn read(&self, rows: Range<usize>, out: &mut Vec<f32>) {
-        let mut read = |model: &Tensors, rows: Range<usize>| {
-            let (dtype, bytes) = model.bytes(TENSOR).expect("checked when the shard was opened");
-            let width = bytes.len() / self.rows.max(1);
-            extend_f32(dtype, &bytes[rows.start * width..rows.end * width], out).expect("a float, checked when opened");
-        };
         if let [model] = &self.models[..] {
-            return read(model, rows);
+            return self.read_from(model, rows, out);
         }
         for row in rows {
-            self.models.iter().for_each(|model| read(model, row..row + 1));
+            self.models.iter().for_each(|model| self.read_from(model, row..row + 1, out));
         }
+    }
+
+    /// Appends the given rows of the target to `out` as `f32`, row-major, `[rows, d_out]`; nothing if the store has no target.
+    ///
+    /// # Panics
+    /// If the shard does not have these rows.
+    pub fn read_target(&self, rows: Range<usize>, out: &mut Vec<f32>) {
+        if let Some(target) = &self.target {
+            self.read_from(target, rows, out);
+        }
+    }
+
+    fn read_from(&self, file: &Tensors, rows: Range<usize>, out: &mut Vec<f32>) {
+        let (dtype, bytes) = file.bytes(TENSOR).expect("checked when the shard was opened");
+        let width = bytes.len() / self.rows.max(1);
+        extend_f32(dtype, &bytes[rows.start * width..rows.end * width], out).expect("a float, checked when opened");
+    }
+
+    /// Whether the store has a target: see [`Store::with_target`].
+    pub fn has_target(&self) -> bool {
+        self.target.is_some()
     }
 
     /// Models whose activations a row holds.

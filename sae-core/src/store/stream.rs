@@ -45,7 +45,8 @@ pub trait Source {
     fn seek(&mut self, position: &Value) -> Result<()>;
 }
 
-/// The rows of a store, shard by shard, without the excluded positions. The order of the shards is drawn again in each round.
+/// The rows of a store, shard by shard, without the excluded positions; if the store has a target, its rows follow those of the input.
+/// The order of the shards is drawn again in each round.
 pub struct StoreRows<'a> {
     store: &'a Store,
     exclusion: PositionFilter,
@@ -109,7 +110,7 @@ impl<'a> StoreRows<'a> {
 
 impl Source for StoreRows<'_> {
     fn d_in(&self) -> usize {
-        self.store.manifest().d_in
+        self.store.manifest().d_in + self.store.target().map_or(0, |target| target.manifest().d_in)
     }
 
     fn rows(&self) -> Option<u64> {
@@ -129,6 +130,7 @@ impl Source for StoreRows<'_> {
                 let row = reading.row;
                 reading.row += 1;
                 reading.shard.read(row..row + 1, out);
+                reading.shard.read_target(row..row + 1, out);
                 let values = &out[start..];
                 if !values.iter().all(|v| v.is_finite()) {
                     return Err(reading.shard.error(format!("row {row} holds values that are not finite")));
@@ -136,7 +138,8 @@ impl Source for StoreRows<'_> {
                 if self.exclusion.rule().any() {
                     let what = reading.tokens.as_ref().map(|t| (t.special[row], t.position[row]));
                     let (special, position) = what.unwrap_or((false, 1));
-                    if self.excluded.count(self.exclusion.reasons(special, position, &out[start..])) {
+                    let (x, target) = out[start..].split_at(reading.shard.d_in());
+                    if self.excluded.count(self.exclusion.reasons_with_target(special, position, x, target)) {
                         out.truncate(start);
                         continue;
                     }

@@ -4,7 +4,7 @@
 use super::adam::Parameter;
 use super::config::{Decoder, JumpReluPenalty, TrainConfig};
 use super::engine::{Batch, Engine, StepStats, TrainState, aux_weight, clipped, finite};
-use super::params::{B_ENC, B_MAG, Params, R_MAG, SCALARS, THRESHOLD};
+use super::params::{ARRAYS, B_ENC, B_MAG, Params, R_MAG, SCALARS, THRESHOLD};
 use crate::autoencoder::Architecture;
 use crate::{Error, Result};
 use burn::tensor::activation::relu;
@@ -16,8 +16,10 @@ pub struct AutodiffEngine {
     config: TrainConfig,
     device: Device,
     d_in: usize,
+    d_out: usize,
     d_sae: usize,
-    /// In the order of [`Params::arrays`]: `W_enc`, `W_dec` `[d_sae, d_in]`, `b_dec` `[1, d_in]`, numbers `[1, d_sae]`.
+    /// In the order of [`Params::arrays`]: `W_enc` `[d_sae, d_in]`, `W_dec` `[d_sae, d_out]`, `b_dec` `[1, d_out]`, numbers
+    /// `[1, d_sae]`, `W_skip` `[d_out, d_in]`.
     parameters: Vec<Option<Parameter>>,
 }
 
@@ -26,16 +28,16 @@ impl AutodiffEngine {
     pub fn new(config: &TrainConfig, params: Params, device: &Device) -> Self {
         let zeros = Params::zeros(params.d_in, config);
         let state = TrainState { params, first: zeros.clone(), second: zeros, l0: None };
-        let mut plain =
-            Self { config: config.clone(), device: device.clone(), d_in: 0, d_sae: 0, parameters: Vec::new() };
+        let (config, device) = (config.clone(), device.clone());
+        let mut plain = Self { config, device, d_in: 0, d_out: 0, d_sae: 0, parameters: Vec::new() };
         plain.take(&state);
         plain
     }
 
     fn take(&mut self, state: &TrainState) {
         let TrainState { params, first, second, .. } = state;
-        (self.d_in, self.d_sae) = (params.d_in, params.d_sae);
-        let columns = [self.d_in, self.d_in, self.d_in, self.d_sae, self.d_sae, self.d_sae];
+        (self.d_in, self.d_out, self.d_sae) = (params.d_in, params.d_out, params.d_sae);
+        let columns = [self.d_in, self.d_out, self.d_out, self.d_sae, self.d_sae, self.d_sae, self.d_in];
         let arrays = params.arrays().into_iter().zip(first.arrays()).zip(second.arrays()).zip(columns);
         self.parameters = arrays
             .map(|(((value, first), second), columns)| {
@@ -84,12 +86,13 @@ impl Engine for AutodiffEngine {
         let number = |s: usize| parameter(3 + s);
         let (w_enc, w_dec, b_dec) = (parameter(0), parameter(1), parameter(2));
         let x: Tensor<2> = Tensor::from_inner(self.tensor(batch.x, self.d_in));
+        let y: Tensor<2> = Tensor::from_inner(self.tensor(batch.y, self.d_out));
         let norms_of = |rows: Tensor<2>| rows.square().sum_dim(1).sqrt();
         let norms = if config.models == 1 {
             // Without the sum over one block, whose kernel Burn 0.22 cannot make for a GPU.
             norms_of(w_dec.clone())
         } else {
-            let blocks = w_dec.clone().reshape([self.d_sae * config.models, self.d_in / config.models]);
+            let blocks = w_dec.clone().reshape([self.d_sae * config.models, self.d_out / config.models]);
             norms_of(blocks).reshape([self.d_sae, config.models]).sum_dim(1)
         };
         let norms = norms.transpose();
@@ -97,8 +100,13 @@ impl Engine for AutodiffEngine {
         let inner = input.matmul(w_enc.transpose());
         let p = inner.clone() + number(B_ENC);
         let mean = |t: Tensor<2>| t.sum() / rows as f64;
-        let decode = |z: Tensor<2>| z.matmul(w_dec.clone()) + b_dec.clone();
-        let square = |z: Tensor<2>| (decode(z) - x.clone()).square();
+        // What every reconstruction has: the bias, and the skip connection of a transcoder.
+        let shared = match &tracked[3 + SCALARS] {
+            Some(w_skip) => x.clone().matmul(w_skip.clone().transpose()) + b_dec.clone(),
+            None => b_dec.clone(),
+        };
+        let decode = |z: Tensor<2>| z.matmul(w_dec.clone()) + shared.clone();
+        let square = |z: Tensor<2>| (decode(z) - y.clone()).square();
 
         // Activations, the sparsity penalty, and the error of an additional reconstruction.
         let mut extra: Option<Tensor<1>> = None;
@@ -155,13 +163,13 @@ impl Engine for AutodiffEngine {
                 (gate * relu(magnitude), Some(mean(open * norms.clone())))
             }
         };
-        let error = decode(z.clone()) - x.clone();
+        let error = decode(z.clone()) - y.clone();
         let squares = error.clone().square();
         let mse = mean(squares.clone());
         let mut errors = mse.clone();
         for end in &batch.ends[..batch.ends.len() - 1] {
-            let prefix = z.clone().narrow(1, 0, *end).matmul(w_dec.clone().narrow(0, 0, *end)) + b_dec.clone();
-            errors = errors + mean((prefix - x.clone()).square());
+            let prefix = z.clone().narrow(1, 0, *end).matmul(w_dec.clone().narrow(0, 0, *end)) + shared.clone();
+            errors = errors + mean((prefix - y.clone()).square());
         }
         if let Some(extra) = extra {
             errors = errors + extra;
@@ -172,10 +180,10 @@ impl Engine for AutodiffEngine {
         }
         let mut aux = None;
         if config.is_topk() && config.aux_loss_coefficient > 0.0 && !batch.dead.is_empty() {
-            let k = config.aux_k(self.d_in);
+            let k = config.aux_k(self.d_out);
             let residual = error.clone().detach();
             let error = if config.aux_relative { values(residual.clone().inner())? } else { Vec::new() };
-            let weight = aux_weight(config, k, batch.dead.len(), &error, self.d_in);
+            let weight = aux_weight(config, k, batch.dead.len(), &error, self.d_out);
             let features: Vec<i64> = batch.dead.iter().map(|k| i64::from(*k)).collect();
             let shape = [features.len()];
             let dead: Tensor<1, Int> = Tensor::from_data(TensorData::new(features, shape), &self.device);
@@ -241,8 +249,8 @@ impl Engine for AutodiffEngine {
         let mut state = TrainState::default();
         let all = [&mut state.params, &mut state.first, &mut state.second];
         for (n, params) in all.into_iter().enumerate() {
-            (params.d_in, params.d_sae) = (self.d_in, self.d_sae);
-            debug_assert_eq!(self.parameters.len(), 3 + SCALARS);
+            (params.d_in, params.d_out, params.d_sae) = (self.d_in, self.d_out, self.d_sae);
+            debug_assert_eq!(self.parameters.len(), ARRAYS);
             for (array, parameter) in params.arrays_mut().into_iter().zip(&self.parameters) {
                 if let Some(p) = parameter {
                     *array = values([&p.value, &p.first, &p.second][n].clone())?;

@@ -8,7 +8,7 @@
 use super::config::TrainConfig;
 use super::engine::TrainState;
 use super::log::Log;
-use super::params::{Params, SCALARS};
+use super::params::{self, Params};
 use super::trainer::TrainerState;
 use super::{Session, Trainer};
 use crate::error::{Cause, Hint, Setting};
@@ -22,7 +22,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layout of a checkpoint; others are rejected.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// Everything that is not a tensor.
 #[derive(Serialize, Deserialize)]
@@ -34,7 +34,7 @@ struct Header {
 }
 
 /// Names of a trainer's arrays, in the order of [`Params::arrays`].
-const ARRAYS: [&str; 3 + SCALARS] = ["w_enc", "w_dec", "b_dec", "number0", "number1", "number2"];
+const ARRAYS: [&str; params::ARRAYS] = ["w_enc", "w_dec", "b_dec", "number0", "number1", "number2", "w_skip"];
 
 /// The newest checkpoint in a folder, if there is one.
 pub fn newest(folder: &Path) -> Option<PathBuf> {
@@ -120,9 +120,8 @@ pub fn read(path: &Path, session: &mut Session) -> Result<()> {
         return Err(other(format!("the checkpoint is of other settings: {}", differ.join(", "))));
     }
     let array = |name: &str, len: usize| file.f32(name, &[len]);
-    let d = session.stream.d_in();
     for (n, (trainer, mut progress)) in session.trainers.iter_mut().zip(header.progress).enumerate() {
-        let zeros = Params::zeros(d, trainer.config());
+        let zeros = Params::zeros(trainer.d_in(), trainer.config());
         let mut state = TrainState { params: zeros.clone(), first: zeros.clone(), second: zeros, l0: None };
         for (kind, params) in kinds_mut(&mut state) {
             for (name, values) in ARRAYS.iter().zip(params.arrays_mut()) {

@@ -35,6 +35,11 @@ pub struct TrainConfig {
     pub k_start: f64,
     /// Crosscoder: first steps over which that factor falls linearly to 1.
     pub k_decay_steps: u64,
+    /// Width of the target that a transcoder reconstructs from another state of the same position; 0 for an autoencoder, which
+    /// reconstructs what it reads. The trainer of a run (`TrainRequest`) takes it from the activations.
+    pub d_out: usize,
+    /// Transcoder: whether a linear map from input to target, `W_skip x`, is trained beside the features (Paulo et al. 2025).
+    pub skip: bool,
     /// TopK, BatchTopK, Matryoshka: with a free decoder, choose by activation times the decoder row's norm.
     pub rescale_by_decoder_norm: bool,
     /// ReLU, Gated: weight of `sum_k z_k |f_k|`.
@@ -66,7 +71,8 @@ pub struct TrainConfig {
     pub decoder: Decoder,
     /// Initial norm of the decoder rows, if they are free.
     pub init_norm: f64,
-    /// Whether the encoder starts as the transpose of the decoder; otherwise with other random directions.
+    /// Whether the encoder starts as the transpose of the decoder; otherwise, and for a transcoder always, with other random
+    /// directions.
     pub tied_init: bool,
     /// The initial value of `b_dec`.
     pub b_dec_init: BDecInit,
@@ -80,7 +86,7 @@ pub struct TrainConfig {
     pub resample_every_steps: u64,
     /// TopK, BatchTopK, Matryoshka: weight of the loss through which dead features learn from the error (AuxK); 0 for none.
     pub aux_loss_coefficient: f64,
-    /// AuxK: dead features per token; 0 for half the width.
+    /// AuxK: dead features per token; 0 for half the width of what is reconstructed.
     pub aux_k: usize,
     /// AuxK as in Gao et al. 2024 and dictionary_learning: relative to the error's variance, positive activations only.
     /// Otherwise as in SAELens: the squared error itself, scaled down while fewer than `aux_k` are dead, activations of any sign.
@@ -173,6 +179,8 @@ impl Default for TrainConfig {
             models: 1,
             k_start: 1.0,
             k_decay_steps: 0,
+            d_out: 0,
+            skip: false,
             rescale_by_decoder_norm: true,
             l1_coefficient: 5.0,
             l0_coefficient: 1.0,
@@ -236,6 +244,28 @@ impl TrainConfig {
         }
     }
 
+    /// The same recipe for a transcoder: its input is not centered, its encoder and decoder start with directions of their own, and
+    /// `b_dec` starts as the mean of the target, as sparsify trains transcoders.
+    pub fn transcoder(self) -> Self {
+        Self { subtract_b_dec: false, tied_init: false, b_dec_init: BDecInit::Mean, ..self }
+    }
+
+    /// Whether another state is reconstructed than the one that is read.
+    pub fn is_transcoder(&self) -> bool {
+        self.d_out > 0
+    }
+
+    /// Width of what is reconstructed, for inputs of width `d_in`.
+    pub fn width_out(&self, d_in: usize) -> usize {
+        if self.is_transcoder() { self.d_out } else { d_in }
+    }
+
+    /// The factors of inputs and those of reconstructions, among the factors of a training: one for each model, and for a transcoder one
+    /// more for its target.
+    pub(super) fn split_scales<'a>(&self, scales: &'a [f32]) -> (&'a [f32], &'a [f32]) {
+        if self.is_transcoder() { scales.split_at(self.models) } else { (scales, scales) }
+    }
+
     /// The same schedule stretched to `steps`: warm-up, decay and dead window keep their shares.
     pub fn with_steps(self, steps: u64) -> Self {
         let share = |part: u64| (part as u128 * steps as u128 / self.steps.max(1) as u128) as u64;
@@ -255,9 +285,9 @@ impl TrainConfig {
         if self.features > 0 { self.features } else { self.expansion.saturating_mul(d_in / self.models.max(1)) }
     }
 
-    /// AuxK's `k` for activations of width `d_in`.
-    pub fn aux_k(&self, d_in: usize) -> usize {
-        if self.aux_k > 0 { self.aux_k } else { (d_in / self.models / 2).max(1) }
+    /// AuxK's `k` for reconstructions of width `d_out`.
+    pub fn aux_k(&self, d_out: usize) -> usize {
+        if self.aux_k > 0 { self.aux_k } else { (d_out / self.models / 2).max(1) }
     }
 
     /// Matryoshka's fixed prefixes, the whole dictionary last.
@@ -345,6 +375,19 @@ impl TrainConfig {
             let chosen = self.batch as u64 * self.k_at(0, d_sae) as u64;
             refuse(chosen > u32::MAX as u64, format!("k = {} x batch", self.k), "at most 4294967295 together");
         }
+        if self.is_transcoder() {
+            let models = self.models;
+            refuse(models != 1, format!("d_out = {} with models = {models}", self.d_out), "a transcoder of one model");
+            refuse(self.subtract_b_dec, "subtract_b_dec with d_out".into(), "inputs of a transcoder as they are");
+            let layer_norm = self.normalize == TrainingScale::LayerNorm;
+            refuse(
+                layer_norm,
+                "normalize = layer-norm".into(),
+                "one scale for a transcoder's input and one for its target",
+            );
+            refuse(self.d_out > 1 << 18, format!("d_out = {}", self.d_out), "at most 262144");
+        }
+        refuse(self.skip && !self.is_transcoder(), "skip with d_out = 0".into(), "a transcoder, which has a target");
         let models = format!("models = {} with arch = {}", self.models, self.arch.name());
         if self.models == 1 {
             let annealed = self.k_start != 1.0;

@@ -11,6 +11,7 @@ use super::sparse_step::{SparseGradients, TokenLoss, traces};
 use super::update::{OptimizerState, StepGradient};
 use crate::Result;
 use crate::autoencoder::Architecture;
+use crate::autoencoder::kernel::product::product;
 use std::borrow::Cow;
 use std::time::Instant;
 
@@ -63,7 +64,7 @@ impl CpuEngine {
 impl Engine for CpuEngine {
     fn step(&mut self, batch: &Batch) -> Result<StepStats> {
         let params = &self.optimizer.state.params;
-        let (d, rows) = (params.d_in, batch.x.len() / params.d_in);
+        let (d, d_out, rows) = (params.d_in, params.d_out, batch.x.len() / params.d_in);
         let method = ArchitectureRule::new(&self.config, batch.sparsity, rows);
         let mut clock = Clock::new();
         let centered: Vec<f32>;
@@ -73,6 +74,16 @@ impl Engine for CpuEngine {
             &centered[..]
         } else {
             batch.x
+        };
+        // What the features and the bias have to reconstruct: the target without what the skip connection makes of the input.
+        let without_skip: Vec<f32>;
+        let y = if params.w_skip.is_empty() {
+            batch.y
+        } else {
+            let mut skipped = vec![0.0; rows * d_out];
+            product([rows, d_out, d], (x, [d, 1]), (&params.w_skip, [d, 1]), (&mut skipped, [d_out, 1]), false);
+            without_skip = batch.y.iter().zip(&skipped).map(|(y, skipped)| y - skipped).collect();
+            &without_skip[..]
         };
         let norms = &self.optimizer.norms;
         let mean = 2.0 / rows as f32;
@@ -88,7 +99,7 @@ impl Engine for CpuEngine {
                 scale: mean,
             };
             let base: Vec<f32> =
-                batch.x.chunks_exact(d).flat_map(|x| x.iter().zip(&params.b_dec).map(|(x, b)| b - x)).collect();
+                y.chunks_exact(d_out).flat_map(|y| y.iter().zip(&params.b_dec).map(|(y, b)| b - y)).collect();
             let (block, block_residuals, costs) = dense.run(x, &base);
             outcome.fired.clone_from(&block.fired);
             blocks.push(block);
@@ -101,7 +112,7 @@ impl Engine for CpuEngine {
             let (chosen, least) = select(&self.config, k, &method, params, panels, norms, x, hint);
             outcome.least = least;
             self.seconds[0] = clock.lap();
-            sparse = traces(params, &method, batch.ends, norms, batch.x, &chosen);
+            sparse = traces(params, &method, batch.ends, norms, y, &chosen);
             for (feature, entry) in sparse.features.iter().zip(&sparse.entries) {
                 outcome.fired[*feature as usize] |= entry.z[0] > 0.0;
             }
@@ -109,12 +120,12 @@ impl Engine for CpuEngine {
             std::mem::take(&mut sparse.costs)
         };
         if self.config.is_topk() && self.config.aux_loss_coefficient > 0.0 && !batch.dead.is_empty() {
-            let k = self.config.aux_k(d);
+            let k = self.config.aux_k(d_out);
             // The last slot has the error of the whole reconstruction, scaled.
-            let last = sparse.residuals.chunks_exact(d).skip(sparse.slots - 1).step_by(sparse.slots);
-            let mut base = Vec::with_capacity(rows * d);
+            let last = sparse.residuals.chunks_exact(d_out).skip(sparse.slots - 1).step_by(sparse.slots);
+            let mut base = Vec::with_capacity(rows * d_out);
             last.for_each(|e| base.extend(e.iter().map(|e| e / mean)));
-            let weight = self.config.aux_loss_coefficient * aux_weight(&self.config, k, batch.dead.len(), &base, d);
+            let weight = self.config.aux_loss_coefficient * aux_weight(&self.config, k, batch.dead.len(), &base, d_out);
             let dense = Dense {
                 params,
                 norms,

@@ -59,7 +59,7 @@ fn a_step_is_burn_s_autodiff_with_summed_norms() {
     for step in 0..12 {
         let x = fixture::hidden(32, d, step + 1);
         let (ends, dead) = ([24], [2, 3, 11]);
-        let batch = Batch { x: &x, t: step + 1, lr: config.lr, sparsity: 0.0, ends: &ends, dead: &dead };
+        let batch = Batch { x: &x, y: &x, t: step + 1, lr: config.lr, sparsity: 0.0, ends: &ends, dead: &dead };
         let (found, expected) = (engine.step(&batch).unwrap(), in_burn.step(&batch).unwrap());
         let (a, b) = (found.loss(0.0), expected.loss(0.0));
         assert!((a - b).abs() < 1e-4 * b, "step {step}: {a} and {b}");

@@ -23,7 +23,7 @@ pub struct DenseGradients {
     pub features: Vec<u32>,
     /// `[features, d_in]`
     pub w_enc: Vec<f32>,
-    /// `[features, d_in]`
+    /// `[features, d_out]`
     pub w_dec: Vec<f32>,
     /// One for each feature, summed over the tokens; `enc` is the sum of the gradients of its pre-activations.
     pub back: Vec<FeatureGrad>,
@@ -62,22 +62,22 @@ pub enum DensePass<'a> {
 }
 
 impl Dense<'_> {
-    /// Forward and backward: the block's gradient, residuals `scale (x_hat - x)` `[rows, channels, d_in]`, and costs.
+    /// Forward and backward: the block's gradient, residuals `scale (y_hat - y)` `[rows, channels, d_out]`, and costs.
     ///
     /// # Shapes
-    /// `x`: `[rows, d_in]`, what the encoder reads; `base`: `[rows, d_in]`, to which the features' reconstruction is added
+    /// `x`: `[rows, d_in]`, what the encoder reads; `base`: `[rows, d_out]`, to which the features' reconstruction is added
     /// to give the error.
     pub fn run(&self, x: &[f32], base: &[f32]) -> (DenseGradients, Vec<f32>, Vec<TokenLoss>) {
-        let (d, n) = (self.params.d_in, self.features.len());
+        let (d, d_out, n) = (self.params.d_in, self.params.d_out, self.features.len());
         let rows = x.len() / d;
         let channels = if let DensePass::Method(method) = self.kind { method.channels() } else { 1 };
         let gathered = n < self.params.d_sae;
-        let gather = |matrix: &[f32]| -> Vec<f32> {
+        let gather = |matrix: &[f32], d: usize| -> Vec<f32> {
             let mut rows = Vec::with_capacity(n * d);
             self.features.iter().for_each(|k| rows.extend_from_slice(&matrix[*k as usize * d..(*k as usize + 1) * d]));
             rows
         };
-        let copies = gathered.then(|| (gather(&self.params.w_enc), gather(&self.params.w_dec)));
+        let copies = gathered.then(|| (gather(&self.params.w_enc, d), gather(&self.params.w_dec, d_out)));
         let (w_enc, w_dec) = match &copies {
             Some((enc, dec)) => (&enc[..], &dec[..]),
             None => (&self.params.w_enc[..], &self.params.w_dec[..]),
@@ -85,11 +85,11 @@ impl Dense<'_> {
         let mut block = DenseGradients {
             features: self.features.clone(),
             w_enc: vec![0.0; n * d],
-            w_dec: vec![0.0; n * d],
+            w_dec: vec![0.0; n * d_out],
             back: vec![FeatureGrad::default(); n],
             fired: vec![false; n],
         };
-        let mut residuals = vec![0.0; rows * channels * d];
+        let mut residuals = vec![0.0; rows * channels * d_out];
         let mut costs = vec![TokenLoss::default(); rows];
         let tokens = TOKENS.min((1 << 24) / n.max(1)).max(16);
         // Feature-major, `[features, tokens]`: a feature's numbers are loaded once for all tokens.
@@ -103,6 +103,7 @@ impl Dense<'_> {
             let (p, costs) = (&mut p[..n * t], &mut costs[start..start + t]);
             self.activate(p, &mut z, t, costs, &mut block.fired);
             for channel in 0..channels {
+                let d = d_out;
                 let residuals = &mut residuals[start * channels * d..(start + t) * channels * d];
                 for (row, base) in residuals.chunks_exact_mut(channels * d).zip(base[start * d..].chunks_exact(d)) {
                     row[channel * d..(channel + 1) * d].copy_from_slice(base);

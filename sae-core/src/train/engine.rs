@@ -11,8 +11,10 @@ use std::borrow::Cow;
 /// The inputs of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
-    /// Scaled activations, `[rows, d_in]`.
+    /// Scaled activations that are read, `[rows, d_in]`.
     pub x: &'a [f32],
+    /// Scaled activations to be reconstructed, `[rows, d_out]`: those that are read, but for a transcoder.
+    pub y: &'a [f32],
     /// Step, counted from 1.
     pub t: u64,
     /// Learning rate.
@@ -99,20 +101,20 @@ impl StepStats {
 }
 
 /// AuxK's weight of the mean squared distance between the reconstruction by dead features and the error that they learn from,
-/// `[rows, d_in]`: see `TrainConfig::aux_relative`.
-pub(super) fn aux_weight(config: &TrainConfig, k: usize, dead: usize, error: &[f32], d_in: usize) -> f64 {
+/// `[rows, d_out]`: see `TrainConfig::aux_relative`.
+pub(super) fn aux_weight(config: &TrainConfig, k: usize, dead: usize, error: &[f32], d_out: usize) -> f64 {
     if config.aux_relative {
-        (error.len() / d_in) as f64 / total_variance(error, d_in)
+        (error.len() / d_out) as f64 / total_variance(error, d_out)
     } else {
         (dead as f64 / k as f64).min(1.0)
     }
 }
 
-/// `sum |x - mean|^2` over rows `[rows, d_in]`.
-pub(super) fn total_variance(rows: &[f32], d_in: usize) -> f64 {
-    let n = (rows.len() / d_in) as f64;
-    let (mut sums, mut squares) = (vec![0f64; d_in], 0f64);
-    for row in rows.chunks_exact(d_in) {
+/// `sum |x - mean|^2` over rows `[rows, width]`.
+pub(super) fn total_variance(rows: &[f32], width: usize) -> f64 {
+    let n = (rows.len() / width) as f64;
+    let (mut sums, mut squares) = (vec![0f64; width], 0f64);
+    for row in rows.chunks_exact(width) {
         sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += f64::from(*v));
         squares += f64::from(vector::norm_sq(row));
     }

@@ -182,6 +182,7 @@ fn check(engines: fn(&TrainConfig, &Params) -> Vec<NamedEngine>) {
         let sparsity = config.sparsity_at(0);
         let batch = |step: u64| Batch {
             x: &inputs[step as usize * BATCH * D..][..BATCH * D],
+            y: &inputs[step as usize * BATCH * D..][..BATCH * D],
             t: step + 1,
             lr: config.lr,
             sparsity,

@@ -48,7 +48,7 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Begins a session. The seed of the first configuration decides the order of the data; all configurations must have the same
-    /// `batch`, `buffer`, `steps` and `exclude`.
+    /// `batch`, `buffer`, `steps`, `exclude` and `d_out`. The rows of a transcoder have its target after the input.
     ///
     /// # Errors
     /// A configuration that is invalid or contradicts the first, or a source that cannot be read.
@@ -67,13 +67,16 @@ impl<'a> Session<'a> {
         base: Option<&Weights>,
         device: &Device,
     ) -> Result<Self> {
-        let d = stream.d_in();
         let first = configs.first().ok_or_else(|| Error::config("there is nothing to train"))?;
+        let width = stream.d_in();
+        let d = width.checked_sub(first.d_out).filter(|d| *d > 0).ok_or_else(|| {
+            Error::config(format!("rows of width {width} cannot end with a target of width {}", first.d_out))
+        })?;
         for config in configs {
             config.check(d)?;
-            let data = |c: &TrainConfig| (c.batch, c.buffer, c.steps, c.exclude);
+            let data = |c: &TrainConfig| (c.batch, c.buffer, c.steps, c.exclude, c.d_out);
             if data(config) != data(first) {
-                let cause = "autoencoders of one pass share batch, buffer, steps and exclude";
+                let cause = "autoencoders of one pass share batch, buffer, steps, exclude and d_out";
                 return Err(Error::config(cause));
             }
         }
@@ -129,7 +132,8 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Trains one autoencoder on a store and returns its weights in the units of the store; `report` is called after every step.
+/// Trains one autoencoder on a store, or a transcoder on a store with a target, and returns its weights in the units of the store;
+/// `report` is called after every step.
 ///
 /// # Errors
 /// An invalid configuration, an unreadable store, a device that fails, or a loss that is no longer finite.
@@ -139,7 +143,6 @@ pub fn train(
     device: &Device,
     report: &mut dyn FnMut(&StepLog),
 ) -> Result<Weights> {
-    config.check(store.manifest().d_in)?;
     let rows = StoreRows::new(store, config.exclude, config.seed)?;
     let stream = Stream::new(rows, config.buffer, config.seed)?;
     let mut session = Session::new(stream, std::slice::from_ref(config), device)?;
@@ -155,3 +158,5 @@ mod crosscoder;
 mod golden;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transcoder;

@@ -40,7 +40,7 @@ pub struct TokenLoss {
 /// The gradient of a batch, still by token.
 #[derive(Clone, Debug, Default)]
 pub struct SparseGradients {
-    /// `2 / rows (x_hat - x)`: `[rows, slots, d_in]`. With prefixes, slot `g` is the sum over all prefixes from `g` on:
+    /// `2 / rows (y_hat - y)`: `[rows, slots, d_out]`. With prefixes, slot `g` is the sum over all prefixes from `g` on:
     /// what a feature that first appears in prefix `g` answers to.
     pub residuals: Vec<f32>,
     /// Residuals of a token.
@@ -56,16 +56,16 @@ pub struct SparseGradients {
 /// Forward and backward.
 ///
 /// # Shapes
-/// `x`: `[rows, d_in]`, to be reconstructed; `ends`: ends of the prefixes, ascending, `d_sae` last; `norms`: `[d_sae]`.
+/// `y`: `[rows, d_out]`, to be reconstructed; `ends`: ends of the prefixes, ascending, `d_sae` last; `norms`: `[d_sae]`.
 pub fn traces(
     params: &Params,
     method: &ArchitectureRule,
     ends: &[usize],
     norms: &[f32],
-    x: &[f32],
+    y: &[f32],
     chosen: &Sparse,
 ) -> SparseGradients {
-    let (d, rows) = (params.d_in, chosen.rows());
+    let (d, rows) = (params.d_out, chosen.rows());
     let slots = ends.len().max(method.channels());
     let mut residuals = vec![0f32; rows * slots * d];
     let pieces: Vec<(Vec<Entry>, Vec<TokenLoss>)> = residuals
@@ -78,8 +78,8 @@ pub fn traces(
                 #[inline(always)]
                 || {
                     for (row, residuals) in (piece * PIECE..).zip(residuals.chunks_exact_mut(slots * d)) {
-                        let (x, active) = (&x[row * d..(row + 1) * d], chosen.row(row));
-                        costs.push(trace(params, method, ends, norms, x, active, row, rows, residuals, &mut entries));
+                        let (y, active) = (&y[row * d..(row + 1) * d], chosen.row(row));
+                        costs.push(trace(params, method, ends, norms, y, active, row, rows, residuals, &mut entries));
                     }
                 },
             );
@@ -104,14 +104,14 @@ fn trace(
     method: &ArchitectureRule,
     ends: &[usize],
     norms: &[f32],
-    x: &[f32],
+    y: &[f32],
     (features, values): (&[u32], &[f32]),
     row: usize,
     rows: usize,
     residuals: &mut [f32],
     entries: &mut Vec<Entry>,
 ) -> TokenLoss {
-    let d = params.d_in;
+    let d = params.d_out;
     let mut cost = TokenLoss::default();
     let start = entries.len();
     let mut slot = 0;
@@ -132,7 +132,7 @@ fn trace(
         let (done, rest) = residuals.split_at_mut(slot * d);
         let error = &mut rest[..d];
         if slot == 0 || two {
-            error.iter_mut().zip(&params.b_dec).zip(x).for_each(|((e, b), x)| *e = b - x);
+            error.iter_mut().zip(&params.b_dec).zip(y).for_each(|((e, b), y)| *e = b - y);
         } else {
             error.copy_from_slice(&done[(slot - 1) * d..]);
         }

@@ -1,50 +1,58 @@
-//! Statistics of the activations in the first buffer: norms, mean, geometric median.
+//! Statistics of the activations in the first buffer: norms, and mean and geometric median of what is reconstructed.
 
 use super::config::{BDecInit, TrainConfig, TrainingScale};
 use crate::autoencoder::layer_norm;
 use crate::vector;
 use crate::{Error, Result};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Statistics of the rows of a buffer.
 #[derive(Clone, Debug)]
 pub struct Statistics<'a> {
     rows: Cow<'a, [f32]>,
-    d_in: usize,
-    /// Of the block of each model.
+    /// Width of a row.
+    width: usize,
+    /// Columns of what is reconstructed.
+    target: Range<usize>,
+    /// Of the block of each model, and of the target of a transcoder.
     blocks: Vec<BlockNorms>,
 }
 
-/// Norms of the block of one model.
+/// Norms of one block.
 #[derive(Clone, Copy, Debug)]
 struct BlockNorms {
+    width: usize,
     mean: f64,
     mean_square: f64,
 }
 
 impl<'a> Statistics<'a> {
-    /// Measures rows `[rows, d_in]`, each normalized to mean 0 and deviation 1 first if the configuration says so.
+    /// Measures rows `[rows, d_in]`, each normalized to mean 0 and deviation 1 first if the configuration says so. A transcoder's rows
+    /// have its target after the input, `[rows, d_in + d_out]`.
     pub fn new(rows: &'a [f32], d_in: usize, config: &TrainConfig) -> Self {
         let mut rows = Cow::from(rows);
         if config.normalize == TrainingScale::LayerNorm {
             rows.to_mut().chunks_exact_mut(d_in).for_each(standardize);
         }
-        let width = d_in / config.models;
-        let block = |model: usize| {
-            let blocks = rows.chunks_exact(d_in).map(|row| &row[model * width..(model + 1) * width]);
+        let (part, width) = (d_in / config.models, d_in + config.d_out);
+        let target = if config.is_transcoder() { d_in..width } else { 0..d_in };
+        let models = (0..config.models).map(|model| model * part..(model + 1) * part);
+        let block = |columns: Range<usize>| {
+            let blocks = rows.chunks_exact(width).map(|row| &row[columns.clone()]);
             let squares: Vec<f64> = blocks.map(|block| f64::from(vector::norm_sq(block))).collect();
             let mean = |sum: f64| sum / squares.len() as f64;
             let norms = squares.iter().map(|s| s.sqrt());
-            BlockNorms { mean: mean(norms.sum()), mean_square: mean(squares.iter().sum()) }
+            BlockNorms { width: columns.len(), mean: mean(norms.sum()), mean_square: mean(squares.iter().sum()) }
         };
-        let blocks = (0..config.models).map(block).collect();
-        Self { rows, d_in, blocks }
+        let blocks = models.chain(config.is_transcoder().then(|| target.clone())).map(block).collect();
+        Self { rows, width, target, blocks }
     }
 
-    /// The factor for the activations of each model before training.
+    /// The factor for the activations of each model before training, and one for the target of a transcoder.
     pub fn scales(&self, config: &TrainConfig) -> Result<Vec<f32>> {
-        let d = (self.d_in / self.blocks.len()) as f64;
         let scale = |block: &BlockNorms| {
+            let d = block.width as f64;
             let (scale, what) = match config.normalize {
                 TrainingScale::None | TrainingScale::LayerNorm => (1.0, 1.0),
                 TrainingScale::ExpectedNorm => (d.sqrt() / block.mean, block.mean),
@@ -61,17 +69,18 @@ impl<'a> Statistics<'a> {
     /// The initial value of `b_dec`, in scaled units.
     pub fn b_dec(&self, config: &TrainConfig, scales: &[f32]) -> Vec<f32> {
         let mut b_dec = match config.b_dec_init {
-            BDecInit::Zero => vec![0.0; self.d_in],
+            BDecInit::Zero => vec![0.0; self.target.len()],
             BDecInit::Mean => self.weighted_mean(usize::MAX, |_| 1.0),
             BDecInit::GeometricMedian => self.geometric_median(),
         };
-        scale_blocks(scales, &mut b_dec);
+        scale_blocks(config.split_scales(scales).1, &mut b_dec);
         b_dec
     }
 
     fn weighted_mean(&self, rows: usize, weight: impl Fn(&[f32]) -> f64) -> Vec<f32> {
-        let (mut sums, mut total) = (vec![0f64; self.d_in], 0.0);
-        for row in self.rows.chunks_exact(self.d_in).take(rows) {
+        let (mut sums, mut total) = (vec![0f64; self.target.len()], 0.0);
+        for row in self.rows.chunks_exact(self.width).take(rows) {
+            let row = &row[self.target.clone()];
             let weight = weight(row);
             total += weight;
             sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += weight * f64::from(*v));

@@ -58,6 +58,7 @@ fn agrees_with_autodiff(new_engine: impl Fn(&TrainConfig, Params) -> Box<dyn Eng
                 let x: Vec<f32> = fixture::hidden(32, d, step + 1).iter().map(|v| v * 1.5).collect();
                 let batch = Batch {
                     x: &x,
+                    y: &x,
                     t: step + 1,
                     lr: config.lr,
                     sparsity: config.sparsity_at(9),
@@ -249,7 +250,7 @@ fn rejects_gradients_that_are_not_finite(
         let (params, x) = steep(&config);
         for (name, mut engine) in engines(&config, params.clone()) {
             let what = format!("{arch:?}, {name}, clipped at {clip}");
-            let batch = Batch { x: &x, t: 1, lr: 1e-3, sparsity: 0.0, ends: &[2], dead: &[] };
+            let batch = Batch { x: &x, y: &x, t: 1, lr: 1e-3, sparsity: 0.0, ends: &[2], dead: &[] };
             let error = engine.step(&batch).expect_err(&what);
             assert!(error.to_string().contains("gradient"), "{what}: {error}");
             assert_eq!(error.hint(), Some(Hint::Lower(Setting::LearningRate)));
@@ -428,7 +429,7 @@ mod on_a_gpu {
                 let step = |engine: &mut GpuEngine, t: u64| {
                     let (x, ends) = (fixture::hidden(32, d, t), [12, 24]);
                     let ends = if arch == Architecture::Matryoshka { &ends[..] } else { &ends[1..] };
-                    engine.step(&Batch { x: &x, t, lr: 1e-3, sparsity: 0.1, ends, dead: &[2, 3] }).unwrap();
+                    engine.step(&Batch { x: &x, y: &x, t, lr: 1e-3, sparsity: 0.1, ends, dead: &[2, 3] }).unwrap();
                 };
                 let mut whole = gpu::sparse(&config, Params::initial(d, &config), &device).unwrap();
                 (1..=2).for_each(|t| step(&mut whole, t));
@@ -454,7 +455,7 @@ mod on_a_gpu {
             let mut on_cpu = CpuEngine::new(&config, params);
             for t in 1..=2 {
                 let x = fixture::hidden(8, d, t);
-                let batch = Batch { x: &x, t, lr: 1e-3, sparsity: 0.0, ends: &[f], dead: &[] };
+                let batch = Batch { x: &x, y: &x, t, lr: 1e-3, sparsity: 0.0, ends: &[f], dead: &[] };
                 let (found, expected) = (on_gpu.step(&batch).unwrap(), on_cpu.step(&batch).unwrap());
                 assert!((found.mse - expected.mse).abs() < 1e-4 * expected.mse, "{} {}", found.mse, expected.mse);
                 assert_eq!(found.fired, expected.fired);
@@ -479,7 +480,9 @@ mod on_a_gpu {
                 let waits = [1, 2, 3].map(|t| {
                     let before = WAITS.get();
                     let x = fixture::hidden(32, d, 1);
-                    engine.step(&Batch { x: &x, t, lr: 1e-5, sparsity: 0.1, ends: &[24], dead: &[2, 3] }).unwrap();
+                    engine
+                        .step(&Batch { x: &x, y: &x, t, lr: 1e-5, sparsity: 0.1, ends: &[24], dead: &[2, 3] })
+                        .unwrap();
                     WAITS.get() - before
                 });
                 assert_eq!(waits[1..], [1, 1], "{arch:?}");
@@ -498,7 +501,7 @@ mod on_a_gpu {
                 let config = TrainConfig { features: f, k: 8, batch: rows, ..TrainConfig::for_architecture(arch) };
                 let x: Vec<f32> = fixture::hidden(rows, d, 5);
                 let ends = selection::prefixes(&config, f, &mut crate::random::chacha(0, 0));
-                let batch = Batch { x: &x, t: 1, lr: 1e-3, sparsity: 0.0, ends: &ends, dead: &[] };
+                let batch = Batch { x: &x, y: &x, t: 1, lr: 1e-3, sparsity: 0.0, ends: &ends, dead: &[] };
                 let after = |budget: usize| {
                     let params = Params::initial(d, &config);
                     let mut engine = GpuEngine::new(&config, params, gpu.client(), narrow, budget);

@@ -10,6 +10,7 @@ use super::params::{B_ENC, Params};
 use super::selection::prefixes;
 use super::statistics::{Statistics, scale_blocks, standardize};
 use crate::autoencoder::{Activation, Architecture, Weights};
+use crate::error::{Cause, Hint, Setting};
 use crate::random::{self, ChaChaState};
 use crate::vector;
 use crate::{Error, Result};
@@ -34,7 +35,7 @@ pub struct Trainer {
 pub struct TrainerState {
     /// Steps done.
     step: u64,
-    /// The factor for the activations of each model.
+    /// The factor for the activations of each model, and that of a transcoder's target.
     scales: Vec<f32>,
     /// BatchTopK's threshold, as learned so far.
     #[serde(with = "bits")]
@@ -76,14 +77,23 @@ pub(super) fn engine(config: &TrainConfig, params: Params, device: &Device) -> R
     if *device == Device::flex() {
         return Ok(Box::new(CpuEngine::new(config, params)));
     }
-    if config.models > 1 {
-        return Err(Error::config("a crosscoder can only be trained on a CPU: choose the device cpu"));
-    }
+    check_off_cpu(config)?;
     #[cfg(feature = "gpu")]
     if let Some(engine) = super::gpu::engine(config, &params, device)? {
         return Ok(engine);
     }
     Ok(Box::new(AutodiffEngine::new(config, params, &device.clone().autodiff())))
+}
+
+/// Checks that a training can be done on another device than a CPU.
+///
+/// # Errors
+/// A crosscoder or a transcoder.
+pub(super) fn check_off_cpu(config: &TrainConfig) -> Result<()> {
+    let on_cpu = [(config.models > 1, "a crosscoder"), (config.is_transcoder(), "a transcoder")];
+    let Some((_, what)) = on_cpu.into_iter().find(|(is, _)| *is) else { return Ok(()) };
+    let text = format!("{what} can only be trained on a CPU");
+    Err(Error::config(Cause::with_hint(text, Hint::set(Setting::Device, "cpu"))))
 }
 
 impl Trainer {
@@ -111,7 +121,8 @@ impl Trainer {
         Self::from_params(config, params, scales, device)
     }
 
-    /// A trainer with given parameters, in the units of activations that were multiplied by `scales`, one for each model.
+    /// A trainer with given parameters, in the units of activations that were multiplied by `scales`, one for each model, and one for
+    /// the target of a transcoder.
     ///
     /// # Errors
     /// A GPU with too little free memory.
@@ -129,6 +140,11 @@ impl Trainer {
         &self.config
     }
 
+    /// Width of what it reads.
+    pub fn d_in(&self) -> usize {
+        self.d_in
+    }
+
     /// Steps done.
     pub fn steps(&self) -> u64 {
         self.progress.step
@@ -143,7 +159,7 @@ impl Trainer {
         &mut self.log
     }
 
-    /// The factor for the activations of each model.
+    /// The factor for the activations of each model, and that of a transcoder's target.
     pub fn scales(&self) -> &[f32] {
         &self.progress.scales
     }
@@ -168,7 +184,7 @@ impl Trainer {
         let other = || Error::config("the checkpoint is of another autoencoder");
         let fired = progress.last_fired.iter().all(|step| *step <= progress.step);
         let fits = fired
-            && progress.scales.len() == self.config.models
+            && progress.scales.len() == self.config.models + usize::from(self.config.is_transcoder())
             && progress.last_fired.len() == state.params.d_sae
             && state.params.d_in == self.d_in;
         if !fits || state.params.d_sae != self.config.d_sae(self.d_in) || progress.step > self.config.steps {
@@ -185,25 +201,44 @@ impl Trainer {
         self.progress.step - last_fired >= self.config.dead_window_steps
     }
 
-    /// One step on activations as the store has them, `[rows, d_in]`.
+    /// Scaled inputs `[rows, d_in]`, and the scaled targets of a transcoder, `[rows, d_out]`, from the activations of a store.
+    fn scaled(&self, activations: &[f32]) -> (Vec<f32>, Option<Vec<f32>>) {
+        let d = self.d_in;
+        let (inputs, outputs) = self.config.split_scales(&self.progress.scales);
+        let scaled = |mut rows: Vec<f32>, width: usize, scales: &[f32]| {
+            rows.chunks_exact_mut(width).for_each(|row| scale_blocks(scales, row));
+            rows
+        };
+        if self.config.is_transcoder() {
+            let rows = || activations.chunks_exact(d + self.config.d_out);
+            let x = rows().flat_map(|row| &row[..d]).copied().collect();
+            let y = rows().flat_map(|row| &row[d..]).copied().collect();
+            return (scaled(x, d, inputs), Some(scaled(y, self.config.d_out, outputs)));
+        }
+        let mut x = activations.to_vec();
+        if self.config.normalize == TrainingScale::LayerNorm {
+            x.chunks_exact_mut(d).for_each(standardize);
+            return (x, None);
+        }
+        (scaled(x, d, inputs), None)
+    }
+
+    /// One step on activations as the store has them, `[rows, d_in]`; a transcoder's rows have its target after the input.
     pub fn step(&mut self, activations: &[f32]) -> Result<StepLog> {
         let d = self.d_in;
-        let mut x = activations.to_vec();
-        match self.config.normalize {
-            TrainingScale::LayerNorm => x.chunks_exact_mut(d).for_each(standardize),
-            _ => x.chunks_exact_mut(d).for_each(|row| scale_blocks(&self.progress.scales, row)),
-        }
+        let (x, target) = self.scaled(activations);
+        let y = target.as_ref().unwrap_or(&x);
         let step = self.progress.step;
         let (lr, sparsity) = (self.config.lr_at(step), self.config.sparsity_at(step));
         let ends = prefixes(&self.config, self.progress.last_fired.len(), &mut self.rng);
         let dead: Vec<u32> =
             (0..).zip(&self.progress.last_fired).filter(|(_, last)| self.is_dead(**last)).map(|(k, _)| k).collect();
-        let batch = Batch { x: &x, t: step + 1, lr, sparsity, ends: &ends, dead: &dead };
+        let batch = Batch { x: &x, y, t: step + 1, lr, sparsity, ends: &ends, dead: &dead };
         let outcome = self.engine.step(&batch)?;
         self.note(&outcome);
         let every = self.config.resample_every_steps;
         if every > 0 && self.progress.step.is_multiple_of(every) && self.progress.step < self.config.steps {
-            self.revive(&x, &outcome.token_errors)?;
+            self.revive(&x, y, &outcome.token_errors)?;
         }
         let dead = self.progress.last_fired.iter().filter(|last| self.is_dead(**last)).count();
         let rows = (x.len() / d) as f64;
@@ -215,7 +250,7 @@ impl Trainer {
             l1: outcome.penalty,
             aux: outcome.aux,
             l0: outcome.l0,
-            fvu: outcome.mse * rows / total_variance(&x, d),
+            fvu: outcome.mse * rows / total_variance(y, self.config.width_out(d)),
             dead: dead as f64 / self.progress.last_fired.len() as f64,
             grad_norm: outcome.grad_norm,
             lr,
@@ -240,8 +275,9 @@ impl Trainer {
     /// Resets dead features to tokens with bad reconstructions (Bricken et al. 2023). Tokens are drawn with probability
     /// proportional to the square of their squared error. The decoder row becomes the direction of the token; the encoder
     /// row becomes the same direction with a fifth of the mean norm of the features that are alive (all of it for the TopK
-    /// family); bias and moments become zero.
-    fn revive(&mut self, x: &[f32], errors: &[f32]) -> Result<()> {
+    /// family); bias and moments become zero. Of a transcoder, the decoder row gets the direction of the target, less what the skip
+    /// connection makes of the input, and the encoder row that of the input.
+    fn revive(&mut self, x: &[f32], y: &[f32], errors: &[f32]) -> Result<()> {
         let d = self.d_in;
         let dead: Vec<usize> =
             (0..self.progress.last_fired.len()).filter(|k| self.is_dead(self.progress.last_fired[*k])).collect();
@@ -273,14 +309,22 @@ impl Trainer {
                 left < 0.0
             });
             let token = drawn.unwrap_or(0);
-            let mut direction: Vec<f32> = x[token * d..(token + 1) * d].to_vec();
+            let d_out = state.params.d_out;
+            let (input, skip) = (&x[token * d..(token + 1) * d], state.params.w_skip.chunks_exact(d));
+            let mut direction: Vec<f32> = y[token * d_out..(token + 1) * d_out].to_vec();
             direction.iter_mut().zip(&state.params.b_dec).for_each(|(v, b)| *v -= b);
-            vector::scale(1.0 / vector::norm_sq(&direction).sqrt().max(f32::MIN_POSITIVE), &mut direction);
-            let row_range = k * d..(k + 1) * d;
-            for (row, v) in state.params.w_dec[row_range.clone()].iter_mut().zip(&direction) {
+            direction.iter_mut().zip(skip).for_each(|(v, row)| *v -= vector::dot(row, input));
+            let unit = |v: &mut [f32]| vector::scale(1.0 / vector::norm_sq(v).sqrt().max(f32::MIN_POSITIVE), v);
+            unit(&mut direction);
+            let (enc_range, dec_range) = (k * d..(k + 1) * d, k * d_out..(k + 1) * d_out);
+            for (row, v) in state.params.w_dec[dec_range.clone()].iter_mut().zip(&direction) {
                 *row = v * dec_norm;
             }
-            for (row, v) in state.params.w_enc[row_range.clone()].iter_mut().zip(&direction) {
+            if self.config.is_transcoder() {
+                direction = input.to_vec();
+                unit(&mut direction);
+            }
+            for (row, v) in state.params.w_enc[enc_range.clone()].iter_mut().zip(&direction) {
                 *row = v * enc_norm;
             }
             state.params.scalars[B_ENC][k] = 0.0;
@@ -288,8 +332,8 @@ impl Trainer {
                 state.params.scalars[super::params::THRESHOLD][k] = self.config.threshold as f32;
             }
             for moment in [&mut state.first, &mut state.second] {
-                moment.w_enc[row_range.clone()].fill(0.0);
-                moment.w_dec[row_range.clone()].fill(0.0);
+                moment.w_enc[enc_range.clone()].fill(0.0);
+                moment.w_dec[dec_range.clone()].fill(0.0);
                 moment.scalars.iter_mut().filter_map(|s| s.get_mut(k)).for_each(|v| *v = 0.0);
             }
             self.progress.last_fired[k] = self.progress.step;

@@ -10,7 +10,7 @@ use super::engine::TrainState;
 use super::params::{Params, SCALARS, THRESHOLD, scalar_names};
 use super::sparse_step::{Entry, SparseGradients};
 use crate::autoencoder::Architecture;
-use crate::autoencoder::kernel::{self, Panels, panels::WIDTH};
+use crate::autoencoder::kernel::{self, Panels, panels::WIDTH, product::product};
 use crate::autoencoder::sparse::ByFeature;
 use crate::vector;
 use rayon::prelude::*;
@@ -40,6 +40,8 @@ pub struct StepGradient<'a> {
     /// What came back to each feature, summed over the tokens.
     backs: Vec<FeatureGrad>,
     b_dec: Vec<f32>,
+    /// `[d_out, d_in]`; empty without a skip connection.
+    w_skip: Vec<f32>,
 }
 
 /// Not in a block.
@@ -61,8 +63,8 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(d: usize) -> Self {
-        Self { enc: vec![0.0; d], dec: vec![0.0; d] }
+    fn new(d_in: usize, d_out: usize) -> Self {
+        Self { enc: vec![0.0; d_in], dec: vec![0.0; d_out] }
     }
 }
 
@@ -84,18 +86,20 @@ impl<'a> StepGradient<'a> {
             places
         });
         let places = places.collect();
-        let mut gradient = Self { config, traces, blocks, places, x, by_feature, backs: Vec::new(), b_dec: Vec::new() };
+        let (backs, b_dec, w_skip) = Default::default();
+        let mut gradient = Self { config, traces, blocks, places, x, by_feature, backs, b_dec, w_skip };
         gradient.backs = (0..f).into_par_iter().with_min_len(256).map(|k| gradient.back(k)).collect();
         gradient.b_dec = gradient.of_b_dec(params, block_residuals);
+        if !params.w_skip.is_empty() {
+            gradient.w_skip = gradient.of_w_skip(params, block_residuals);
+        }
         gradient
     }
 
     /// The decoder's bias answers to every reconstruction; where it is subtracted from the input, to the encoder as well.
     fn of_b_dec(&self, params: &Params, block_residuals: &[f32]) -> Vec<f32> {
-        let (d, slots) = (params.d_in, self.traces.slots);
+        let (d, slots, used) = (params.d_out, self.traces.slots, self.used_slots());
         let mut sum = vec![0f32; d];
-        // Slot 0 is the sum over all prefixes; Gated's two reconstructions stand in a slot each.
-        let used = if self.config.arch == Architecture::Gated { slots } else { slots.min(1) };
         kernel::wide(
             #[inline(always)]
             || {
@@ -126,6 +130,31 @@ impl<'a> StepGradient<'a> {
         sum
     }
 
+    /// Residuals of a token that the decoder's bias and the skip connection answer to. Slot 0 is the sum over all prefixes; Gated's two
+    /// reconstructions stand in a slot each.
+    fn used_slots(&self) -> usize {
+        let slots = self.traces.slots;
+        if self.config.arch == Architecture::Gated { slots } else { slots.min(1) }
+    }
+
+    /// The skip connection is in every reconstruction, as the decoder's bias is.
+    fn of_w_skip(&self, params: &Params, block_residuals: &[f32]) -> Vec<f32> {
+        let (d, d_out) = (params.d_in, params.d_out);
+        let rows = self.x.len() / d;
+        let mut sum = vec![0f32; d_out * d];
+        let of_blocks = block_residuals.len() / (rows * d_out);
+        for (residuals, slots, used) in [
+            (&self.traces.residuals[..], self.traces.slots, self.used_slots()),
+            (block_residuals, of_blocks, of_blocks),
+        ] {
+            for slot in 0..used {
+                let residuals = (&residuals[slot * d_out..], [1, slots * d_out]);
+                product([d_out, d, rows], residuals, (self.x, [1, d]), (&mut sum, [d, 1]), true);
+            }
+        }
+        sum
+    }
+
     #[inline(always)]
     fn entries(&self, feature: usize) -> impl Iterator<Item = &Entry> {
         self.by_feature.of(feature).iter().map(|n| &self.traces.entries[*n as usize])
@@ -152,13 +181,13 @@ impl<'a> StepGradient<'a> {
     /// The gradient of a feature's rows. The part along a decoder row of fixed norm is removed.
     #[inline(always)]
     fn rows(&self, dec: &[f32], norm: f32, feature: usize, rows: &mut Rows) {
-        let (d, slots) = (dec.len(), self.traces.slots);
+        let (d, d_out, slots) = (rows.enc.len(), dec.len(), self.traces.slots);
         rows.enc.fill(0.0);
         rows.dec.fill(0.0);
         let read = self.entries(feature).filter(|entry| entry.back.enc != 0.0);
         let read = read.map(|entry| (entry.back.enc, &self.x[entry.row as usize * d..(entry.row as usize + 1) * d]));
         vector::add_weighted(read, &mut rows.enc);
-        let residual = |slot: usize| &self.traces.residuals[slot * d..(slot + 1) * d];
+        let residual = |slot: usize| &self.traces.residuals[slot * d_out..(slot + 1) * d_out];
         let answered = self.entries(feature).flat_map(|entry| {
             let first = entry.row as usize * slots + entry.slot as usize;
             entry.z.into_iter().zip(first..).filter(|(z, _)| *z != 0.0)
@@ -166,7 +195,7 @@ impl<'a> StepGradient<'a> {
         vector::add_weighted(answered.map(|(z, slot)| (z, residual(slot))), &mut rows.dec);
         for (block, place) in self.held(feature) {
             vector::axpy(1.0, &block.w_enc[place * d..(place + 1) * d], &mut rows.enc);
-            vector::axpy(1.0, &block.w_dec[place * d..(place + 1) * d], &mut rows.dec);
+            vector::axpy(1.0, &block.w_dec[place * d_out..(place + 1) * d_out], &mut rows.dec);
         }
         let back = self.backs[feature].norm;
         if back != 0.0 && norm > 0.0 {
@@ -186,13 +215,12 @@ impl<'a> StepGradient<'a> {
     /// Global norm of the gradient.
     pub fn norm(&self, optimizer: &OptimizerState) -> f64 {
         let params = &optimizer.state.params;
-        let d = params.d_in;
         let count = scalar_names(self.config.arch).len();
         let of_features: Vec<f64> = (0..params.d_sae)
             .into_par_iter()
             .with_min_len(64)
             .map_init(
-                || Rows::new(d),
+                || Rows::new(params.d_in, params.d_out),
                 |rows, k| {
                     if self.is_empty(k) {
                         return 0.0;
@@ -209,8 +237,8 @@ impl<'a> StepGradient<'a> {
                 },
             )
             .collect();
-        let b_dec: f64 = self.b_dec.iter().map(|v| f64::from(*v).powi(2)).sum();
-        (of_features.iter().sum::<f64>() + b_dec).sqrt()
+        let shared: f64 = self.b_dec.iter().chain(&self.w_skip).map(|v| f64::from(*v).powi(2)).sum();
+        (of_features.iter().sum::<f64>() + shared).sqrt()
     }
 
     /// Applies the gradient times `shrink` at step `t`, counted from 1.
@@ -218,8 +246,9 @@ impl<'a> StepGradient<'a> {
         let arch = kernel::arch();
         let adam = Adam::new(self.config, lr, t);
         let OptimizerState { state: TrainState { params, first, second, .. }, panels, norms } = optimizer;
-        let d = params.d_in;
+        let (d, d_out) = (params.d_in, params.d_out);
         adam.step(&mut params.b_dec, &mut first.b_dec, &mut second.b_dec, &self.b_dec, shrink);
+        adam.step(&mut params.w_skip, &mut first.w_skip, &mut second.w_skip, &self.w_skip, shrink);
         for (s, w) in params.scalars.iter_mut().enumerate().filter(|(_, w)| !w.is_empty()) {
             let gradient: Vec<f32> = self.backs.iter().map(|back| back.scalars[s]).collect();
             adam.step(w, &mut first.scalars[s], &mut second.scalars[s], &gradient, shrink);
@@ -227,9 +256,9 @@ impl<'a> StepGradient<'a> {
                 w.iter_mut().for_each(|t| *t = t.max(0.0));
             }
         }
-        let w = params.w_enc.chunks_mut(WIDTH * d).zip(params.w_dec.chunks_mut(WIDTH * d));
-        let m = first.w_enc.chunks_mut(WIDTH * d).zip(first.w_dec.chunks_mut(WIDTH * d));
-        let v = second.w_enc.chunks_mut(WIDTH * d).zip(second.w_dec.chunks_mut(WIDTH * d));
+        let w = params.w_enc.chunks_mut(WIDTH * d).zip(params.w_dec.chunks_mut(WIDTH * d_out));
+        let m = first.w_enc.chunks_mut(WIDTH * d).zip(first.w_dec.chunks_mut(WIDTH * d_out));
+        let v = second.w_enc.chunks_mut(WIDTH * d).zip(second.w_dec.chunks_mut(WIDTH * d_out));
         let rest = norms.chunks_mut(WIDTH).zip(panels.rest());
         let visits: Vec<Visit> =
             w.zip(m).zip(v).zip(rest).map(|(((w, m), v), (norms, panel))| Visit { w, m, v, norms, panel }).collect();
@@ -238,7 +267,7 @@ impl<'a> StepGradient<'a> {
             .enumerate()
             .with_min_len(4)
             .map_init(
-                || Rows::new(d),
+                || Rows::new(d, d_out),
                 |rows, (n, visit)| {
                     arch.dispatch(
                         #[inline(always)]
@@ -254,13 +283,13 @@ impl<'a> StepGradient<'a> {
     #[inline(always)]
     fn visit(&self, adam: &Adam, shrink: f32, first: usize, visit: Visit, rows: &mut Rows) -> f32 {
         let Visit { w: (enc, dec), m, v, norms, mut panel } = visit;
-        let d = rows.enc.len();
+        let (d, d_out) = (rows.enc.len(), rows.dec.len());
         for (lane, norm) in norms.iter_mut().enumerate() {
-            let range = lane * d..(lane + 1) * d;
-            let row = &mut dec[range.clone()];
+            let (range, dec_range) = (lane * d..(lane + 1) * d, lane * d_out..(lane + 1) * d_out);
+            let row = &mut dec[dec_range.clone()];
             self.rows(row, *norm, first + lane, rows);
-            adam.step(&mut enc[range.clone()], &mut m.0[range.clone()], &mut v.0[range.clone()], &rows.enc, shrink);
-            adam.step(row, &mut m.1[range.clone()], &mut v.1[range], &rows.dec, shrink);
+            adam.step(&mut enc[range.clone()], &mut m.0[range.clone()], &mut v.0[range], &rows.enc, shrink);
+            adam.step(row, &mut m.1[dec_range.clone()], &mut v.1[dec_range], &rows.dec, shrink);
             *norm = vector::sum_of_norms(row, self.config.models);
             if self.config.decoder == Decoder::Unit && *norm > 0.0 {
                 vector::scale(1.0 / *norm, row);

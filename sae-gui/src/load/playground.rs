@@ -204,6 +204,11 @@ fn open(root: &Path, sae: &str, captured: &CapturedModel) -> Result<(Autoencoder
     let folder = captured.open()?;
     let (dtype, template) = (captured.dtype.parse()?, captured.template.parse()?);
     let autoencoder = Autoencoder::open(&run, sae)?;
+    if autoencoder.saved().is_transcoder() {
+        return Err(format!(
+            "{sae} is a transcoder: states are steered by autoencoders, which reconstruct what they read"
+        ));
+    }
     let hook: Hook = autoencoder.saved().origin.hook.parse().map_err(|error: InvalidHook| error.to_string())?;
     let playground = Playground::open(folder, hook, DeviceChoice::Auto, dtype, template);
     Ok((autoencoder, playground.map_err(message)?))

@@ -1,4 +1,5 @@
-//! How well an autoencoder reconstructs the activations of its store, separately for text and image tokens. Needs no model.
+//! How well an autoencoder reconstructs the activations of its store, and a transcoder those of the store's target, separately for
+//! text and image tokens. Needs no model.
 //! How the predictions of a model change with the reconstruction is summed up by [`Losses`] from likelihoods that the caller
 //! computes.
 //!
@@ -16,11 +17,11 @@ pub use density::Density;
 pub use losses::{LossReport, Losses, Variant};
 pub use ratio::{Estimate, difference_of_ratios, ratio_of_sums};
 
-use crate::Result;
 use crate::analysis::pass::{Block, Observer};
 use crate::autoencoder::Weights;
 use crate::store::sample::Modality;
 use crate::store::{ExcludedCounts, PositionFilter};
+use crate::{Error, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,15 +49,15 @@ pub struct Evaluation {
     pub explained_variance: f64,
     /// SAELens's older definition: see above.
     pub explained_variance_legacy: f64,
-    /// Mean cosine of reconstruction and input.
+    /// Mean cosine of the reconstruction and what is reconstructed: the input, or a transcoder's target. So in the next fields.
     pub cosine: f64,
-    /// Mean norm of the input.
+    /// Mean norm of what is reconstructed.
     pub mean_norm: f64,
-    /// Median norm of the input, to 0.03 %.
+    /// Median norm of what is reconstructed, to 0.03 %.
     pub median_norm: f64,
     /// Mean norm of the reconstruction.
     pub mean_norm_reconstruction: f64,
-    /// Mean norm of the reconstruction over the mean norm of the input.
+    /// Mean norm of the reconstruction over the mean norm of what is reconstructed.
     pub relative_norm: f64,
     /// Mean over tokens of the two norms' ratio.
     pub mean_norm_ratio: f64,
@@ -134,18 +135,18 @@ impl<'a> Evaluator<'a> {
     }
 
     /// SAELens's older explained variance of each row of a batch, about the mean of the batch.
-    fn legacy(&self, block: &Block, rows: &[(usize, Measured)]) -> Vec<f64> {
-        let d = self.weights.d_in;
+    fn legacy(&self, target: &[f32], rows: &[(usize, Measured)]) -> Vec<f64> {
+        let d = self.weights.d_out();
         if rows.len() < SMALLEST_BATCH {
             return Vec::new();
         }
         let mut mean = vec![0f64; d];
         for (r, _) in rows {
-            mean.iter_mut().zip(&block.hidden[r * d..(r + 1) * d]).for_each(|(m, x)| *m += *x as f64);
+            mean.iter_mut().zip(&target[r * d..(r + 1) * d]).for_each(|(m, x)| *m += *x as f64);
         }
         mean.iter_mut().for_each(|m| *m /= rows.len() as f64);
         let explained = |(r, measured): &(usize, Measured)| {
-            let distance = mean.iter().zip(&block.hidden[r * d..(r + 1) * d]).map(|(m, x)| (*x as f64 - m).powi(2));
+            let distance = mean.iter().zip(&target[r * d..(r + 1) * d]).map(|(m, x)| (*x as f64 - m).powi(2));
             1.0 - measured.error / distance.sum::<f64>().max(f64::MIN_POSITIVE)
         };
         rows.par_iter().map(explained).collect()
@@ -154,14 +155,22 @@ impl<'a> Evaluator<'a> {
 
 impl Observer for Evaluator<'_> {
     fn observe(&mut self, block: &Block) -> Result<()> {
-        let (d, weights) = (self.weights.d_in, self.weights);
+        let (d, d_out, weights) = (self.weights.d_in, self.weights.d_out(), self.weights);
+        let target = block.target()?;
+        if target.len() != block.rows.len() * d_out {
+            let found = target.len() / block.rows.len().max(1);
+            return Err(Error::config(format!(
+                "reconstructions are {d_out} wide, and what they are compared with {found}"
+            )));
+        }
         let measured: Vec<Measured> = (0..block.rows.len())
             .into_par_iter()
             .map_init(
-                || vec![0f32; d],
+                || vec![0f32; d_out],
                 |buffer, r| {
                     let (features, values) = block.active.row(r);
-                    Measured::new(weights, &block.hidden[r * d..(r + 1) * d], features, values, buffer)
+                    let (x, y) = (&block.hidden[r * d..(r + 1) * d], &target[r * d_out..(r + 1) * d_out]);
+                    Measured::new(weights, x, y, features, values, buffer)
                 },
             )
             .collect();
@@ -172,13 +181,13 @@ impl Observer for Evaluator<'_> {
             let tokens = block.tokens;
             let (modality, sample) = (tokens.modality[row], tokens.sample[row]);
             let sums = self.sums.entry(modality).or_insert_with(|| Sums::new(weights));
-            let reasons =
-                self.exclusion.reasons(tokens.special[row], tokens.position[row], &block.hidden[r * d..(r + 1) * d]);
+            let (x, y) = (&block.hidden[r * d..(r + 1) * d], &target[r * d_out..(r + 1) * d_out]);
+            let reasons = self.exclusion.reasons_with_target(tokens.special[row], tokens.position[row], x, y);
             if sums.excluded.count(reasons) {
                 continue;
             }
             let (features, _) = block.active.row(r);
-            sums.observe(&measured, &block.hidden[r * d..(r + 1) * d], features);
+            sums.observe(&measured, y, features);
             for feature in features {
                 let (last, samples) = &mut self.samples[*feature as usize];
                 *samples += u64::from(*last != Some(sample));
@@ -187,9 +196,9 @@ impl Observer for Evaluator<'_> {
             kept.push((r, measured));
             batches.entry(modality).or_default().push((r, measured));
         }
-        self.legacy(block, &kept).into_iter().for_each(|explained| self.legacy.add(explained));
+        self.legacy(target, &kept).into_iter().for_each(|explained| self.legacy.add(explained));
         for (modality, rows) in batches {
-            let explained = self.legacy(block, &rows);
+            let explained = self.legacy(target, &rows);
             let sums = self.sums.entry(modality).or_default();
             explained.into_iter().for_each(|explained| sums.legacy.add(explained));
         }

@@ -7,29 +7,29 @@ use crate::store::{ExcludedCounts, Norms};
 /// The measurements of one token.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Measured {
-    /// `|x - x_hat|^2`
+    /// `|y - y_hat|^2`
     pub error: f64,
-    /// `x x_hat`
+    /// `y y_hat`
     pub dot: f64,
-    /// `|x|^2`
+    /// `|y|^2`
     pub squares: f64,
-    /// `|x_hat|^2`
+    /// `|y_hat|^2`
     pub squares_hat: f64,
     /// `sum_k z_k`
     pub l1: f64,
 }
 
 impl Measured {
-    /// Measures the reconstruction of `x`; `buffer` has its width.
-    pub fn new(weights: &Weights, x: &[f32], features: &[u32], values: &[f32], buffer: &mut [f32]) -> Self {
+    /// Measures the reconstruction of `y` from `x` and its active features; `buffer` has the width of `y`.
+    pub fn new(weights: &Weights, x: &[f32], y: &[f32], features: &[u32], values: &[f32], buffer: &mut [f32]) -> Self {
         weights.decode(x, features, values, buffer);
         let mut measured = Self { l1: values.iter().map(|z| *z as f64).sum(), ..Self::default() };
-        for (x, y) in x.iter().zip(buffer.iter()) {
-            let (x, y) = (*x as f64, *y as f64);
-            measured.error += (x - y).powi(2);
-            measured.dot += x * y;
-            measured.squares += x * x;
-            measured.squares_hat += y * y;
+        for (y, y_hat) in y.iter().zip(buffer.iter()) {
+            let (y, y_hat) = (*y as f64, *y_hat as f64);
+            measured.error += (y - y_hat).powi(2);
+            measured.dot += y * y_hat;
+            measured.squares += y * y;
+            measured.squares_hat += y_hat * y_hat;
         }
         measured
     }
@@ -45,7 +45,7 @@ pub(super) struct Sums {
     tokens: u64,
     active: u64,
     totals: Totals,
-    /// `[d_in]`
+    /// `[d_out]`
     sum: Vec<f64>,
     /// `[d_sae]`
     fires: Vec<u64>,
@@ -87,11 +87,11 @@ impl Mean {
 
 impl Sums {
     pub fn new(weights: &Weights) -> Self {
-        Self { sum: vec![0.0; weights.d_in], fires: vec![0; weights.d_sae], ..Self::default() }
+        Self { sum: vec![0.0; weights.d_out()], fires: vec![0; weights.d_sae], ..Self::default() }
     }
 
-    /// Adds a token with its hidden state and its active features.
-    pub fn observe(&mut self, measured: &Measured, hidden: &[f32], features: &[u32]) {
+    /// Adds a token with the state that is reconstructed and its active features.
+    pub fn observe(&mut self, measured: &Measured, state: &[f32], features: &[u32]) {
         let (norm, norm_hat) = (measured.norm(), measured.squares_hat.sqrt());
         self.tokens += 1;
         self.active += features.len() as u64;
@@ -107,7 +107,7 @@ impl Sums {
             ratio: norm_hat / norm.max(f64::MIN_POSITIVE),
         });
         self.norms.add(norm as f32);
-        self.sum.iter_mut().zip(hidden).for_each(|(s, x)| *s += *x as f64);
+        self.sum.iter_mut().zip(state).for_each(|(s, x)| *s += *x as f64);
         features.iter().for_each(|k| self.fires[*k as usize] += 1);
     }
 

@@ -24,7 +24,7 @@ pub struct Neighbor {
 /// For every feature, its [`NEIGHBORS`] nearest other features, nearest first.
 pub fn neighbors(weights: &Weights) -> Vec<Vec<Neighbor>> {
     let order = |a: &Neighbor, b: &Neighbor| b.cosine.total_cmp(&a.cosine).then(a.feature.cmp(&b.feature));
-    with_cosines(&weights.w_dec, weights.d_in, |feature, cosines| {
+    with_cosines(&weights.w_dec, weights.d_out(), |feature, cosines| {
         let mut list = Vec::with_capacity(NEIGHBORS + 1);
         for (other, cosine) in cosines.iter().enumerate().filter(|(other, _)| *other != feature) {
             place(&mut list, Neighbor { feature: other as u32, cosine: *cosine }, NEIGHBORS, order);

@@ -53,7 +53,7 @@ fn pass_along(
             part.push(features.iter().copied().zip(values.iter().copied()));
         }
         let hidden = &hidden[2 * rows.start..2 * rows.end];
-        collector.observe(&Block { tokens: &tokens, rows, shard: 0, hidden, active: &part })?;
+        collector.observe(&Block::new(&tokens, rows, 0, hidden, &part))?;
     }
     collector.finish()
 }

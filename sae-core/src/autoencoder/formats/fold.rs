@@ -31,20 +31,20 @@ fn shift_biases(weights: &mut Weights, sign: f64) {
 /// The norms of the decoder directions, `[d_sae]`.
 pub fn decoder_norms(weights: &Weights) -> Vec<f32> {
     let norm = |row: &[f32]| row.iter().map(|v| (*v as f64).powi(2)).sum::<f64>().sqrt() as f32;
-    weights.w_dec.par_chunks_exact(weights.d_in).map(norm).collect()
+    weights.w_dec.par_chunks_exact(weights.d_out()).map(norm).collect()
 }
 
 /// Normalizes every decoder direction to norm 1 and scales activations up by the norm, as TopK with `rescale_acts_by_decoder_norm`
 /// compares them.
 pub fn normalize_decoder(weights: &mut Weights) {
     let norms = decoder_norms(weights);
-    let d = weights.d_in;
+    let (d, d_out) = (weights.d_in, weights.d_out());
     for (k, norm) in norms.into_iter().enumerate() {
         weights.w_enc[k * d..(k + 1) * d].iter_mut().for_each(|v| *v *= norm);
         weights.b_enc[k] *= norm;
         // A feature with a zero direction contributes nothing in either form; in this one it never fires.
         if norm > 0.0 {
-            weights.w_dec[k * d..(k + 1) * d].iter_mut().for_each(|v| *v /= norm);
+            weights.w_dec[k * d_out..(k + 1) * d_out].iter_mut().for_each(|v| *v /= norm);
         }
     }
 }

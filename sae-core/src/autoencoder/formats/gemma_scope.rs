@@ -53,6 +53,7 @@ pub fn load_2(dir: &Path) -> Result<Saved> {
         ],
     )?;
     let origin = Origin::from_tool_hook(text("hf_hook_point_in"), config.clone());
+    let origin = origin.with_tool_target(text("hf_hook_point_out"));
     // The configurations call `google/gemma-3-4b-it` `gemma-v3-4b-it`.
     let model = text("model_name");
     let model = model.strip_prefix("gemma-v3-").map_or(model.to_owned(), |size| format!("google/gemma-3-{size}"));
@@ -76,21 +77,32 @@ fn named(dir: &Path) -> Value {
         };
         Some(format!("model.layers.{layer}.{inside}"))
     });
+    let is_transcoder = names.get(1).is_some_and(|kind| kind.trim_end_matches("_all") == "transcoder");
+    let target = layer.filter(|_| is_transcoder).map(|layer| {
+        // What the MLP adds to the residual stream.
+        format!("model.layers.{layer}.post_feedforward_layernorm.output")
+    });
     let model = names
         .iter()
         .find_map(|name| name.rsplit_once("gemma-scope-2-"))
         .map(|(_, size)| format!("google/gemma-3-{size}"));
-    json!({ "architecture": "jump_relu", "model_name": model, "hf_hook_point_in": place })
+    json!({
+        "architecture": "jump_relu",
+        "model_name": model,
+        "hf_hook_point_in": place,
+        "hf_hook_point_out": target,
+    })
 }
 
 fn weights(file: &Arrays, w_enc: &str, w_dec: &str, skip: Option<&str>) -> Result<Weights> {
-    let [d, f] = file.matrix(w_enc)?;
-    let [e, be, dec, bd] = [turned(w_enc, [d, f]), plain("b_enc", &[f]), plain(w_dec, &[f, d]), plain("b_dec", &[d])];
+    let ([d, f], [_, out]) = (file.matrix(w_enc)?, file.matrix(w_dec)?);
+    let [e, be] = [turned(w_enc, [d, f]), plain("b_enc", &[f])];
+    let [dec, bd] = [plain(w_dec, &[f, out]), plain("b_dec", &[out])];
     let threshold = plain("threshold", &[f]);
     let ([w_enc, b_enc, w_dec, b_dec, threshold], skip) = match skip {
-        // Applied as `x A`, with A `[d_in (in), d_in (out)]`.
+        // Applied as `x A`, with A `[d_in, d_out]`.
         Some(name) => {
-            let [e, be, dec, bd, t, skip] = file.take([e, be, dec, bd, threshold, turned(name, [d, d])])?;
+            let [e, be, dec, bd, t, skip] = file.take([e, be, dec, bd, threshold, turned(name, [d, out])])?;
             ([e, be, dec, bd, t], Some(skip))
         }
         None => (file.take([e, be, dec, bd, threshold])?, None),
@@ -106,22 +118,25 @@ mod tests {
 
     #[test]
     fn names_of_folders_stand_for_a_configuration() {
-        for (path, model, hook) in [
+        for (path, model, hook, target) in [
             (
                 "models--google--gemma-scope-2-4b-it/snapshots/0a/resid_post_all/layer_7_width_16k_l0_small",
                 "google/gemma-3-4b-it",
                 "layers.7",
+                "",
             ),
-            ("gemma-scope-2-27b-pt/resid_post/layer_31_width_1m_l0_big", "google/gemma-3-27b-pt", "layers.31"),
-            ("transcoder_all/layer_0_width_16k_l0_big_affine", "", "model.layers.0.pre_feedforward_layernorm.output"),
-            ("mlp_out_all/layer_12_width_16k_l0_big", "", "model.layers.12.post_feedforward_layernorm.output"),
-            ("mine/layer_12", "", ""),
-            ("resid_post/mine", "", ""),
+            ("gemma-scope-2-27b-pt/resid_post/layer_31_width_1m_l0_big", "google/gemma-3-27b-pt", "layers.31", ""),
+            ("transcoder_all/layer_0_width_16k_l0_big_affine", "", "layers.0.mlp_in", "layers.0.mlp_out"),
+            ("mlp_out_all/layer_12_width_16k_l0_big", "", "layers.12.mlp_out", ""),
+            ("mine/layer_12", "", "", ""),
+            ("resid_post/mine", "", "", ""),
         ] {
             let config = named(Path::new(path));
             let text = |key: &str| config[key].as_str().unwrap_or_default();
             let origin = Origin::from_tool_hook(text("hf_hook_point_in"), config.clone());
+            let origin = origin.with_tool_target(text("hf_hook_point_out"));
             assert_eq!((text("model_name"), &origin.hook[..]), (model, hook), "{path}");
+            assert_eq!(origin.target, target, "{path}");
         }
     }
 }

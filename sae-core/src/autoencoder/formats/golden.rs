@@ -28,9 +28,10 @@ fn name(dir: &Path) -> String {
     dir.file_name().unwrap().to_str().unwrap().into()
 }
 
-fn golden(dir: &Path, d: usize, f: usize) -> Golden {
+fn golden(dir: &Path, weights: &Weights) -> Golden {
+    let (d, f, d_out) = (weights.d_in, weights.d_sae, weights.d_out());
     let io = Arrays::open(&dir.join("io.safetensors"), arrays::safetensors).unwrap();
-    let wanted = [plain("x", &[ROWS, d]), plain("z", &[ROWS, f]), plain("x_hat", &[ROWS, d])];
+    let wanted = [plain("x", &[ROWS, d]), plain("z", &[ROWS, f]), plain("x_hat", &[ROWS, d_out])];
     let [x, mut z, x_hat] = io.take(wanted).unwrap();
     // Its z is in units of the decoder before its norms are folded in, as they must be where the largest are chosen.
     if name(dir) == "llamascopium_topk" {
@@ -45,11 +46,12 @@ fn golden(dir: &Path, d: usize, f: usize) -> Golden {
 /// Dense activations and reconstructions, computed here.
 fn computed(weights: &Weights, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let active = Encoder::new(weights, &Device::flex()).encode(x).unwrap();
-    let (mut z, mut x_hat) = (vec![0.0; ROWS * weights.d_sae], vec![0.0; x.len()]);
+    let d_out = weights.d_out();
+    let (mut z, mut x_hat) = (vec![0.0; ROWS * weights.d_sae], vec![0.0; ROWS * d_out]);
     for (row, x) in x.chunks(weights.d_in).enumerate() {
         let (features, values) = active.row(row);
         features.iter().zip(values).for_each(|(k, v)| z[row * weights.d_sae + *k as usize] = *v);
-        weights.decode(x, features, values, &mut x_hat[row * weights.d_in..][..weights.d_in]);
+        weights.decode(x, features, values, &mut x_hat[row * d_out..][..d_out]);
     }
     (z, x_hat)
 }
@@ -64,7 +66,7 @@ fn same(what: &str, found: &[f32], expected: &[f32]) {
 fn every_golden_autoencoder_computes_what_its_tool_computed() {
     for dir in folders().iter().filter(|dir| name(dir) != "sparsify_groupmax") {
         let saved = load(dir).unwrap_or_else(|e| panic!("{e}"));
-        let golden = golden(dir, saved.weights.d_in, saved.weights.d_sae);
+        let golden = golden(dir, &saved.weights);
         let (z, x_hat) = computed(&saved.weights, &golden.x);
         same(&format!("z of {}", name(dir)), &z, &golden.z);
         same(&format!("x_hat of {}", name(dir)), &x_hat, &golden.x_hat);
@@ -77,7 +79,7 @@ fn what_a_format_can_express_survives_it_and_the_rest_is_named() {
     for dir in folders().iter().filter(|dir| !["sparsify_groupmax", "crosscoder_pt"].contains(&&name(dir)[..])) {
         let saved = load(dir).unwrap();
         let weights = &saved.weights;
-        let golden = golden(dir, weights.d_in, weights.d_sae);
+        let golden = golden(dir, weights);
         let topk = matches!(weights.activation, Activation::TopK { .. });
         let as_crosscoder = match &name(dir)[..] {
             "crosscoder_relu" | "crosscoder_none" => None,
@@ -90,7 +92,7 @@ fn what_a_format_can_express_survives_it_and_the_rest_is_named() {
             _ => Some("an autoencoder of one model"),
         };
         for (format, missing) in [
-            (Format::SaeLens, weights.skip.is_some().then_some("skip connection")),
+            (Format::SaeLens, None),
             (Format::Sparsify, (weights.normalization != InputNorm::None).then_some("normalized inputs")),
             (Format::Sparsify, (!topk).then_some("cannot express")),
             (Format::Crosscoder, as_crosscoder),
@@ -107,6 +109,9 @@ fn what_a_format_can_express_survives_it_and_the_rest_is_named() {
                 let (z, x_hat) = computed(&load(out.path()).unwrap().weights, &golden.x);
                 same(&format!("z of {} as {}", name(dir), format.name()), &z, &golden.z);
                 same(&format!("x_hat of {} as {}", name(dir), format.name()), &x_hat, &golden.x_hat);
+                let again = load(out.path()).unwrap();
+                assert_eq!(again.is_transcoder(), saved.is_transcoder(), "{} as {}", name(dir), format.name());
+                assert!(format != Format::SaeLens || again.origin.target == saved.origin.target);
             } else {
                 assert!(format == Format::Sparsify && (!topk || weights.normalization != InputNorm::None));
             }
@@ -163,6 +168,76 @@ fn formats_are_recognized_by_their_files_and_origins_by_their_hooks() {
 }
 
 #[test]
+fn transcoders_are_recognized_in_every_format_with_the_hook_that_they_reconstruct() {
+    for (name, architecture, [hook, target], widths, skip) in [
+        (
+            "saelens_transcoder",
+            Architecture::Relu,
+            ["blocks.4.ln2.hook_normalized", "blocks.4.hook_mlp_out"],
+            [8, 6],
+            false,
+        ),
+        (
+            "saelens_jumprelu_skip_transcoder",
+            Architecture::JumpRelu,
+            ["blocks.4.ln2.hook_normalized", "blocks.4.hook_mlp_out"],
+            [8, 6],
+            true,
+        ),
+        (
+            "gemma_scope_2_transcoder",
+            Architecture::JumpRelu,
+            ["model.layers.9.pre_feedforward_layernorm.output", "model.layers.9.post_feedforward_layernorm.output"],
+            [8, 8],
+            true,
+        ),
+        (
+            "llamascopium_jumprelu",
+            Architecture::JumpRelu,
+            ["blocks.16.ln2.hook_normalized", "blocks.16.hook_mlp_out"],
+            [8, 8],
+            false,
+        ),
+        (
+            "llama_scope_topk",
+            Architecture::TopK,
+            ["blocks.15.ln2.hook_normalized", "blocks.15.hook_mlp_out"],
+            [8, 8],
+            false,
+        ),
+    ] {
+        let saved = load(&folders().into_iter().find(|dir| self::name(dir) == name).unwrap()).unwrap();
+        let weights = &saved.weights;
+        assert!(saved.is_transcoder() && saved.architecture == architecture, "{name}");
+        assert_eq!([weights.d_in, weights.d_out()], widths, "{name}");
+        let named = [hook, target].map(|hook| crate::store::hooks::of_tool(hook).0);
+        assert_eq!([&saved.origin.hook, &saved.origin.target], [&named[0], &named[1]], "{name}");
+        assert_eq!(weights.skip.is_some(), skip, "{name}");
+    }
+    for name in ["gemma_scope_2", "llamascopium_topk", "llama_scope", "sparsify_topk", "saev"] {
+        let saved = load(&folders().into_iter().find(|dir| self::name(dir) == name).unwrap()).unwrap();
+        assert!(!saved.is_transcoder() && saved.origin.target.is_empty(), "{name}");
+    }
+    // A transcoder of sparsify is in a folder named after the module whose input and output it connects.
+    for (folder, hook, target) in [
+        ("layers.4.mlp", "layers.4.mlp_in", "layers.4.mlp_out"),
+        ("layers.4.self_attn", "layers.4.attn_in", "layers.4.attn_out"),
+        ("layers.4", "layers.3", "layers.4"),
+        ("mine", "", "module.output"),
+    ] {
+        let out = tempfile::tempdir().unwrap();
+        let at = out.path().join(folder);
+        let origin = Origin { hook: hook.into(), target: target.into(), ..Origin::default() };
+        let golden = folders().into_iter().find(|dir| self::name(dir) == "sparsify_topk").unwrap();
+        let saved = Saved { origin, ..load(&golden).unwrap() };
+        save(Format::Sparsify, &at, &saved).unwrap();
+        let again = load(&at).unwrap();
+        assert_eq!((&again.origin.hook[..], &again.origin.target[..]), (hook, target));
+        assert_eq!(again.weights, saved.weights, "nothing is subtracted from the inputs of a transcoder");
+    }
+}
+
+#[test]
 fn what_is_saved_is_loaded_to_the_bit() {
     let ramp = |n: usize| (0..n).map(|i| i as f32 / n as f32 - 0.3).collect::<Vec<_>>();
     let weights = Weights {
@@ -190,5 +265,15 @@ fn what_is_saved_is_loaded_to_the_bit() {
         let dir = tempfile::tempdir().unwrap();
         save(Format::SaeLens, dir.path(), &saved).unwrap();
         assert_eq!(load(dir.path()).unwrap(), saved);
+        // A transcoder of another width, with and without a skip connection.
+        for skip in [None, Some(ramp(3 * 2))] {
+            let (w_dec, b_dec) = (ramp(5 * 2), ramp(2));
+            let weights = Weights { w_dec, b_dec, skip, normalization: InputNorm::None, ..saved.weights.clone() };
+            let saved =
+                Saved { weights, origin: Origin { target: "layers.5".into(), ..saved.origin.clone() }, ..saved };
+            let dir = tempfile::tempdir().unwrap();
+            save(Format::SaeLens, dir.path(), &saved).unwrap();
+            assert_eq!(load(dir.path()).unwrap(), saved);
+        }
     }
 }

@@ -123,5 +123,6 @@ pub fn load(dir: &Path) -> Result<Saved> {
     if config.sparsity_include_decoder_norm {
         fold::normalize_decoder(&mut weights);
     }
-    Ok(Saved { architecture, weights, origin: Origin::from_tool_hook(&config.hook_point_in, value) })
+    let origin = Origin::from_tool_hook(&config.hook_point_in, value).with_tool_target(&config.hook_point_out);
+    Ok(Saved { architecture, weights, origin })
 }

@@ -112,7 +112,8 @@ pub fn load(dir: &Path) -> Result<Saved> {
         "token-wise" => weights.normalization = InputNorm::ConstantNorm,
         _ => (),
     }
-    Ok(Saved { architecture, weights, origin: Origin::from_tool_hook(&config.hook_point_in, value) })
+    let origin = Origin::from_tool_hook(&config.hook_point_in, value).with_tool_target(&config.hook_point_out);
+    Ok(Saved { architecture, weights, origin })
 }
 
 /// Pre-activations are multiplied by the decoder's norms before the activation function, and divided after it.

@@ -16,6 +16,9 @@ pub struct Origin {
     pub hook: String,
     /// Decoder block, counted from 0.
     pub layer: usize,
+    /// The hook whose states are reconstructed, if it is another one than `hook`: that of a transcoder, named in the same way. Empty
+    /// for other autoencoders.
+    pub target: String,
     /// Largest number of tokens of a sequence, 0 if unknown.
     pub context_size: usize,
     /// The models whose states a crosscoder reads, in the order of their blocks in a row; empty for other autoencoders.
@@ -48,10 +51,24 @@ pub struct Saved {
     pub origin: Origin,
 }
 
+impl Saved {
+    /// Whether it is a transcoder: it reconstructs other states than those that it reads.
+    pub fn is_transcoder(&self) -> bool {
+        let weights = &self.weights;
+        !self.origin.target.is_empty() || weights.skip.is_some() || weights.d_out() != weights.d_in
+    }
+}
+
 impl Origin {
     /// The origin from a tool's name of a hook, with the tool's configuration as information about the training.
     pub(super) fn from_tool_hook(name: &str, training: Value) -> Self {
         let (hook, layer) = hooks::of_tool(name);
         Self { hook, layer, training, ..Self::default() }
+    }
+
+    /// The origin with a target by a tool's name of its hook, which is the input itself unless the autoencoder is a transcoder.
+    pub(super) fn with_tool_target(self, name: &str) -> Self {
+        let (target, _) = hooks::of_tool(name);
+        if target == self.hook { self } else { Self { target, ..self } }
     }
 }

@@ -5,7 +5,7 @@ use super::config_file::{self, unsupported};
 use super::fold;
 use super::saved::{Origin, Saved};
 use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
-use crate::store::hooks;
+use crate::store::{Hook, Site, hooks};
 use crate::{Error, Result, file, tensors};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -13,6 +13,9 @@ use std::path::Path;
 
 pub const CONFIG: &str = "cfg.json";
 pub const WEIGHTS: &str = "sae.safetensors";
+
+/// What a transcoder reconstructs whose folder is not named after a module.
+const UNKNOWN_TARGET: &str = "module.output";
 
 /// The fields and defaults of `SparseCoderConfig` 1.3.3, with `d_in`.
 #[derive(Serialize, Deserialize)]
@@ -83,14 +86,31 @@ pub fn load(dir: &Path) -> Result<Saved> {
     if !config.transcode {
         fold::center(&mut weights);
     }
-    // The folder is named after the hook: `layers.16`.
-    let (hook, layer) = match dir.file_name().and_then(|name| name.to_str()).map(hooks::of_tool) {
-        Some((hook, layer)) if hook.starts_with("layers.") => (hook, layer),
-        _ => Default::default(),
-    };
-    let origin =
-        Origin { hook, layer, training: serde_json::to_value(&config).unwrap_or_default(), ..Origin::default() };
+    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let training = serde_json::to_value(&config).unwrap_or_default();
+    let origin = Origin { training, ..of_module(name, config.transcode) };
     Ok(Saved { architecture: Architecture::TopK, weights, origin })
+}
+
+/// Where the states of a folder come from, which is named after a module: `layers.16`. A transcoder reads the module's input and
+/// reconstructs its output.
+fn of_module(name: &str, transcode: bool) -> Origin {
+    let (hook, layer) = hooks::of_tool(name);
+    let target = match (transcode, hooks::known(name)) {
+        (false, _) if hook.starts_with("layers.") => return Origin { hook, layer, ..Origin::default() },
+        (false, _) => return Origin::default(),
+        (true, None) => return Origin { target: UNKNOWN_TARGET.into(), ..Origin::default() },
+        (true, Some(target)) => target,
+    };
+    let input = match target.site() {
+        Site::MlpOut => Some(Hook::new(layer, Site::MlpIn)),
+        Site::AttnOut => Some(Hook::new(layer, Site::AttnIn)),
+        // The input of a block is the output of the block before it.
+        Site::Output => layer.checked_sub(1).map(Hook::block),
+        _ => None,
+    };
+    let hook = input.map(|hook| hook.to_string()).unwrap_or_default();
+    Origin { hook, layer, target: target.to_string(), ..Origin::default() }
 }
 
 /// Rejects fields with a meaning that this version does not support: sparsify of 2024 had `signed`, which keeps the `k` largest
@@ -119,7 +139,8 @@ pub fn missing(weights: &Weights) -> Vec<&'static str> {
         Activation::Gated { .. } => Some("gates"),
     };
     let normalized = (weights.normalization != InputNorm::None).then_some("normalized inputs");
-    activation.into_iter().chain(normalized).collect()
+    let wider = (weights.d_out() != weights.d_in).then_some("reconstructions of another width than the inputs");
+    activation.into_iter().chain(normalized).chain(wider).collect()
 }
 
 /// Writes the folder; only TopK has a `k`, see [`missing`].
@@ -127,9 +148,10 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
     let mut weights = saved.weights.clone();
     let (d, f) = (weights.d_in, weights.d_sae);
     let k = if let Activation::TopK { k } = weights.activation { k } else { f };
+    let transcode = saved.is_transcoder();
     let skip = weights.skip.take();
-    // With a skip connection it is a transcoder, which subtracts nothing, as in our form.
-    if skip.is_none() {
+    // A transcoder subtracts nothing, as in our form.
+    if !transcode {
         fold::uncenter(&mut weights);
     }
     let config = Config {
@@ -140,7 +162,7 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
         k,
         multi_topk: false,
         skip_connection: skip.is_some(),
-        transcode: skip.is_some(),
+        transcode,
         d_in: d,
     };
     file::write_json(&dir.join(CONFIG), &config)?;

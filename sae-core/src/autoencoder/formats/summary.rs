@@ -19,8 +19,10 @@ pub struct Range {
 /// The properties of an autoencoder.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
-    /// Width of the residual stream.
+    /// Width of the states that are read.
     pub d_in: usize,
+    /// Width of reconstructions; `d_in` unless it is a transcoder.
+    pub d_out: usize,
     /// Number of features.
     pub d_sae: usize,
     /// How it was trained.
@@ -45,6 +47,8 @@ pub struct Summary {
     pub models: Vec<ModelStream>,
     /// Hook of the model; empty if the file does not say.
     pub hook: String,
+    /// The hook whose states a transcoder reconstructs; empty for other autoencoders, or if the file does not say.
+    pub target: String,
     /// What the user should know about how the file was read.
     pub notes: Vec<String>,
 }
@@ -60,6 +64,7 @@ impl Summary {
         };
         Self {
             d_in: weights.d_in,
+            d_out: weights.d_out(),
             d_sae: weights.d_sae,
             architecture: saved.architecture,
             activation: weights.activation.name(),
@@ -72,6 +77,7 @@ impl Summary {
             model: saved.origin.model.clone(),
             models: saved.origin.models.clone(),
             hook: saved.origin.hook.clone(),
+            target: saved.origin.target.clone(),
             notes: saved.origin.notes.clone(),
         }
     }

@@ -104,7 +104,7 @@ mod tests {
             // The number of active features of the last step decides which engine computes the next one; the test sets it.
             for (t, l0) in [(1, None), (2, Some(1.0)), (3, Some(30.0)), (4, Some(2.0))] {
                 let x = crate::fixture::hidden(32, d, t);
-                let batch = Batch { x: &x, t, lr: 1e-3, sparsity: 0.1, ends: &[f], dead: &[] };
+                let batch = Batch { x: &x, y: &x, t, lr: 1e-3, sparsity: 0.1, ends: &[f], dead: &[] };
                 switching.l0 = l0;
                 let (found, expected) = (switching.step(&batch).unwrap(), on_cpu.step(&batch).unwrap());
                 was_sparse.push(switching.sparse);

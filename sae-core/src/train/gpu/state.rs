@@ -157,11 +157,13 @@ impl Engine for GpuEngine {
         let download = |array: fn(&Trained) -> &Buffer, b_dec: &[f32]| -> Result<Params> {
             let mut params = Params {
                 d_in: self.d,
+                d_out: self.d,
                 d_sae: self.f,
                 w_enc: fetch(&self.client, array(&self.w_enc))?,
                 w_dec: fetch(&self.client, array(&self.w_dec))?,
                 scalars: Default::default(),
                 b_dec: b_dec.to_vec(),
+                w_skip: Vec::new(),
             };
             for (values, trained) in params.scalars.iter_mut().zip(&self.scalars) {
                 *values = fetch(&self.client, array(trained))?;

@@ -20,6 +20,8 @@ pub struct Config {
     /// The architecture in training, which differs for BatchTopK.
     pub trained_as: Option<String>,
     pub d_in: usize,
+    /// Width of reconstructions, which only transcoders state.
+    pub d_out: Option<usize>,
     pub d_sae: usize,
     pub k: Option<usize>,
     pub rescale_acts_by_decoder_norm: bool,
@@ -60,7 +62,12 @@ impl Config {
         if let Some(workbench) = &file.metadata.sae_workbench {
             hook.clone_from(&workbench.hook);
         }
-        let models = file.metadata.sae_workbench.map(|workbench| workbench.models).unwrap_or_default();
+        let hook_out = about.hook_name_out.as_deref().map(|name| hooks::of_tool(name).0);
+        let (models, own_target) = match file.metadata.sae_workbench {
+            Some(own) => (own.models, Some(own.target)),
+            None => Default::default(),
+        };
+        let target = own_target.or(hook_out).filter(|target| *target != hook).unwrap_or_default();
         if models.len() == 1 || !file.d_in.is_multiple_of(models.len().max(1)) {
             let cause = format!("a crosscoder of {} models, {} wide", models.len(), file.d_in);
             return Err(Error::format(path)(cause));
@@ -70,6 +77,7 @@ impl Config {
             model: about.model_name.clone().unwrap_or_default(),
             hook,
             layer,
+            target,
             context_size: about.context_size.unwrap_or_default(),
             training: file.metadata.training_architecture_details,
             notes: Vec::new(),
@@ -81,6 +89,7 @@ impl Config {
             architecture,
             trained_as: file.metadata.training_architecture,
             d_in: file.d_in,
+            d_out: file.d_out,
             d_sae: file.d_sae,
             k,
             rescale_acts_by_decoder_norm: file.rescale_acts_by_decoder_norm,
@@ -119,6 +128,7 @@ fn whole_number(k: f64) -> Option<usize> {
 #[derive(Deserialize)]
 struct File {
     d_in: usize,
+    d_out: Option<usize>,
     d_sae: usize,
     architecture: Option<String>,
     k: Option<f64>,
@@ -158,6 +168,8 @@ struct Arguments {
 struct About {
     model_name: Option<String>,
     hook_name: Option<String>,
+    /// Of a transcoder: the hook that it reconstructs.
+    hook_name_out: Option<String>,
     /// The name in versions before 3.
     hook_point: Option<String>,
     context_size: Option<usize>,
@@ -177,6 +189,8 @@ struct Metadata {
 #[derive(Deserialize)]
 struct Own {
     hook: String,
+    #[serde(default)]
+    target: String,
     #[serde(default)]
     models: Vec<ModelStream>,
 }

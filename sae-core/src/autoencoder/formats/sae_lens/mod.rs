@@ -11,7 +11,7 @@ use super::arrays::{self, Arrays, plain, turned};
 use super::config_file::{self, check_supported, unsupported};
 use super::fold;
 use super::saved::Saved;
-use crate::autoencoder::{Activation, Architecture, Weights};
+use crate::autoencoder::{Activation, Architecture, InputNorm, Weights};
 use crate::{Error, Result};
 use config::Config;
 use std::path::Path;
@@ -19,6 +19,26 @@ use std::path::Path;
 const SCALER: &str = "activation_scaler.json";
 
 const KNOWN: [&str; 6] = ["standard", "topk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk"];
+/// The transcoders of SAELens, which has none with a limit to the number of features or with gates; this workbench names those by the
+/// same rule.
+const TRANSCODERS: [&str; 8] = [
+    "transcoder",
+    "skip_transcoder",
+    "jumprelu_transcoder",
+    "jumprelu_skip_transcoder",
+    "topk_transcoder",
+    "topk_skip_transcoder",
+    "gated_transcoder",
+    "gated_skip_transcoder",
+];
+
+/// An architecture of a transcoder: how its features become active, and whether it has a skip connection. Nothing for an
+/// autoencoder.
+fn transcoder(name: &str) -> Option<(&str, bool)> {
+    let base = name.strip_suffix("transcoder").filter(|_| TRANSCODERS.contains(&name))?;
+    let (base, skip) = base.strip_suffix("skip_").map_or((base, false), |base| (base, true));
+    Some((base.strip_suffix('_').unwrap_or("standard"), skip))
+}
 
 /// Whether the folder is of a version before 6.
 pub fn is_old(dir: &Path) -> Result<bool> {
@@ -29,15 +49,27 @@ pub fn is_old(dir: &Path) -> Result<bool> {
 pub fn load(dir: &Path) -> Result<Saved> {
     let path = dir.join(CONFIG);
     let mut config = Config::read(&path)?;
-    let name = &config.architecture[..];
+    let is_transcoder = transcoder(&config.architecture);
+    let (name, has_skip) = is_transcoder.unwrap_or((&config.architecture, false));
     if !KNOWN.contains(&name) {
-        return Err(unsupported(&path, "architecture", name, &KNOWN));
+        return Err(unsupported(&path, "architecture", name, &[&KNOWN[..], &TRANSCODERS].concat()));
     }
     let (d, f) = (config.d_in, config.d_sae);
+    let d_out = config.d_out.filter(|_| is_transcoder.is_some()).unwrap_or(d);
+    if is_transcoder.is_some() {
+        let normalized = config.normalization != InputNorm::None || config.scaled;
+        check_supported(
+            &path,
+            [
+                (normalized, "normalize_activations of a transcoder".into()),
+                (config.apply_b_dec_to_input, "apply_b_dec_to_input of a transcoder".into()),
+            ],
+        )?;
+    }
     let file = Arrays::open(&dir.join(WEIGHTS), arrays::safetensors)?;
     scaling_of_ones(&file, f)?;
     // Each architecture asks for all its tensors at once, so that one error names everything that does not fit.
-    let matrices = || (turned("W_enc", [d, f]), plain("W_dec", &[f, d]), plain("b_dec", &[d]));
+    let matrices = || (turned("W_enc", [d, f]), plain("W_dec", &[f, d_out]), plain("b_dec", &[d_out]));
     let b_enc = || plain("b_enc", &[f]);
     let (e, dec, b) = matrices();
     let (activation, [w_enc, w_dec, b_dec, b_enc]) = match name {
@@ -69,8 +101,14 @@ pub fn load(dir: &Path) -> Result<Saved> {
         }
         _ => (Activation::Relu, file.take([e, dec, b, b_enc()])?),
     };
+    let skip = if has_skip {
+        let [skip] = file.take([plain("W_skip", &[d_out, d])])?;
+        Some(skip)
+    } else {
+        None
+    };
     let normalization = config.normalization;
-    let mut weights = Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, normalization, skip: None };
+    let mut weights = Weights { d_in: d, d_sae: f, w_enc, b_enc, w_dec, b_dec, activation, normalization, skip };
     if config.apply_b_dec_to_input {
         fold::center(&mut weights);
     }

@@ -1,4 +1,5 @@
-//! Writes SAELens v6 folders that `SAE.load_from_disk` opens. Everything is folded into the weights already, so `b_dec` is never
+//! Writes SAELens v6 folders that `SAE.load_from_disk` opens, but for transcoders with TopK or gates, which it does not have.
+//! Everything is folded into the weights already, so `b_dec` is never
 //! subtracted, and decoder norms have no effect.
 
 use super::config::CONFIG;
@@ -20,7 +21,8 @@ const VERSION: &str = "6.54.12";
 /// The properties that the format cannot express.
 pub fn missing(weights: &Weights) -> Vec<&'static str> {
     let closed = matches!(&weights.activation, Activation::Gated { scale, .. } if scale.iter().any(|s| *s <= 0.0));
-    let checks = [(weights.skip.is_some(), "a skip connection"), (closed, "a gate's scale of zero or less")];
+    let normalized = weights.normalization != InputNorm::None && weights.skip.is_some();
+    let checks = [(normalized, "normalized inputs of a transcoder"), (closed, "a gate's scale of zero or less")];
     checks.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what).collect()
 }
 
@@ -29,9 +31,10 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
     let Saved { architecture, weights, origin } = saved;
     let (d, f) = (weights.d_in, weights.d_sae);
     let w_enc = transposed(&weights.w_enc, f, d);
-    let (wide, tall, features, inputs) = ([d, f], [f, d], [f], [d]);
+    let d_out = weights.d_out();
+    let (wide, tall, features, outputs, across) = ([d, f], [f, d_out], [f], [d_out], [d_out, d]);
     let mut tensors: Vec<(&str, &[usize], &[f32])> =
-        vec![("W_enc", &wide, &w_enc), ("W_dec", &tall, &weights.w_dec), ("b_dec", &inputs, &weights.b_dec)];
+        vec![("W_enc", &wide, &w_enc), ("W_dec", &tall, &weights.w_dec), ("b_dec", &outputs, &weights.b_dec)];
     let r_mag: Vec<f32>;
     let name = match &weights.activation {
         Activation::Relu => "standard",
@@ -51,6 +54,9 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
             tensors.push(("threshold", &features, threshold));
         }
         Activation::Relu | Activation::TopK { .. } => tensors.push(("b_enc", &features, &weights.b_enc)),
+    }
+    if let Some(skip) = &weights.skip {
+        tensors.push(("W_skip", &across, skip));
     }
     let mut config = json!({
         "d_in": d,
@@ -89,6 +95,14 @@ pub fn save(dir: &Path, saved: &Saved) -> Result<()> {
     if let Activation::TopK { k } = weights.activation {
         config["k"] = k.into();
         config["rescale_acts_by_decoder_norm"] = false.into();
+    }
+    if saved.is_transcoder() {
+        let base = if name == "standard" { String::new() } else { format!("{name}_") };
+        let skip = if weights.skip.is_some() { "skip_" } else { "" };
+        config["architecture"] = format!("{base}{skip}transcoder").into();
+        config["d_out"] = d_out.into();
+        config["metadata"]["hook_name_out"] = hooks::to_sae_lens(&origin.target).into();
+        config["metadata"]["sae_workbench"]["target"] = origin.target.as_str().into();
     }
     file::write_json(&dir.join(CONFIG), &config)?;
     tensors::write(&dir.join(WEIGHTS), safetensors::Dtype::F32, &tensors)?;

@@ -1,0 +1,165 @@
+//! Transcoders through the program: one is trained on two hooks of a run, evaluated on its target, and used like an autoencoder where
+//! only its features matter; what needs a reconstruction of the input says that a transcoder has none.
+
+use crate::tool::{fails, json, repository, sae, tiny_model};
+use sae_core::autoencoder::formats;
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+
+const SMALL: [&str; 14] = [
+    "--features",
+    "96",
+    "--k",
+    "6",
+    "--batch",
+    "128",
+    "--buffer",
+    "600",
+    "--steps",
+    "150",
+    "--lr",
+    "0.003",
+    "--device",
+    "cpu",
+];
+
+/// A run of the tiny model on rows in two styles, with these hooks.
+fn run(dir: &Path, hooks: &str) -> String {
+    let images = ["wide", "tall", "square"];
+    fs::create_dir_all(dir.join("images")).unwrap();
+    for image in images.map(|image| format!("images/{image}.png")) {
+        fs::copy(tiny_model().join(&image), dir.join(&image)).unwrap();
+    }
+    let row = |n: usize| {
+        let (style, answer) = [("plain", "A square. "), ("other", "A circle. ")][n % 2];
+        let turns = [("human", "<image>\nWhat is this?".to_string()), ("gpt", answer.repeat(1 + n / 2 % 4))];
+        let turns = turns.map(|(from, value)| json!({ "from": from, "value": value }));
+        let image = format!("images/{}.png", images[n % 3]);
+        json!({ "id": format!("row-{n}"), "image": image, "style": style, "conversations": turns })
+    };
+    let data = dir.join("data.jsonl");
+    fs::write(&data, (0..40).map(|n| format!("{}\n", row(n))).collect::<String>()).unwrap();
+    let at = dir.join("run");
+    let model = tiny_model();
+    let [model, data, of] = [&model, &data, &at].map(|path| path.to_str().unwrap());
+    json(&["harvest", "--model", model, "--data", data, "--run", of, "--hooks", hooks, "--shard-tokens", "900"]);
+    of.to_owned()
+}
+
+#[test]
+fn a_transcoder_is_trained_evaluated_on_its_target_and_its_features_are_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run(dir.path(), "layers.1.mlp_in,layers.1.mlp_out");
+    let train = |name: &str, more: &[&str]| {
+        let flags =
+            ["train", "--run", &run, "--hook", "layers.1.mlp_in", "--target", "layers.1.mlp_out", "--name", name];
+        json(&[&flags[..], &SMALL, more].concat())
+    };
+    let trained = train("skip", &["--arch", "batch-topk", "--skip", "--set", "threshold_rate=0.1"]);
+    assert!(trained["fvu"].as_f64().unwrap() < 0.3, "{trained}");
+    let folder = format!("{run}/saes/skip");
+    let info = json(&["info", &folder]);
+    assert_eq!((&info["hook"], &info["target"]), (&json!("layers.1.mlp_in"), &json!("layers.1.mlp_out")), "{info}");
+    assert_eq!((&info["skip"], &info["d_out"]), (&json!(true), &json!(32)), "{info}");
+    let config: serde_json::Value = serde_json::from_slice(&fs::read(format!("{folder}/cfg.json")).unwrap()).unwrap();
+    assert_eq!(config["architecture"], "jumprelu_skip_transcoder", "a name that SAELens knows");
+    let text = String::from_utf8(sae().args(["info", &run]).output().unwrap().stdout).unwrap();
+    assert!(
+        text.contains("transcoder   skip: 96 batch-topk features of layers.1.mlp_in for layers.1.mlp_out"),
+        "{text}"
+    );
+
+    let found = json(&["eval", "--run", &run, "--sae", "skip"]);
+    assert_eq!((&found["hook"], &found["target"]), (&json!("layers.1.mlp_in"), &json!("layers.1.mlp_out")));
+    let fvu = found["all"]["fvu"].as_f64().unwrap();
+    assert!((fvu / trained["fvu"].as_f64().unwrap() - 1.0).abs() < 0.5, "{fvu} and {trained}");
+    let norms = |hook: &str| {
+        let manifest = fs::read(format!("{run}/activations/{hook}/manifest.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        manifest["mean_norm"].as_f64().unwrap()
+    };
+    let of_target = found["all"]["mean_norm"].as_f64().unwrap() / norms("layers.1.mlp_out");
+    assert!((of_target - 1.0).abs() < 1e-6 && norms("layers.1.mlp_in") != norms("layers.1.mlp_out"), "{found}");
+
+    // The same command has nothing to do; another target is another transcoder.
+    train("skip", &["--arch", "batch-topk", "--skip", "--resume", "--set", "threshold_rate=0.1"]);
+    let again =
+        ["train", "--run", &run, "--hook", "layers.1.mlp_in", "--name", "skip", "--arch", "batch-topk", "--resume"];
+    let said = fails(1, &[&again[..], &SMALL].concat());
+    assert!(said.contains("target = none, not layers.1.mlp_out"), "{said}");
+
+    // What needs features alone.
+    let of = ["--run", &run, "--sae", "skip"];
+    json(&[&["index"][..], &of].concat());
+    json(&[&["score", "--threshold", "0"][..], &of].concat());
+    let out = dir.path().join("kept");
+    let filter = ["filter", "--run", &run, "--by", "cosine_corrected", "--keep", "10", "--out", out.to_str().unwrap()];
+    assert_eq!(json(&filter)["kept"]["rows"], 10);
+    let found = json(&[&["contrast", "--threshold", "0", "--groups", "style", "--part", "answer"][..], &of].concat());
+    assert!(found["findings"].as_u64().unwrap() > 0 && found["samples"] == 40, "{found}");
+
+    // What needs a reconstruction of what was read.
+    let model = tiny_model();
+    let data = dir.path().join("data.jsonl");
+    let with_model = ["--model", model.to_str().unwrap(), "--data", data.to_str().unwrap()];
+    let said = fails(1, &[&["eval"][..], &of, &with_model].concat());
+    assert!(said.contains("found a transcoder, which reconstructs layers.1.mlp_out"), "{said}");
+    // Without the activations of its target it cannot be evaluated, and is used all the same.
+    fs::rename(format!("{run}/activations/layers.1.mlp_out"), dir.path().join("away")).unwrap();
+    let said = fails(1, &[&["eval"][..], &of].concat());
+    assert!(said.contains("layers.1.mlp_out") && said.contains("layers.1.mlp_in"), "{said}");
+    json(&[&["index", "--no-promoted-tokens"][..], &of].concat());
+}
+
+#[test]
+fn transcoders_go_out_and_come_back_and_are_trained_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run(dir.path(), "layers.0,layers.1");
+    let flags = ["train", "--run", &run, "--hook", "layers.0", "--target", "layers.1"];
+    json(&[&flags[..], &["--name", "first", "--arch", "topk", "--skip"], &SMALL].concat());
+    let load = |name: &str| formats::load(&Path::new(&run).join("saes").join(name)).unwrap();
+    let first = load("first");
+    for format in ["sparsify", "sae-lens"] {
+        let out = dir.path().join(format).join("layers.1");
+        fs::create_dir_all(out.parent().unwrap()).unwrap();
+        let out = out.to_str().unwrap();
+        json(&["convert", &format!("{run}/saes/first"), out, "--to", format]);
+        json(&["import", out, "--run", &run, "--name", format]);
+        let again = load(format);
+        assert_eq!((&again.origin.hook[..], &again.origin.target[..]), ("layers.0", "layers.1"), "{format}");
+        assert_eq!(again.weights, first.weights, "{format}");
+    }
+    // It is trained on as a transcoder of its own settings, or of others' files.
+    for from in ["first", "sparsify"] {
+        let name = format!("from-{from}");
+        json(
+            &[&flags[..], &["--name", &name, "--init", from, "--steps", "2", "--lr", "1e-12", "--batch", "64"]]
+                .concat(),
+        );
+        let tuned = load(&name);
+        assert_eq!(tuned.weights.activation, first.weights.activation);
+        let pairs = [(&tuned.weights.w_enc, &first.weights.w_enc), (&tuned.weights.b_dec, &first.weights.b_dec)];
+        for (found, expected) in pairs {
+            let close = found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4 * b.abs().max(1.0));
+            assert!(close, "{from}");
+        }
+    }
+    // A published one whose hooks no run has is imported for hooks that are named.
+    let golden = repository("tests/golden/saes/other/saelens_skip_transcoder");
+    let golden = golden.to_str().unwrap();
+    let import = ["import", golden, "--run", &run, "--name", "theirs", "--hook", "layers.0"];
+    let said = fails(1, &[&import[..], &["--target", "layers.1"]].concat());
+    assert!(said.contains("reconstructs width 6, the activations of layers.1 have 32"), "{said}");
+
+    let wrong = |more: &[&str]| fails(1, &[&flags[..5], &["--name", "wrong", "--arch", "topk"], more, &SMALL].concat());
+    let said = wrong(&["--target", "layers.0"]);
+    assert!(said.contains("the input and the target are both layers.0") && said.contains("--target"), "{said}");
+    let said = wrong(&["--target", "layers.7"]);
+    assert!(said.contains("layers.7") && said.contains("layers.1"), "{said}");
+    let said = wrong(&["--set", "d_out=32"]);
+    assert!(said.contains("no target was named") && said.contains("choose --target"), "{said}");
+    let without = ["train", "--run", &run, "--hook", "layers.0", "--name", "wrong", "--from", "first", "--steps", "2"];
+    let said = fails(1, &without);
+    assert!(said.contains("target"), "{said}");
+}
