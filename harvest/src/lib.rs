@@ -33,6 +33,7 @@
 //! use harvest::data::Source;
 //! use harvest::model::Compute;
 //! use harvest::{Answers, Checkpoint, Templating};
+//! use sae_core::store::Hook;
 //!
 //! let source = Source::open("../assets/demo-data/data.jsonl".as_ref())?;
 //! let row = source.rows(&Vec::new())?.next().expect("the data has rows")?;
@@ -42,8 +43,9 @@
 //! println!("{:?}: {} tokens", prepared.sample.text, prepared.tokens.len());
 //!
 //! // Decoder blocks up to 4 are loaded, counted from 0. The stream after block 4 has a row of 256 numbers for each token.
-//! let model = checkpoint.load(Some(4), &Compute::Host { bf16: false })?;
-//! let hidden = model.hidden(&[&checkpoint.input(&prepared)], &[4])?;
+//! let hook = Hook::block(4);
+//! let model = checkpoint.load_to(hook, &Compute::Host { bf16: false })?;
+//! let hidden = model.hidden(&[&checkpoint.input(&prepared)], &[hook])?;
 //! assert_eq!(hidden.rows(0, 0).len(), prepared.tokens.len() * 256);
 //! # Ok::<(), harvest::Error>(())
 //! ```
