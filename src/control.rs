@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub enum Stage {
     /// A checkpoint is downloaded; counted in bytes.
     Download,
+    /// Files are uploaded; counted in bytes.
+    Upload,
     /// Shards are compared with their hashes; counted in token positions.
     Check,
     /// A model reads a data set; counted in rows of the data.
@@ -44,6 +46,10 @@ pub enum Stage {
     Rejected,
     /// A pass over the same samples with blank images.
     BlankImages,
+    /// The states of parts of a pass are merged; counted in parts.
+    Merge,
+    /// Processes run the parts of a job; counted in parts.
+    Launch,
     /// Scores are computed and fitted.
     Fit,
     /// A pass that averages hidden states.
@@ -79,6 +85,7 @@ impl Stage {
     pub fn name(self) -> &'static str {
         match self {
             Self::Download => "download",
+            Self::Upload => "upload",
             Self::Check => "check",
             Self::Harvest => "harvest",
             Self::Import => "import",
@@ -93,6 +100,8 @@ impl Stage {
             Self::Calibrate => "calibrate",
             Self::Rejected => "rejected",
             Self::BlankImages => "blank",
+            Self::Merge => "merge",
+            Self::Launch => "launch",
             Self::Fit => "fit",
             Self::Hidden => "hidden",
             Self::Model => "model",
@@ -117,8 +126,8 @@ impl Stage {
 pub enum Detail<'a> {
     /// Nothing.
     None,
-    /// A download: the file under way.
-    Download {
+    /// A download or an upload: the file under way.
+    Transfer {
         /// Its name in the repository.
         file: &'a str,
     },

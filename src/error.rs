@@ -5,22 +5,26 @@ mod contrast;
 mod filter;
 mod generate;
 mod hints;
+mod jobs;
 mod models;
 mod pairs;
 mod probe;
 mod published;
 mod state;
 mod transcoder;
+mod upload;
 
 pub use contrast::ContrastError;
 pub use filter::FilterError;
 use filter::nothing_kept;
 pub use generate::GenerateError;
+pub use jobs::JobsError;
 pub use models::ModelsError;
 pub use pairs::PairsError;
 pub use probe::ProbeError;
 pub use published::PublishedError;
 pub use transcoder::TranscoderError;
+pub use upload::UploadError;
 
 use crate::numbers::{count, counted};
 use crate::roles::{Kind, Role};
@@ -425,6 +429,9 @@ pub enum Error {
     /// Labels that a probe cannot be fitted to.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// Jobs that several processes share.
+    #[error(transparent)]
+    Jobs(#[from] JobsError),
     /// Answers of which no pairs can be chosen.
     #[error(transparent)]
     Pairs(#[from] PairsError),
@@ -446,6 +453,9 @@ pub enum Error {
     /// A published autoencoder that is not found, or does not belong to a run.
     #[error(transparent)]
     Published(#[from] PublishedError),
+    /// Something that cannot be uploaded.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
 
     /// A filter that keeps nothing.
     #[error("no sample would be kept{}", nothing_kept(by, keep, *without_score, *samples))]

@@ -2,6 +2,7 @@
 
 use crate::control::{Control, Stage};
 use crate::error::TranscoderError;
+use crate::passes::Passes;
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
 use crate::{Error, Result, model};
 use filters::Threshold;
@@ -115,11 +116,15 @@ impl IndexRequest {
     /// # Errors
     /// Files that cannot be read or written, a model of another width; a request to stop.
     pub fn run(&self, control: &mut Control) -> Result<IndexReport> {
-        let sae = self.sae.load_with_pieces()?;
-        let words_by = self.model(&sae, Some(control))?;
-        let lens = words_by.as_deref().map(|folder| open_lens(&sae, folder)).transpose()?;
-        let threshold = self.threshold.for_width(sae.saved.weights.d_in);
-        let rows = build(&sae, threshold, &self.sides, lens.as_ref(), control)?;
+        self.run_on(&self.sae.load_with_pieces()?, &mut Passes::Here, control)
+    }
+
+    /// [`IndexRequest::run`] with passes that may have been made elsewhere.
+    pub(crate) fn run_on(&self, sae: &LoadedSae, passes: &mut Passes, control: &mut Control) -> Result<IndexReport> {
+        let words_by = self.model(sae, Some(control))?;
+        let lens = words_by.as_deref().map(|folder| open_lens(sae, folder)).transpose()?;
+        let collected = self.collect(sae, passes, control)?;
+        let rows = write(sae, self.threshold(sae), &self.sides, lens.as_ref(), collected, control)?;
         Ok(IndexReport {
             features: rows.len(),
             classes: classes(&rows),
@@ -128,6 +133,15 @@ impl IndexRequest {
             is_in_stream: sae.decoder_is_in_stream(),
             folder: sae.run.features(&sae.name),
         })
+    }
+
+    /// The pass of an index.
+    pub(crate) fn collect(&self, sae: &LoadedSae, passes: &mut Passes, control: &mut Control) -> Result<Collected> {
+        collect(sae, self.threshold(sae), &self.sides, passes, control)
+    }
+
+    fn threshold(&self, sae: &LoadedSae) -> f32 {
+        self.threshold.for_width(sae.saved.weights.d_in)
     }
 
     fn model(&self, sae: &LoadedSae, control: Option<&mut Control>) -> Result<Option<PathBuf>> {
@@ -165,13 +179,41 @@ pub(crate) fn build(
     lens: Option<&LogitLens>,
     control: &mut Control,
 ) -> Result<Vec<FeatureRow>> {
+    let collected = collect(sae, threshold, sides, &mut Passes::Here, control)?;
+    write(sae, threshold, sides, lens, collected, control)
+}
+
+/// What the pass of an index finds.
+pub(crate) struct Collected {
+    indexer: Indexer,
+    tops: TopTokens,
+}
+
+fn collect(
+    sae: &LoadedSae,
+    threshold: f32,
+    sides: &Sides,
+    passes: &mut Passes,
+    control: &mut Control,
+) -> Result<Collected> {
+    let d_sae = sae.saved.weights.d_sae;
+    let mut indexer = Indexer::new(d_sae).comparing(sides);
+    let mut tops = TopTokens::new(d_sae, threshold).along(sae.store.paths().clone()).comparing(sides);
+    passes.collect(sae, "run", &sae.store, Stage::Index, &mut [&mut indexer, &mut tops], control)?;
+    Ok(Collected { indexer, tops })
+}
+
+/// Computes what follows from a pass, and writes the tables.
+fn write(
+    sae: &LoadedSae,
+    threshold: f32,
+    sides: &Sides,
+    lens: Option<&LogitLens>,
+    Collected { indexer, tops }: Collected,
+    control: &mut Control,
+) -> Result<Vec<FeatureRow>> {
     let weights = &sae.saved.weights;
     let d_sae = weights.d_sae;
-    let (mut indexer, mut tops) = (
-        Indexer::new(d_sae).comparing(sides),
-        TopTokens::new(d_sae, threshold).along(sae.store.paths().clone()).comparing(sides),
-    );
-    sae.observe(Stage::Index, &mut [&mut indexer, &mut tops], control)?;
     let staged = control.stage(Stage::Weights, None)?;
     let cross_modal = Weights::from_top_tokens(&tops, &sae.store)?;
     drop(staged);

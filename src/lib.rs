@@ -51,6 +51,7 @@
 //! | learn from labels | [`ProbeRequest`] |
 //! | choose what to label | [`PairsRequest`] |
 //! | have a model write, with a guard | [`GenerateRequest`] |
+//! | share the passes of an index, a scoring or a question between machines | [`PassRequest`], [`ReduceRequest`] |
 //! | choose data | [`FilterRequest`], [`PatchesRequest`] |
 //! | read and convert files | [`InfoRequest`], [`ConvertRequest`] |
 //! | find features by captions | [`caption_search::CaptionSearch`] |
@@ -75,6 +76,7 @@ pub mod assets;
 pub mod bench;
 pub mod caption_search;
 mod causes;
+pub mod command_line;
 mod companion;
 pub mod compare;
 pub mod contrast;
@@ -95,13 +97,18 @@ pub mod harvest;
 pub mod import;
 pub mod index;
 pub mod info;
+pub mod job_array;
 pub mod label;
+pub mod launch;
 mod likelihood;
 pub mod merge;
 mod model;
+mod model_card;
 pub mod models;
 pub mod numbers;
 pub mod pairs;
+pub mod parts;
+mod passes;
 pub mod patches;
 pub mod probe;
 mod provenance;
@@ -113,10 +120,11 @@ pub mod sample_images;
 pub mod score;
 pub mod serve;
 pub mod steering;
-mod summaries;
+pub mod summaries;
 pub mod train;
 mod transcoder;
 mod unknown;
+pub mod upload;
 pub mod validate;
 
 pub use contrast::{ContrastReport, ContrastRequest};
@@ -135,14 +143,18 @@ pub use harvest::{HarvestReport, HarvestRequest};
 pub use index::{IndexReport, IndexRequest};
 pub use info::{InfoReport, InfoRequest};
 pub use label::{LabelReport, LabelRequest};
+pub use launch::{LaunchReport, LaunchRequest};
 pub use merge::{MergeReport, MergeRequest};
 pub use models::{ModelsChoice, OwnershipReport, OwnershipRequest, SeriesReport, SeriesRequest};
 pub use pairs::{PairsReport, PairsRequest};
+pub use parts::{PartOperation, PassReport, PassRequest, ReduceReport, ReduceRequest};
 pub use patches::{MeasurePatchesRequest, PatchesMeasured, PatchesReport, PatchesRequest};
 pub use probe::{ProbeReport, ProbeRequest};
 pub use sae::{FeatureChoice, LoadedSae, SaeChoice};
 pub use sample_activations::SampleActivations;
 pub use score::{ScoreOptions, ScoreReport, ScoreRequest};
 pub use serve::{ServePlan, ServeRequest, Server};
+pub use summaries::{SummariesReport, SummariesRequest};
 pub use train::{TrainReport, TrainRequest};
+pub use upload::{UploadReport, UploadRequest};
 pub use validate::{ValidateReport, ValidateRequest};

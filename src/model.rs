@@ -29,7 +29,7 @@ pub(crate) fn download(model: &Path, control: &mut Control) -> Result<PathBuf> {
     let mut staged = control.stage(Stage::Download, None)?;
     Ok(hub::resolve(&model.to_string_lossy(), &mut |progress| {
         staged.extend(progress.total);
-        Ok(staged.advance_with(progress.bytes, Detail::Download { file: progress.file })?)
+        Ok(staged.advance_with(progress.bytes, Detail::Transfer { file: progress.file })?)
     })?)
 }
 

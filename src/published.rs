@@ -129,7 +129,7 @@ impl HubSae {
         let mut staged = control.stage(Stage::Download, None)?;
         let folder = hub.download(&repository, &listed.files, &mut |progress| {
             staged.extend(progress.total);
-            Ok(staged.advance_with(progress.bytes, Detail::Download { file: progress.file })?)
+            Ok(staged.advance_with(progress.bytes, Detail::Transfer { file: progress.file })?)
         })?;
         Ok(self.downloaded(&repository, &listed, folder))
     }

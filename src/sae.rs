@@ -5,15 +5,16 @@ use crate::roles::Kind;
 use crate::{Error, Result};
 use crate::{crosscoder, transcoder};
 use burn::tensor::Device;
-use sae_core::Run;
 use sae_core::analysis::index::{FeatureRow, Index};
 use sae_core::analysis::pass::{self, Observer};
 use sae_core::autoencoder::formats::{self, Saved};
 use sae_core::device::DeviceChoice;
 use sae_core::store::{Hook, Store, run};
 use sae_core::train::checkpoint;
+use sae_core::{Run, file};
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// Which autoencoder of which run, and where to compute.
@@ -152,12 +153,34 @@ impl LoadedSae {
         observers: &mut [&mut dyn Observer],
         control: &mut Control,
     ) -> Result<()> {
-        let mut staged = control.stage(stage, store.manifest().rows)?;
+        self.observe_shards(store, 0..store.shards(), stage, observers, control)
+    }
+
+    /// [`LoadedSae::observe_store`] over some of the shards.
+    pub(crate) fn observe_shards(
+        &self,
+        store: &Store,
+        shards: Range<usize>,
+        stage: Stage,
+        observers: &mut [&mut dyn Observer],
+        control: &mut Control,
+    ) -> Result<()> {
+        let rows: u64 = store.manifest().shards[shards.clone()].iter().map(|shard| shard.rows).sum();
+        let mut staged = control.stage(stage, rows)?;
         let mut cancel = staged.cancel();
         let mut observers: Vec<&mut dyn Observer> = observers.iter_mut().map(|observer| &mut **observer as _).collect();
         observers.push(&mut cancel);
-        let mut progress = |rows| staged.show(rows);
-        Ok(pass::run(store, &self.saved.weights, &self.device, &mut observers, &mut progress)?)
+        let (order, mut progress): (Vec<usize>, _) = (shards.collect(), |rows| staged.show(rows));
+        let weights = &self.saved.weights;
+        Ok(pass::run_over(store, &order, weights, &self.device, &mut observers, &mut progress)?)
+    }
+
+    /// Hex BLAKE3 of the files of the autoencoder.
+    pub(crate) fn files_blake3(&self) -> Result<String> {
+        let folder = self.run.sae_dir(&self.name);
+        let files = ["sae_weights.safetensors", "cfg.json"].map(|name| folder.join(name));
+        let files = files.iter().filter(|path| path.exists());
+        Ok(files.map(|path| file::hash(path)).collect::<sae_core::Result<Vec<String>>>()?.concat())
     }
 
     /// Where decoder directions are: the hook of the activations, or of a transcoder's target if its file names one that is captured.

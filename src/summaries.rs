@@ -1,18 +1,84 @@
 //! The summaries of a run's samples: from its folder if an earlier question has stored them there, otherwise from one pass of the
 //! encoder, which stores them. Observers see the same summaries in the same order either way.
 
-use crate::Result;
 use crate::control::{Cancel, Control, Notice, Stage};
-use crate::sae::LoadedSae;
-use sae_core::analysis::between::PositionChoice;
+use crate::passes::Passes;
+use crate::roles::Kind;
+use crate::sae::{LoadedSae, SaeChoice};
+use crate::{Error, Result};
+use sae_core::analysis::between::{Markers, Part, PositionChoice};
 use sae_core::analysis::pass::Observer;
 use sae_core::analysis::summary::{
-    Lookup, SampleSummary, StoredSummaries, SummaryCollector, SummaryKey, SummaryObserver, SummaryWriter,
+    Lookup, PartialSummaries, SampleSummary, StoredSummaries, SummaryCollector, SummaryKey, SummaryObserver,
+    SummaryWriter,
 };
 use sae_core::file;
 use sae_core::store::Store;
+use serde::Serialize;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Makes the summaries that later contrasts, probes and filters read, so that they need no pass.
+#[derive(Clone, Debug)]
+pub struct SummariesRequest {
+    /// The autoencoder.
+    pub sae: SaeChoice,
+    /// Which positions of a sample count.
+    pub positions: Part,
+    /// Of these, only those between these markers; by default those of the part.
+    pub between: Option<Markers>,
+}
+
+/// Summaries that were made.
+#[derive(Clone, Debug, Serialize)]
+pub struct SummariesReport {
+    /// The positions that count.
+    pub positions: &'static str,
+    /// Size of the file, in bytes.
+    pub bytes: u64,
+    /// The file.
+    #[serde(serialize_with = "sae_core::path_text::serialize")]
+    pub file: PathBuf,
+}
+
+impl SummariesRequest {
+    /// Makes the pass, or takes in its parts.
+    pub(crate) fn collect(
+        &self,
+        sae: &LoadedSae,
+        passes: &mut Passes,
+        control: &mut Control,
+    ) -> Result<PartialSummaries> {
+        let folder = sae.run.summaries(&sae.name);
+        let io = || sae_core::Error::io("write in", &folder);
+        let file = std::fs::create_dir_all(&folder).and_then(|()| tempfile::tempfile_in(&folder)).map_err(io())?;
+        let choice = self.choice(sae)?;
+        let mut state = PartialSummaries::new(&sae.store, sae.saved.weights.d_sae, choice, file, &folder);
+        passes.collect(sae, "run", &sae.store, Stage::Features, &mut [&mut state], control)?;
+        Ok(state)
+    }
+
+    /// Writes the file from passes that were made elsewhere.
+    pub(crate) fn run_on(
+        &self,
+        sae: &LoadedSae,
+        passes: &mut Passes,
+        control: &mut Control,
+    ) -> Result<SummariesReport> {
+        let state = self.collect(sae, passes, control)?;
+        let key = sae.key(&sae.store, &self.choice(sae)?)?.ok_or(Error::Missing { kind: Kind::Autoencoder })?;
+        let path = sae.run.summaries(&sae.name).join(key.file_name());
+        let _lock = hold(&path)?;
+        state.write(&path, &key)?;
+        let bytes = std::fs::metadata(&path).map_err(sae_core::Error::io("read", &path))?.len();
+        Ok(SummariesReport { positions: self.positions.name(), bytes, file: path })
+    }
+
+    fn choice(&self, sae: &LoadedSae) -> Result<PositionChoice> {
+        let markers = self.between.clone().or(self.positions.markers());
+        Ok(PositionChoice::new(&sae.store, self.positions, markers.as_ref())?)
+    }
+}
 
 impl LoadedSae {
     /// Shows the summaries of a store's samples over the positions that count to observers.
@@ -73,7 +139,7 @@ impl LoadedSae {
         let collector = SummaryCollector::new(samples, weights.d_in, weights.d_sae, choice.clone(), observers);
         let mut collector = collector.along(store.paths().clone());
         self.observe_store(store, stage, &mut [&mut collector as &mut dyn Observer], control)?;
-        Ok(collector.finish()?)
+        Ok(collector.finish().map(drop)?)
     }
 
     /// What the summaries of a store are made from; `None` if the autoencoder has no file that could be compared.

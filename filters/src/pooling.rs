@@ -4,12 +4,13 @@
 //! it continues. Computes no weights.
 
 use crate::definition::{Definition, IMAGE, Sides, TEXT};
+use sae_core::analysis::part::{Mergeable, PartWriter, Section};
 use sae_core::analysis::pass::{Block, Observer};
 use sae_core::store::{PathStack, Paths};
 use sae_core::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// The modalities of a sample on which a feature is active.
@@ -333,6 +334,38 @@ impl Observer for SamplePooler {
     }
 }
 
+/// The pooled samples of a part, in the order of their numbers.
+impl Mergeable for SamplePooler {
+    fn save(&mut self, out: &mut PartWriter) -> Result<()> {
+        self.close()?;
+        self.out.flush().map_err(Error::io("write in", &self.folder))?;
+        let pooled = || self.places.iter().zip(0u32..).filter_map(|(place, number)| Some(((*place)?, number)));
+        out.put("pooled.sample", 1, pooled().map(|(_, number)| number));
+        out.put("pooled.start", 1, pooled().map(|(place, _)| place));
+        out.put_file("pooled.records", self.out.get_ref(), &self.folder)
+    }
+
+    fn merge(&mut self, section: &Section) -> Result<()> {
+        let (numbers, starts): (Vec<u32>, Vec<u64>) =
+            (section.get("pooled.sample", 1)?, section.get("pooled.start", 1)?);
+        let records = section.bytes("pooled.records")?;
+        let (mut sample, mut bytes) = (PooledSample::default(), Vec::new());
+        for (number, start) in numbers.iter().zip(&starts) {
+            clear(&mut sample);
+            let record = usize::try_from(*start).ok().and_then(|start| records.get(start..));
+            let read = record.map(|mut record| read_sample(&mut record, &mut sample, &mut bytes));
+            let known = |feature: u32| (feature as usize) < self.traces.len();
+            let fits = sample.features.iter().all(|trace| known(trace.feature))
+                && sample.tokens.iter().flatten().all(|(feature, _)| known(*feature));
+            if !matches!(read, Some(Ok(_))) || !fits || *number as usize >= self.places.len() {
+                return Err(section.error(format!("the pooled activations of sample {number} are damaged")));
+            }
+            self.put(*number, &sample)?;
+        }
+        if numbers.len() == starts.len() { Ok(()) } else { Err(section.error("pooled samples without a place")) }
+    }
+}
+
 impl PooledStore {
     /// The number of samples, including those without positions.
     pub fn samples(&self) -> usize {
@@ -405,40 +438,13 @@ impl<'a> Reader<'a> {
 
     fn read(&mut self, number: usize, into: &mut PooledSample) -> Result<()> {
         let io = || Error::io("read in", &self.of.folder);
-        let PooledSample { mut features, mut tokens, .. } = std::mem::take(into);
-        features.clear();
-        tokens.clear();
-        *into = PooledSample { features, tokens, ..PooledSample::default() };
+        clear(into);
         let Some(place) = self.of.places[number] else { return Ok(()) };
         if self.at != Some(place) {
             self.file.seek(SeekFrom::Start(place)).map_err(io())?;
         }
-        let mut head = [0; HEAD];
-        self.file.read_exact(&mut head).map_err(io())?;
-        let word = |n: usize| u32::from_le_bytes(std::array::from_fn(|b| head[4 * n + b]));
-        into.positions = [word(0), word(1)];
-        into.content = [word(2), word(3)];
-        into.release_positions = word(4);
-        into.release_fires = u64::from(word(5)) | u64::from(word(6)) << 32;
-        self.bytes.resize(word(7) as usize * TRACE, 0);
-        self.file.read_exact(&mut self.bytes).map_err(io())?;
-        into.features.extend(self.bytes.chunks_exact(TRACE).map(trace));
-        let mut length = HEAD + self.bytes.len();
-        for _ in 0..word(8) {
-            let mut count = [0; 4];
-            self.file.read_exact(&mut count).map_err(io())?;
-            self.bytes.resize(u32::from_le_bytes(count) as usize * FIRES, 0);
-            self.file.read_exact(&mut self.bytes).map_err(io())?;
-            let fires = self.bytes.as_chunks::<FIRES>().0;
-            into.tokens.push(
-                fires
-                    .iter()
-                    .map(|[a, b, c, d, z @ ..]| (u32::from_le_bytes([*a, *b, *c, *d]), f32::from_le_bytes(*z)))
-                    .collect(),
-            );
-            length += count.len() + self.bytes.len();
-        }
-        self.at = Some(place + length as u64);
+        let length = read_sample(&mut self.file, into, &mut self.bytes).map_err(io())?;
+        self.at = Some(place + length);
         Ok(())
     }
 }
@@ -465,6 +471,46 @@ impl PooledStore {
         })?;
         pool.finish()
     }
+}
+
+/// Empties a sample, whose memory is used again.
+fn clear(sample: &mut PooledSample) {
+    let PooledSample { mut features, mut tokens, .. } = std::mem::take(sample);
+    features.clear();
+    tokens.clear();
+    *sample = PooledSample { features, tokens, ..PooledSample::default() };
+}
+
+/// Reads a sample into an empty one, and returns how many bytes it has.
+fn read_sample(from: &mut impl Read, into: &mut PooledSample, bytes: &mut Vec<u8>) -> std::io::Result<u64> {
+    let mut head = [0; HEAD];
+    from.read_exact(&mut head)?;
+    let word = |n: usize| u32::from_le_bytes(std::array::from_fn(|b| head[4 * n + b]));
+    into.positions = [word(0), word(1)];
+    into.content = [word(2), word(3)];
+    into.release_positions = word(4);
+    into.release_fires = u64::from(word(5)) | u64::from(word(6)) << 32;
+    read_bytes(from, bytes, word(7), TRACE)?;
+    into.features.extend(bytes.chunks_exact(TRACE).map(trace));
+    let mut length = HEAD + bytes.len();
+    for _ in 0..word(8) {
+        let mut count = [0; 4];
+        from.read_exact(&mut count)?;
+        read_bytes(from, bytes, u32::from_le_bytes(count), FIRES)?;
+        let fires = bytes.as_chunks::<FIRES>().0;
+        let fire = |[a, b, c, d, z @ ..]: &[u8; FIRES]| (u32::from_le_bytes([*a, *b, *c, *d]), f32::from_le_bytes(*z));
+        into.tokens.push(fires.iter().map(fire).collect());
+        length += count.len() + bytes.len();
+    }
+    Ok(length as u64)
+}
+
+/// Reads `count` records of `size` bytes. Memory grows with what is there, not with what the count says.
+fn read_bytes(from: &mut impl Read, bytes: &mut Vec<u8>, count: u32, size: usize) -> std::io::Result<()> {
+    let length = u64::from(count) * size as u64;
+    bytes.clear();
+    let read = from.take(length).read_to_end(bytes)?;
+    if read as u64 == length { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
 }
 
 fn trace(bytes: &[u8]) -> PooledFeature {

@@ -7,6 +7,7 @@
 
 use crate::definition::{Definition, IMAGE, Sides, TEXT};
 use rayon::prelude::*;
+use sae_core::analysis::part::{Mergeable, PartWriter, Section};
 use sae_core::analysis::pass::{Block, Observer};
 use sae_core::store::Paths;
 use std::cmp::Ordering;
@@ -272,6 +273,78 @@ impl Observer for TopTokens {
             let mut some = SomeTops { first: n * size, tops, threshold, sides, paths };
             rows.iter().zip(&weakest).for_each(|((r, row), weakest)| some.observe(block, *r, *row, *weakest));
         });
+        Ok(())
+    }
+}
+
+/// The lists of a feature in a part, in the order of their codes.
+const LISTS: u8 = 5;
+
+impl Tops {
+    fn lists(&self) -> [&Vec<TokenPosition>; LISTS as usize] {
+        let ([paper_text, paper_image], [text, image]) = (&self.paper, &self.corrected);
+        [paper_text, paper_image, &self.release, text, image]
+    }
+
+    /// Considers a position that was in the list of this code in a part.
+    fn enter_list(&mut self, list: u8, position: TokenPosition, paths: &Paths) {
+        match list {
+            0 | 1 => position.enter(&mut self.paper[usize::from(list)], TOP),
+            2 => position.enter(&mut self.release, RELEASE_TOP),
+            _ => position.enter_alone(&mut self.corrected[usize::from(list) - 3], CORRECTED_TOP, paths),
+        }
+    }
+}
+
+/// Positions are taken in by the lists that they were in; sums of unit vectors stay those of their shards.
+impl Mergeable for TopTokens {
+    fn save(&mut self, out: &mut PartWriter) -> sae_core::Result<()> {
+        let lists = || self.tops.iter().flat_map(|tops| (0..).zip(tops.lists()));
+        let positions = || lists().flat_map(|(code, list): (u8, _)| list.iter().map(move |position| (code, position)));
+        let count = |tops: &Tops| tops.lists().iter().map(|list| list.len() as u32).sum::<u32>();
+        out.put("tops.count", 1, self.tops.iter().map(count));
+        out.put("tops.list", 2, positions().flat_map(|(code, position)| [code, position.side as u8]));
+        out.put("tops.activation", 1, positions().map(|(_, position)| position.z));
+        out.put("tops.place", 4, positions().flat_map(|(_, p)| [p.sample, p.position, p.shard, p.row]));
+        let width = self.units.values().map(|units| units.sums[TEXT].len()).max().unwrap_or_default();
+        out.put("units.shard", 1, self.units.keys().map(|shard| *shard as u32));
+        out.put("units.count", 2, self.units.values().flat_map(|units| units.counts));
+        out.put("units.sum", 2 * width, self.units.values().flat_map(|units| units.sums.iter().flatten().copied()));
+        Ok(())
+    }
+
+    fn merge(&mut self, section: &Section) -> sae_core::Result<()> {
+        let counts: Vec<u32> = section.get_rows("tops.count", self.tops.len(), 1)?;
+        let activations: Vec<f32> = section.get("tops.activation", 1)?;
+        let lists: Vec<u8> = section.get_rows("tops.list", activations.len(), 2)?;
+        let places: Vec<u32> = section.get_rows("tops.place", activations.len(), 4)?;
+        let position = |n: usize| {
+            let (z, list, side) = (activations[n], lists[2 * n], lists[2 * n + 1]);
+            let (sample, position, shard, row) =
+                (places[4 * n], places[4 * n + 1], places[4 * n + 2], places[4 * n + 3]);
+            let is_known = z.is_finite() && list < LISTS && side < 2;
+            if !(is_known && section.has_sample(sample) && section.has_row(shard, row)) {
+                return Err(section.error(format!("a strongest token in row {row} of shard {shard}, sample {sample}")));
+            }
+            Ok((list, TokenPosition { z, sample, position, shard, row, side: u32::from(side) }))
+        };
+        let positions = (0..activations.len()).map(position).collect::<sae_core::Result<Vec<(u8, TokenPosition)>>>()?;
+        let (ranges, paths) = (section.ranges(&counts, positions.len())?, &self.paths);
+        (&mut self.tops[..], ranges).into_par_iter().for_each(|(tops, range)| {
+            positions[range].iter().for_each(|(list, position)| tops.enter_list(*list, *position, paths));
+        });
+        let shards: Vec<u32> = section.get("units.shard", 1)?;
+        let counts: Vec<u64> = section.get_rows("units.count", shards.len(), 2)?;
+        let width = section.width();
+        let sums: Vec<f64> =
+            section.get_rows("units.sum", shards.len(), if shards.is_empty() { 0 } else { 2 * width })?;
+        for (n, shard) in shards.iter().map(|shard| *shard as usize).enumerate() {
+            if !section.shards().contains(&shard) || self.units.contains_key(&shard) {
+                return Err(section.error(format!("sums of shard {shard}: expected {:?}", section.shards())));
+            }
+            let sums = [TEXT, IMAGE].map(|side| sums[(2 * n + side) * width..][..width].to_vec());
+            self.units.insert(shard, Units { sums, counts: [counts[2 * n], counts[2 * n + 1]] });
+        }
         Ok(())
     }
 }

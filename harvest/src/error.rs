@@ -30,7 +30,7 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
     },
-    /// A checkpoint that cannot be downloaded from the hub.
+    /// A repository of the hub that cannot be read, or written to.
     #[error("{cause}: {model}")]
     Hub {
         /// What prevents it.

@@ -19,7 +19,7 @@
 //!
 //! A row that cannot be used is skipped, counted, and listed with its reason. Only what would affect every row (a
 //! checkpoint, an argument, a disk) is an [`Error`]. Nothing here prints. Three modules use the network, each only when
-//! a caller asks for it: [`hub`] downloads a checkpoint, [`data::Fetch`] downloads an image behind a link, and [`chat`]
+//! a caller asks for it: [`hub`] downloads a checkpoint or uploads files, [`data::Fetch`] downloads an image behind a link, and [`chat`]
 //! sends a question to an endpoint.
 //!
 //! This crate does not know what an autoencoder is.

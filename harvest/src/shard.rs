@@ -2,6 +2,7 @@
 
 use crate::{Error, Result};
 use sae_core::store::JobShard;
+use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -10,6 +11,12 @@ use std::str::FromStr;
 pub struct Shard {
     number: u32,
     count: u32,
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.count)
+    }
 }
 
 impl FromStr for Shard {
@@ -40,8 +47,29 @@ impl Shard {
         if rows < u64::from(self.count) {
             return Err(Error::TooFewRows { rows, shards: self.count });
         }
-        let begin = |number: u32| (u128::from(number) * u128::from(rows) / u128::from(self.count)) as u64;
-        Ok(begin(self.number - 1)..begin(self.number))
+        Ok(self.share(rows))
+    }
+
+    /// The share of this shard of anything that is counted, in the same way. It is empty for some shards if there is less than one
+    /// for each.
+    pub fn share(self, total: u64) -> Range<u64> {
+        let begin = |number: u32| (u128::from(number) * u128::from(total) / u128::from(self.count)) as u64;
+        begin(self.number - 1)..begin(self.number)
+    }
+
+    /// Shard `number` of `count`, counted from 1; nothing if there is no such shard.
+    pub fn new(number: u32, count: u32) -> Option<Self> {
+        (number > 0 && number <= count).then_some(Self { number, count })
+    }
+
+    /// Its number, from 1.
+    pub fn number(self) -> u32 {
+        self.number
+    }
+
+    /// How many shards there are.
+    pub fn count(self) -> u32 {
+        self.count
     }
 
     /// The description of this shard in the store, if its rows begin at `first_row`.

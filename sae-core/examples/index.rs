@@ -60,6 +60,7 @@ fn count(d_sae: usize, tokens: usize, k: usize) -> (Indexer, f64) {
         indexer.observe(&block).unwrap();
         seconds += start.elapsed().as_secs_f64();
     }
+    indexer.end_shard(0).unwrap();
     (indexer, seconds)
 }
 

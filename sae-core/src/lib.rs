@@ -51,6 +51,7 @@ pub mod device;
 pub mod error;
 pub mod file;
 pub mod nearest;
+pub mod numbers;
 pub mod path_text;
 pub mod random;
 pub mod store;

@@ -4,7 +4,7 @@ use clap::Args;
 use harvest::Plan;
 use sae_core::autoencoder::formats::Format;
 use sae_core::device::DeviceChoice;
-use sae_workbench::{FeatureChoice, SaeChoice};
+use sae_workbench::{FeatureChoice, SaeChoice, job_array};
 use std::path::{Path, PathBuf};
 
 /// How a model reads a data set. Without a model, these flags are rejected: the flag that names one is in the group `reader`.
@@ -163,6 +163,36 @@ pub struct DeviceArg {
     /// auto, cpu, cuda, cuda:N, vulkan, vulkan:N, metal, rocm or rocm:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
+}
+
+/// Which share of a job a process has.
+#[derive(Clone, Copy, Debug)]
+pub enum ShareArg {
+    /// The one that a scheduler's variables name.
+    Auto,
+    /// This one.
+    Named(harvest::Shard),
+}
+
+impl ShareArg {
+    /// The share.
+    ///
+    /// # Errors
+    /// With auto: variables that do not name one.
+    pub fn share(self) -> sae_workbench::Result<harvest::Shard> {
+        match self {
+            Self::Auto => job_array::share(|name| std::env::var(name).ok()),
+            Self::Named(share) => Ok(share),
+        }
+    }
+}
+
+impl std::str::FromStr for ShareArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Named) }
+    }
 }
 
 /// Reads the name of a format in which autoencoders are written.

@@ -1,6 +1,6 @@
 //! `sae harvest`: runs a model on a data set and stores its activations; lists the rows that were skipped.
 
-use super::arguments::{DeviceArg, ReadingArgs};
+use super::arguments::{DeviceArg, ReadingArgs, ShareArg};
 use super::{Invocation, Outcome, hint};
 use crate::cli::terminal::{count, counted};
 use anyhow::Result;
@@ -27,7 +27,7 @@ Examples:
   sae harvest ... --pieces feedback          also the critique of an answer, behind it
   sae harvest ... --shard 3/8 --run run-3    on the third of eight machines
   # in a Slurm script with --array=1-8:
-  sae harvest ... --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT --run run-$SLURM_ARRAY_TASK_ID
+  sae harvest ... --shard auto --run run-$SLURM_ARRAY_TASK_ID
   sae merge run-1 run-2 run-3 run-4 run-5 run-6 run-7 run-8 --run run")]
 pub struct HarvestArgs {
     /// Checkpoint: a folder in Hugging Face layout, or org/name@revision on the hub, which is downloaded once
@@ -50,9 +50,9 @@ pub struct HarvestArgs {
     /// Read only the first rows of the data
     #[arg(long)]
     pub limit: Option<u64>,
-    /// Capture one of several shards of the data, counted from 1: 1/8 to 8/8
-    #[arg(long, value_name = "N/OF")]
-    pub shard: Option<harvest::Shard>,
+    /// Capture one of several shards of the data, counted from 1: 1/8 to 8/8; auto: the one that the variables of a Slurm array, a Kubernetes Indexed Job, or RANK and WORLD_SIZE name
+    #[arg(long, value_name = "N/OF|auto")]
+    pub shard: Option<ShareArg>,
     /// How activations are stored: f32, f16 or bf16
     #[arg(long, default_value = "f32")]
     pub store_dtype: StoreDtype,
@@ -81,23 +81,23 @@ pub struct HarvestArgs {
 const SHOWN: usize = 10;
 
 impl HarvestArgs {
-    fn request(&self) -> HarvestRequest {
+    fn request(&self) -> Result<HarvestRequest> {
         let plan = Plan {
             hooks: self.layers.iter().copied().map(Hook::block).chain(self.hooks.iter().copied()).collect(),
-            shard: self.shard,
+            shard: self.shard.map(ShareArg::share).transpose()?,
             pieces: self.pieces,
             store_dtype: self.store_dtype,
             part_rows: self.shard_tokens,
             more_devices: self.device[1..].to_vec(),
             ..self.reading.plan(&self.model, &self.data, self.limit, DeviceArg { device: self.device[0] })
         };
-        HarvestRequest { plan, run: self.run.clone(), blank_images: self.blank_images }
+        Ok(HarvestRequest { plan, run: self.run.clone(), blank_images: self.blank_images })
     }
 }
 
 /// Runs the command.
 pub fn run(args: &HarvestArgs, invocation: &mut Invocation) -> Result<Outcome> {
-    let request = args.request();
+    let request = args.request()?;
     invocation.outcome(|_| request.plan(), |control| request.run(control), |report| Ok(describe(report, args)))
 }
 

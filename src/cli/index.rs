@@ -20,6 +20,13 @@ Examples:
   sae index --run run --sides action:image,text           classes of an agent's actions and what it sees and reads")]
 pub struct IndexArgs {
     #[command(flatten)]
+    pub options: IndexOptions,
+}
+
+/// What decides an index, made at once or in parts.
+#[derive(Args, Debug)]
+pub struct IndexOptions {
+    #[command(flatten)]
     pub sae: SaeArgs,
     /// Checkpoint, as for `sae harvest`, whose output head shows which tokens each feature promotes; the model of the run if left out
     #[arg(long)]
@@ -34,8 +41,9 @@ pub struct IndexArgs {
     pub sides: Sides,
 }
 
-impl IndexArgs {
-    fn request(&self) -> IndexRequest {
+impl IndexOptions {
+    /// The request.
+    pub fn request(&self) -> IndexRequest {
         let lens = match &self.model {
             Some(model) => LensChoice::Model(model.clone()),
             None if self.no_promoted_tokens => LensChoice::None,
@@ -47,16 +55,17 @@ impl IndexArgs {
 
 /// Runs the command.
 pub fn run(args: &IndexArgs, invocation: &mut Invocation) -> Result<Outcome> {
-    let request = args.request();
-    invocation.outcome(|_| request.plan(), |control| request.run(control), |report| Ok(describe(report, args)))
+    let request = args.options.request();
+    invocation.outcome(|_| request.plan(), |control| request.run(control), |report| Ok(describe(report, &request.lens)))
 }
 
-fn describe(report: &IndexReport, args: &IndexArgs) -> String {
+/// The report in words.
+pub fn describe(report: &IndexReport, lens: &LensChoice) -> String {
     let mut lines: Vec<_> = report.classes.iter().map(|(class, n)| vec![class.clone(), count(*n)]).collect();
     lines.push(vec!["with a cross-modal weight".into(), count(report.weighted as u64)]);
     let words = match &report.words_by {
         Some(folder) => format!("promoted and suppressed tokens by {}", folder.display()),
-        None if args.no_promoted_tokens => "without promoted tokens, as requested".into(),
+        None if *lens == LensChoice::None => "without promoted tokens, as requested".into(),
         None if !report.is_in_stream => {
             "without promoted tokens: the features are not of the residual stream, or of what is added to it".into()
         }

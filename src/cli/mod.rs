@@ -17,18 +17,22 @@ mod import;
 mod index;
 mod info;
 mod label;
+mod launch;
 mod man;
 mod merge;
 mod models;
 mod pairs;
+mod pass;
 mod patches;
 mod probe;
+mod reduce;
 mod saes;
 mod score;
 mod serve;
 mod signals;
 mod terminal;
 mod train;
+mod upload;
 mod validate;
 mod version;
 
@@ -48,11 +52,14 @@ use import::ImportArgs;
 use index::IndexArgs;
 use info::InfoArgs;
 use label::LabelArgs;
+use launch::LaunchArgs;
 use man::ManArgs;
 use merge::MergeArgs;
 use pairs::PairsArgs;
+use pass::Pass;
 use patches::PatchesArgs;
 use probe::ProbeArgs;
+use reduce::ReduceArgs;
 use sae_workbench::Control;
 use saes::Saes;
 use score::ScoreArgs;
@@ -63,6 +70,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use terminal::Terminal;
 use train::TrainArgs;
+use upload::UploadArgs;
 use validate::ValidateArgs;
 
 /// What has this model learned across images and text, and which of my data is worth training on?
@@ -102,6 +110,13 @@ pub enum Command {
     Harvest(HarvestArgs),
     /// Check the shards that several machines captured, and join them into one run
     Merge(MergeArgs),
+    /// Make a part of the passes of an index or a scoring, so that several machines share them
+    #[command(subcommand)]
+    Pass(Pass),
+    /// Put the parts of a pass together, into what one machine would have written
+    Reduce(ReduceArgs),
+    /// Run a harvest or a pass in parts: on this machine, or as a script for a cluster
+    Launch(LaunchArgs),
     /// Train an autoencoder on captured activations
     Train(Box<TrainArgs>),
     /// Measure an autoencoder, separately for text and image tokens, and what its reconstruction costs the model
@@ -140,6 +155,8 @@ Examples:
     Export(ExportArgs),
     /// Import another tool's autoencoder into a run, or its activations as a run
     Import(ImportArgs),
+    /// Upload an autoencoder, or a filtered data set, to the hub
+    Upload(UploadArgs),
     /// Find released autoencoders of others
     #[command(subcommand)]
     Saes(Saes),
@@ -240,6 +257,9 @@ fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
         Command::Demo(args) => demo::run(args, invocation),
         Command::Harvest(args) => harvest::run(args, invocation),
         Command::Merge(args) => merge::run(args, invocation),
+        Command::Pass(pass) => pass::run(pass, invocation),
+        Command::Reduce(args) => reduce::run(args, invocation),
+        Command::Launch(args) => launch::run(args, invocation),
         Command::Train(args) => train::run(args, invocation),
         Command::Eval(args) => eval::run(args, invocation),
         Command::Index(args) => index::run(args, invocation),
@@ -259,6 +279,7 @@ fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
         Command::Convert(args) => convert::run(args, invocation),
         Command::Export(args) => export::run(args, invocation),
         Command::Import(args) => import::run(args, invocation),
+        Command::Upload(args) => upload::run(args, invocation),
         Command::Saes(saes) => saes::run(saes, invocation),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args, invocation),

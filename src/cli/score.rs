@@ -25,6 +25,25 @@ Examples:
   sae score --run run --explain row-17                    why a sample has its score")]
 pub struct ScoreArgs {
     #[command(flatten)]
+    pub scoring: ScoringArgs,
+    /// Files of probes that were fitted to other runs of the same autoencoder: adds the columns probe_NAME
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    pub probe: Vec<PathBuf>,
+    /// In a run harvested with --melt response,refinement,feedback:FIELD: adds the column feedback_fit, which says how well each critique fits what was changed
+    #[arg(long, value_name = "FIELD")]
+    pub feedback: Option<String>,
+    /// Explain the pmi of one sample, named by key, id or number, by its components and features; nothing is scored
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["calibrate", "rejected", "probe", "feedback", "sides", "model"])]
+    pub explain: Option<String>,
+    /// With a model and the data set that the run was captured from: adds the likelihoods of the answers, and how sharp and noisy the images are. Each sample is read twice
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// What decides the scores that passes over the activations give, made at once or in parts.
+#[derive(Args, Debug)]
+pub struct ScoringArgs {
+    #[command(flatten)]
     pub sae: SaeArgs,
     /// Whose definitions of the scores: paper, release, corrected or all
     #[arg(long, default_value = "all", value_parser = ["paper", "release", "corrected", "all"])]
@@ -35,15 +54,6 @@ pub struct ScoreArgs {
     /// Run of the same data harvested with --answers rejected: adds the columns SCORE_rejected and SCORE_margin
     #[arg(long, value_name = "RUN")]
     pub rejected: Option<PathBuf>,
-    /// Files of probes that were fitted to other runs of the same autoencoder: adds the columns probe_NAME
-    #[arg(long, value_name = "FILE", value_delimiter = ',')]
-    pub probe: Vec<PathBuf>,
-    /// In a run harvested with --melt response,refinement,feedback:FIELD: adds the column feedback_fit, which says how well each critique fits what was changed
-    #[arg(long, value_name = "FIELD")]
-    pub feedback: Option<String>,
-    /// Explain the pmi of one sample, named by key, id or number, by its components and features; nothing is scored
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["calibrate", "rejected", "probe", "feedback", "sides", "model"])]
-    pub explain: Option<String>,
     #[command(flatten)]
     pub threshold: ThresholdArg,
     /// Modalities whose features are compared, each side a list of text, image, audio, video and action (the patches of videos count as image)
@@ -52,13 +62,11 @@ pub struct ScoreArgs {
     /// Seed of the column `random`
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// With a model and the data set that the run was captured from: adds the likelihoods of the answers, and how sharp and noisy the images are. Each sample is read twice
-    #[command(flatten)]
-    pub model: ModelArgs,
 }
 
-impl ScoreArgs {
-    fn request(&self) -> Result<ScoreRequest> {
+impl ScoringArgs {
+    /// The request.
+    pub fn request(&self) -> Result<ScoreRequest> {
         let definitions = match self.mode.as_str() {
             "all" => Definition::ALL.to_vec(),
             mode => vec![mode.parse().map_err(anyhow::Error::msg)?],
@@ -70,11 +78,19 @@ impl ScoreArgs {
             seed: self.seed,
             calibrate: self.calibrate.clone(),
             rejected: self.rejected.clone(),
-            probes: self.probe.clone(),
-            feedback: self.feedback.clone(),
-            reading: self.model.plan(self.sae.device),
+            ..ScoreOptions::default()
         };
         Ok(ScoreRequest { sae: self.sae.choice(), options })
+    }
+}
+
+impl ScoreArgs {
+    fn request(&self) -> Result<ScoreRequest> {
+        let mut request = self.scoring.request()?;
+        request.options.probes.clone_from(&self.probe);
+        request.options.feedback.clone_from(&self.feedback);
+        request.options.reading = self.model.plan(self.scoring.sae.device);
+        Ok(request)
     }
 }
 
@@ -92,7 +108,7 @@ pub fn run(args: &ScoreArgs, invocation: &mut Invocation) -> Result<Outcome> {
     let plan = |_: &mut Control| Ok(Planned { plan: request.plan()?, explain: args.explain.as_deref() });
     match &args.explain {
         Some(sample) => {
-            let request = ExplainRequest { sae: args.sae.choice(), sample: sample.clone() };
+            let request = ExplainRequest { sae: args.scoring.sae.choice(), sample: sample.clone() };
             invocation.outcome(plan, |_| request.run(), |report| Ok(explanation(report)))
         }
         None => {
@@ -102,7 +118,8 @@ pub fn run(args: &ScoreArgs, invocation: &mut Invocation) -> Result<Outcome> {
     }
 }
 
-fn describe(report: &ScoreReport, definitions: &[Definition]) -> String {
+/// The report in words.
+pub fn describe(report: &ScoreReport, definitions: &[Definition]) -> String {
     let header = ["score", "samples", "min", "median", "max", "rank corr. with tokens"];
     let mut lines = vec![header.map(String::from).to_vec()];
     for name in &report.columns {

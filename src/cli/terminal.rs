@@ -74,7 +74,7 @@ impl Progress for Terminal {
             *begun = true;
         }
         match detail {
-            Detail::Download { file } => {
+            Detail::Transfer { file } => {
                 let total = total.unwrap_or_default();
                 bar.set_message(format!("{} of {} MB, {file}", position >> 20, total >> 20));
             }

@@ -17,8 +17,10 @@ impl Error {
             Self::Probe(error) => return error.hint(),
             Self::Pairs(error) => return error.hint(),
             Self::Transcoder(error) => return error.hint(),
+            Self::Jobs(error) => return error.hint(),
             Self::Generate(error) => return error.hint(),
             Self::Published(error) => return error.hint(),
+            Self::Upload(error) => return error.hint(),
             Self::Unfinished { .. } | Self::AlreadyBegun { .. } | Self::Interrupted { .. } => {
                 Hint::Resume(Operation::Train)
             }

@@ -247,8 +247,8 @@ fn suggested(column: &str, table: &Path, scores: &[(String, Option<f64>)]) -> Re
 }
 
 impl FilterRequest {
-    /// The features of every candidate, from one pass over the activations with the threshold of the scores (without scores, the
-    /// one that scoring would have), and those of the target run.
+    /// The features of every candidate, from one pass over the activations with the threshold of the scores (of a run that was not
+    /// scored, the one that scoring would have), and those of the target run.
     ///
     /// # Errors
     /// A store or the autoencoder cannot be read; the threshold of the scores is not known; a target run with another
@@ -261,10 +261,10 @@ impl FilterRequest {
         control: &mut Control,
     ) -> Result<Features> {
         let sae = SaeChoice { run: self.run.clone(), sae: Some(sae.into()), device: self.device }.load_with_pieces()?;
-        let step: Value = sae.run.read_step(&step_name(&sae.name))?.unwrap_or_default();
-        let threshold = match step["threshold"].as_f64() {
-            Some(threshold) => threshold as f32,
-            None if rules.column.is_some() => return Err(Error::NoThreshold),
+        let scored: Option<Value> = sae.run.read_step(&step_name(&sae.name))?;
+        let threshold = match scored {
+            Some(step) => step["threshold"].as_f64().ok_or(Error::NoThreshold)? as f32,
+            // Nothing was scored, but there may be columns of a contrast or a probe.
             None => Threshold::Auto.for_width(sae.saved.weights.d_in),
         };
         let target = match &rules.rule {

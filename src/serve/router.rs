@@ -27,7 +27,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// What pages may load: what this server has. Heat maps have styles of their own.
-const POLICY: &str = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; \
+const POLICY: &str = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'";
 /// The script that fetches what comes later.
 const SCRIPT: &str = include_str!("serve.js");

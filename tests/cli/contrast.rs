@@ -99,6 +99,11 @@ fn planted_words_differ_between_styles_and_predict_them() {
     let lines = fs::read_to_string(kept.join("data/data.jsonl")).unwrap();
     assert!(lines.lines().filter(|line| line.contains("\"style\":\"long\"")).count() >= 76, "{lines}");
 
+    // So is their diversity, in a run that was never scored.
+    let diverse = dir.path().join("diverse");
+    let asked_for = ["filter", "--run", of, "--by", "predicted_style_long", "--keep", "80", "--diverse", "--out"];
+    assert_eq!(json(&[&asked_for[..], &[diverse.to_str().unwrap()]].concat())["kept"]["rows"], 80);
+
     // Again, from the stored summaries; and in a pass on one thread, because those are damaged: the same bytes.
     let (before, stored) = (files(&folder), run.join("summaries/a/answer.bin"));
     let summaries = fs::read(&stored).unwrap();

@@ -12,13 +12,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const D: usize = 32;
 const F: usize = 48;
 const K: usize = 5;
 
 /// Files by repository and name.
-type Repositories = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
+pub type Repositories = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
 
 fn wave(n: usize, by: f32) -> Vec<f32> {
     (0..n).map(|i| ((i as f32 + 1.0) * by).sin()).collect()
@@ -37,7 +37,7 @@ fn made(activation: Activation, architecture: Architecture) -> Saved {
     Saved { architecture, weights, origin }
 }
 
-fn top_k() -> Saved {
+pub fn top_k() -> Saved {
     made(Activation::TopK { k: K }, Architecture::TopK)
 }
 
@@ -153,7 +153,7 @@ fn repositories(dir: &Path) -> (Repositories, Vec<(&'static str, Saved)>) {
 }
 
 /// Answers like the hub.
-fn answer(all: &Repositories, path: &str, headers: &[String]) -> Answer {
+pub fn answer(all: &Repositories, path: &str, headers: &[String]) -> Answer {
     let repository = |rest: &str| {
         let mut parts = rest.splitn(3, '/');
         Some((format!("{}/{}", parts.next()?, parts.next()?), parts.next()?.to_owned()))

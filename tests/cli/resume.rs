@@ -100,7 +100,7 @@ fn an_interrupted_harvest_says_with_its_status_that_the_same_command_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     data_set(dir.path(), ROWS);
     assert!(harvest(dir.path(), "whole").output().unwrap().status.success());
-    for signal in ["-INT", "-TERM"] {
+    for signal in ["-INT", "-TERM", "-USR1"] {
         let run = dir.path().join(signal);
         let mut child = harvest(dir.path(), signal).spawn().unwrap();
         let begun = Instant::now();

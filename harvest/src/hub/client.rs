@@ -1,11 +1,12 @@
-//! Requests to the hub or to a mirror: which files a repository has, and the content of one file from a byte on. Turns
-//! error responses into errors that say what can be done. Knows no cache.
+//! Requests to the hub or to a mirror: which files a repository has, the content of one file from a byte on, and what an upload
+//! posts. Turns error responses into errors that say what can be done. Knows no cache.
 
 use super::cache;
 use super::name::RepoName;
 use crate::{Error, Result, net};
 use sae_core::error::Hint;
 use serde::Deserialize;
+use serde_json::Value;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
@@ -99,14 +100,12 @@ impl Client {
         if !answer.status().is_success() {
             return Err(self.denied(name, &answer));
         }
-        let text = answer.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec();
-        let text = text.map_err(|e| hub_error(name, format!("the answer of the hub was cut off ({e})")))?;
-        let invalid = |cause: String| hub_error(name, format!("the answer of the hub is invalid ({cause})"));
-        let listing: Listing = serde_json::from_slice(&text).map_err(|e| invalid(e.to_string()))?;
+        let listing: Listing = self.json(name, &mut answer)?;
         if cache::is_commit(&listing.sha) {
             Ok(listing)
         } else {
-            Err(invalid(format!("expected a commit, found {:?}", listing.sha)))
+            let cause = format!("the answer of the hub is invalid (expected a commit, found {:?})", listing.sha);
+            Err(hub_error(name, cause))
         }
     }
 
@@ -115,7 +114,50 @@ impl Client {
         self.get(&format!("{}/{}/resolve/{commit}/{file}", self.endpoint, name.id), from)
     }
 
-    fn get(&self, url: &str, from: u64) -> Result<Response<Body>, String> {
+    /// The address of the hub, without a `/` at its end.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Whether there is a token.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// The connections, for requests to other servers, which the token is not for.
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Posts a body of a media type. Only the hub itself gets the token.
+    pub fn post(&self, url: &str, media_type: &str, body: &[u8]) -> Result<Response<Body>, String> {
+        let mut request = self.agent.post(url).header("content-type", media_type).header("accept", media_type);
+        if let Some(token) = self.token.as_ref().filter(|_| self.is_own(url)) {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request.send(body).map_err(unreachable)
+    }
+
+    fn is_own(&self, url: &str) -> bool {
+        url.strip_prefix(&self.endpoint).is_some_and(|path| path.starts_with('/'))
+    }
+
+    /// Reads an answer of the hub.
+    pub fn json<T: for<'a> Deserialize<'a>>(&self, name: &RepoName, answer: &mut Response<Body>) -> Result<T> {
+        let text = answer.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec();
+        let text = text.map_err(|e| hub_error(name, format!("the answer of the hub was cut off ({e})")))?;
+        serde_json::from_slice(&text).map_err(|e| hub_error(name, format!("the answer of the hub is invalid ({e})")))
+    }
+
+    /// What an error response says, in the hub's own words.
+    pub fn said(&self, answer: &mut Response<Body>) -> Option<String> {
+        let text = answer.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec().ok()?;
+        let said: Value = serde_json::from_slice(&text).ok()?;
+        said["error"].as_str().map(str::to_owned)
+    }
+
+    /// Requests an address of the hub from byte `from` on.
+    pub fn get(&self, url: &str, from: u64) -> Result<Response<Body>, String> {
         let mut request = self.agent.get(url);
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -123,7 +165,7 @@ impl Client {
         if from > 0 {
             request = request.header("range", format!("bytes={from}-"));
         }
-        request.call().map_err(|e| format!("the hub cannot be reached ({e})"))
+        request.call().map_err(unreachable)
     }
 
     /// The error for an error response. The hub returns 401 for repositories that do not exist as well as for private ones.
@@ -152,6 +194,10 @@ impl Client {
             (_, status) => hub_error(name, format!("the hub returned status {status}")),
         }
     }
+}
+
+fn unreachable(error: ureq::Error) -> String {
+    format!("the hub cannot be reached ({error})")
 }
 
 /// Which error a response is, in the hub's own words; empty if it does not say.

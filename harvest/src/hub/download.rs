@@ -20,21 +20,21 @@ pub(super) const SMALL_LIMIT: u64 = 1 << 28;
 /// Size of the largest file of weights, in bytes.
 pub(super) const WEIGHTS_LIMIT: u64 = 1 << 40;
 
-/// How many requests for one file may fail in a row without receiving anything.
-const TRIES: u32 = 3;
+/// How many requests for one file may fail in a row without a transfer of anything.
+pub(super) const TRIES: u32 = 3;
 
 /// Time before a failed request is repeated.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
 /// Bytes that are received at once.
 const BUFFER: usize = 1 << 18;
 
-/// How far a download is.
+/// How far a download or an upload is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DownloadProgress<'a> {
-    /// The file that is being downloaded.
+pub struct TransferProgress<'a> {
+    /// The file that is being transferred.
     pub file: &'a str,
-    /// Bytes that have been received, of all files.
+    /// Bytes that have been transferred, of all files.
     pub bytes: u64,
     /// Size of all files in bytes, as far as it is known: files of weights count once their index has been received.
     pub total: u64,
@@ -47,11 +47,11 @@ pub(super) struct Download<'a> {
     snapshot: &'a Snapshot,
     bytes: u64,
     total: u64,
-    progress: &'a mut dyn FnMut(DownloadProgress) -> Result<()>,
+    progress: &'a mut dyn FnMut(TransferProgress) -> Result<()>,
 }
 
 /// Why a request ended early.
-enum Failure {
+pub(super) enum Failure {
     /// Another request may succeed.
     Transient(String),
     /// Another request would fail, too.
@@ -63,7 +63,7 @@ impl<'a> Download<'a> {
         client: &'a Client,
         name: &'a RepoName,
         snapshot: &'a Snapshot,
-        progress: &'a mut dyn FnMut(DownloadProgress) -> Result<()>,
+        progress: &'a mut dyn FnMut(TransferProgress) -> Result<()>,
     ) -> Self {
         Self { client, name, snapshot, bytes: 0, total: 0, progress }
     }
@@ -92,7 +92,7 @@ impl<'a> Download<'a> {
                 self.file(file, limit)?;
             }
             self.bytes += file.size().unwrap_or_default();
-            (self.progress)(DownloadProgress { file: &file.rfilename, bytes: self.bytes, total: self.total })?;
+            (self.progress)(TransferProgress { file: &file.rfilename, bytes: self.bytes, total: self.total })?;
         }
         Ok(())
     }
@@ -215,7 +215,7 @@ impl<'a> Download<'a> {
             hash.update(&buffer[..read]);
             *received += read as u64;
             let bytes = self.bytes + *received;
-            let progress = DownloadProgress { file: &file.rfilename, bytes, total: self.total };
+            let progress = TransferProgress { file: &file.rfilename, bytes, total: self.total };
             (self.progress)(progress).map_err(Failure::Final)?;
         }
         if expected.or(file.size()).is_some_and(|expected| *received < expected) {

@@ -1,22 +1,25 @@
 //! Checkpoints by their name on the Hugging Face hub: `org/name` or `org/name@revision` becomes a folder of the hub's own
 //! cache, which is downloaded if necessary. If a checkpoint is completely in the cache, it is used as it is, without a
 //! request. Therefore a run that is started again reads the same checkpoint, and works without a network. A [`Repository`] has
-//! any other files.
+//! any other files. [`Hub::upload`] sends files to a [`Destination`].
 //!
 //! The crate `hf-hub` defines the layout of the cache, which Python's `huggingface_hub` shares. Its transfers are not used:
 //! they have no bounds on time, use the server's headers as file names, and compare neither sizes nor hashes.
 
 mod cache;
 mod client;
+mod destination;
 mod download;
 mod name;
 mod repository;
+mod upload;
 
 use crate::precedence::{self, ADAPTER, CONFIG, NO_ADAPTERS};
 use crate::{Error, Result};
 use cache::Snapshot;
 use client::{Client, hub_error};
-pub use download::DownloadProgress;
+pub use destination::{Destination, RepoKind};
+pub use download::TransferProgress;
 use download::{Download, SMALL_LIMIT, WEIGHTS_LIMIT};
 use name::RepoName;
 pub use name::model_name;
@@ -24,6 +27,7 @@ pub use repository::Repository;
 use serde::Serialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+pub use upload::{Content, UploadFile, Uploaded};
 
 /// The address of the hub, unless `HF_ENDPOINT` names a mirror.
 const ENDPOINT: &str = "https://huggingface.co";
@@ -48,7 +52,7 @@ pub enum RepoLocation {
 /// # Errors
 /// There is no such folder and no such repository, access is denied, or the download failed. A file is either complete in
 /// the cache or not there at all; a download that is started again continues where it stopped.
-pub fn resolve(model: &str, progress: &mut dyn FnMut(DownloadProgress) -> Result<()>) -> Result<PathBuf> {
+pub fn resolve(model: &str, progress: &mut dyn FnMut(TransferProgress) -> Result<()>) -> Result<PathBuf> {
     match RepoName::parse(model) {
         Some(name) => Hub::from_env()?.fetch(&name, progress),
         None => Ok(model.into()),
@@ -106,7 +110,7 @@ impl Hub {
     ///
     /// # Errors
     /// As [`resolve`].
-    pub fn folder(&self, model: &str, progress: &mut dyn FnMut(DownloadProgress) -> Result<()>) -> Result<PathBuf> {
+    pub fn folder(&self, model: &str, progress: &mut dyn FnMut(TransferProgress) -> Result<()>) -> Result<PathBuf> {
         let name = RepoName::parse(model).ok_or_else(|| Error::ModelName(model.into()))?;
         self.fetch(&name, progress)
     }
@@ -116,7 +120,7 @@ impl Hub {
         snapshot.missing().is_ok_and(|missing| missing.is_empty()).then(|| snapshot.folder().to_path_buf())
     }
 
-    fn fetch(&self, name: &RepoName, progress: &mut dyn FnMut(DownloadProgress) -> Result<()>) -> Result<PathBuf> {
+    fn fetch(&self, name: &RepoName, progress: &mut dyn FnMut(TransferProgress) -> Result<()>) -> Result<PathBuf> {
         let reason = match Snapshot::find(&self.cache, &name.id, &name.revision) {
             Ok(snapshot) => {
                 let missing = snapshot.missing()?;
@@ -167,7 +171,7 @@ impl Hub {
         &self,
         name: &RepoName,
         snapshot: &Snapshot,
-        progress: &mut dyn FnMut(DownloadProgress) -> Result<()>,
+        progress: &mut dyn FnMut(TransferProgress) -> Result<()>,
     ) -> Result<()> {
         if self.offline || snapshot.is_settled() {
             return Ok(());

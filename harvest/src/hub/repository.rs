@@ -4,7 +4,7 @@
 use super::Hub;
 use super::cache::Snapshot;
 use super::client::{Listing, Sibling, hub_error};
-use super::download::{Download, DownloadProgress, SMALL_LIMIT, WEIGHTS_LIMIT};
+use super::download::{Download, SMALL_LIMIT, TransferProgress, WEIGHTS_LIMIT};
 use super::name::RepoName;
 use crate::{Error, Result};
 use std::path::{Component, Path, PathBuf};
@@ -89,7 +89,7 @@ impl Hub {
         &self,
         repository: &Repository,
         files: &[String],
-        progress: &mut dyn FnMut(DownloadProgress) -> Result<()>,
+        progress: &mut dyn FnMut(TransferProgress) -> Result<()>,
     ) -> Result<PathBuf> {
         let Repository { name, snapshot, listing, unlisted, .. } = repository;
         if let Some(folder) = repository.folder(files) {
@@ -124,7 +124,7 @@ fn in_cache(name: RepoName, snapshot: Snapshot, why: String) -> Repository {
 }
 
 /// Whether a name stays inside the folder that it is relative to.
-fn is_inside(file: &str) -> bool {
+pub(super) fn is_inside(file: &str) -> bool {
     let is_plain = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
     is_plain && !file.is_empty() && !file.contains('\\')
 }

@@ -2,7 +2,7 @@
 //! that a complete checkpoint is used without a request.
 
 use crate::server::{Answer, Server};
-use harvest::hub::{DownloadProgress, Hub, model_name};
+use harvest::hub::{Hub, TransferProgress, model_name};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -95,7 +95,7 @@ fn a_checkpoint_is_downloaded_once() {
     let server = Server::new(|path, headers| answer(&files(), path, headers));
     let cache = tempfile::tempdir().unwrap();
     let mut progress = Vec::new();
-    let mut see = |seen: DownloadProgress| {
+    let mut see = |seen: TransferProgress| {
         progress.push((seen.bytes, seen.total));
         Ok(())
     };

@@ -34,5 +34,6 @@ mod splice;
 mod templates;
 #[cfg(unix)]
 mod unix_paths;
+mod upload;
 mod videos;
 mod weights;

@@ -1,5 +1,5 @@
 //! What a trained autoencoder finds in the activations of a store: one [`pass`] over them with any number of observers, and
-//! the results of the observers ([`eval`], [`index`], [`samples_features`]). [`labels`] are what people and models write
+//! the results of the observers ([`eval`], [`index`], [`samples_features`]). A [`part`] is the state of observers after some of the shards. [`labels`] are what people and models write
 //! about features, [`layout`] places them on a map, [`autointerp`] is how a model is asked for them, and [`dashboard`] how features are shown elsewhere. Knows
 //! nothing of training.
 
@@ -14,6 +14,7 @@ pub mod index;
 pub mod labels;
 pub mod latent_scaling;
 pub mod layout;
+pub mod part;
 pub mod pass;
 pub mod patching;
 pub mod rebound;

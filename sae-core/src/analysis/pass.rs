@@ -113,6 +113,17 @@ pub trait Observer {
     /// # Errors
     /// Whatever the observer finds wrong: it ends the pass.
     fn observe(&mut self, block: &Block) -> Result<()>;
+
+    /// Takes note that a shard is over. What depends on the order of additions, such as a sum of floats, is summed up for each
+    /// shard by itself, and shards are added in their order: the result is then the same whether one machine sees all shards or
+    /// several machines see some each.
+    ///
+    /// # Errors
+    /// Whatever the observer finds wrong: it ends the pass.
+    fn end_shard(&mut self, shard: usize) -> Result<()> {
+        let _ = shard;
+        Ok(())
+    }
 }
 
 /// Runs a pass over the whole store. `progress` is called with the number of rows done so far.
@@ -176,6 +187,9 @@ pub fn run_over(
                 observer.observe(&block)?;
             }
             progress(done);
+        }
+        for observer in observers.iter_mut() {
+            observer.end_shard(number)?;
         }
     }
     Ok(())

@@ -62,10 +62,36 @@ pub struct Run {
     root: PathBuf,
 }
 
-/// Held while a command writes; a second writer is rejected. Released when dropped or when the process dies.
+/// Held while a command writes to a run or a file; a second writer is rejected. Released when dropped or when the process dies.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+}
+
+impl Lock {
+    /// Takes the file at `path`, which is made if it does not exist, as the lock of what is written to `output`.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if another process holds it; the file cannot be made.
+    pub fn take(path: &Path, output: &Path) -> Result<Self> {
+        // The file says who holds the lock, so it must not be truncated before the lock is held.
+        let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = open.map_err(Error::io("create", path))?;
+        match file.try_lock() {
+            Ok(()) => {
+                // The note is for people only. The lock itself is the operating system's, so a failed note changes nothing.
+                let _ = file.set_len(0).and_then(|()| file.write_all(holder().as_bytes()));
+                Ok(Self { file })
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.take(HOLDER_LIMIT).read_to_string(&mut holder);
+                let holder = if holder.is_empty() { String::new() } else { format!(" ({})", holder.trim_end()) };
+                Err(Error::Busy { holder, path: output.to_path_buf() })
+            }
+            Err(TryLockError::Error(source)) => Err(Error::io("lock", path)(source)),
+        }
+    }
 }
 
 impl Drop for Lock {
@@ -184,24 +210,7 @@ impl Run {
     /// # Errors
     /// Another process holds it.
     pub fn lock(&self) -> Result<Lock> {
-        let path = self.root.join(".lock");
-        // The file says who holds the lock, so it must not be truncated before the lock is held.
-        let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = open.map_err(Error::io("create", &path))?;
-        match file.try_lock() {
-            Ok(()) => {
-                // The note is for people only. The lock itself is the operating system's, so a failed note changes nothing.
-                let _ = file.set_len(0).and_then(|()| file.write_all(holder().as_bytes()));
-                Ok(Lock { file })
-            }
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = file.take(HOLDER_LIMIT).read_to_string(&mut holder);
-                let holder = if holder.is_empty() { String::new() } else { format!(" ({})", holder.trim_end()) };
-                Err(Error::Busy { holder, path: self.root.clone() })
-            }
-            Err(TryLockError::Error(source)) => Err(Error::io("lock", &path)(source)),
-        }
+        Lock::take(&self.root.join(".lock"), &self.root)
     }
 
     fn record_path(&self) -> PathBuf {
@@ -246,6 +255,11 @@ impl Run {
     /// Score table of an autoencoder.
     pub fn scores(&self, name: &str) -> PathBuf {
         self.root.join("scores").join(format!("{name}.parquet"))
+    }
+
+    /// Folder of the states of passes that several machines share.
+    pub fn parts(&self) -> PathBuf {
+        self.root.join("parts")
     }
 
     /// Folder of what passes of an autoencoder found in each sample.

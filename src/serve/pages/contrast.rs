@@ -1,11 +1,12 @@
 //! `/contrast/NAME`: what a contrast found.
 
-use super::{Shell, View, percent, real};
+use super::{Shell, View};
 use crate::numbers::{count, counted};
 use crate::serve::params::Params;
 use crate::serve::problem::Problem;
 use crate::serve::site::Site;
 use sae_core::analysis::dashboard::html::{Column, Markup, table, tag};
+use sae_core::numbers::{real, share};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -128,8 +129,8 @@ impl ContrastView {
                 test.label.as_deref().unwrap_or_default().into(),
                 Markup::text(&test.column),
                 if test.differs { "yes" } else { "" }.into(),
-                percent(test.prevalence).into(),
-                test.prevalence_rest.map(percent).unwrap_or_default().into(),
+                share(test.prevalence).into(),
+                test.prevalence_rest.map(share).unwrap_or_default().into(),
                 real(test.effect).into(),
                 format!("{} to {}", real(test.low), real(test.high)).into(),
                 real(test.z).into(),

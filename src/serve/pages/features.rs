@@ -1,6 +1,6 @@
 //! `/features`: the table of features, searched and sorted as in the app, a part of it at a time.
 
-use super::{Shell, View, hidden, percent, real};
+use super::{Shell, View, hidden};
 use crate::feature_table::{FeatureList, FeatureName, Field, Sort};
 use crate::numbers::{count, counted};
 use crate::serve::params::Params;
@@ -9,6 +9,7 @@ use crate::serve::site::Site;
 use sae_core::analysis::dashboard::WeightsView;
 use sae_core::analysis::dashboard::html::{Column, Markup, table, tag};
 use sae_core::analysis::index::FeatureRow;
+use sae_core::numbers::{real, share};
 use serde::Serialize;
 
 /// Rows of a part, unless another number is asked for, and at most.
@@ -197,7 +198,7 @@ fn cell(list: &FeatureList, field: Field, row: &FeatureRow) -> String {
         _ => match list.value(field, row) {
             None => String::new(),
             Some(value) if field.is_count() && field != Field::Feature => count(value as u64),
-            Some(value) if field.is_share() => percent(value),
+            Some(value) if field.is_share() => share(value),
             Some(value) => real(value),
         },
     }

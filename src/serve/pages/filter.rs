@@ -1,7 +1,7 @@
 //! `/filter`: the samples by a score, what a rule would keep of them, and the samples at the threshold. Writes nothing: `sae filter`
 //! with the same rule does.
 
-use super::{Shell, View, real};
+use super::{Shell, View};
 use crate::numbers::{count, counted};
 use crate::serve::params::Params;
 use crate::serve::problem::Problem;
@@ -12,6 +12,7 @@ use filters::keep::KeepEstimate;
 use filters::score_names::{COSINE, PMI, PMI_BLANK, column};
 use filters::select::Keep;
 use sae_core::analysis::dashboard::html::{Column, Markup, table, tag};
+use sae_core::numbers::{real, share};
 use sae_core::store::SampleLookup;
 use serde::Serialize;
 
@@ -177,9 +178,9 @@ impl FilterView {
         if let Some(KeepEstimate { share_kept, threshold, mismatched, .. }) = self.estimate {
             text += &format!(
                 " Estimated: {} of them do not match; a threshold of {} keeps {}.",
-                super::percent(mismatched),
+                share(mismatched),
                 real(threshold),
-                super::percent(share_kept)
+                share(share_kept)
             );
         }
         text

@@ -1,7 +1,7 @@
 //! `/s/34`: a sample, with the activations of a feature if one is named, its scores, and the features that fire most strongly.
 
 use super::feature::{PendingActivations, Shown};
-use super::{Shell, View, number, real};
+use super::{Shell, View, number};
 use crate::Error;
 use crate::feature_table::FeatureName;
 use crate::numbers::count;
@@ -11,6 +11,7 @@ use crate::serve::site::{FeatureTable, Site};
 use sae_core::analysis::dashboard::Excerpt;
 use sae_core::analysis::dashboard::html::{self, Column, Links, Markup, table, tag};
 use sae_core::autoencoder::sparse::Sparse;
+use sae_core::numbers::{real, share};
 use sae_core::store::sample::ImageRef;
 use serde::Serialize;
 use serde_json::Value;
@@ -218,7 +219,7 @@ impl SampleView {
                 shell.feature(found.feature),
                 found.name.as_deref().unwrap_or_default().into(),
                 real(f64::from(found.activation)).into(),
-                super::percent(f64::from(found.share)).into(),
+                share(f64::from(found.share)).into(),
                 found.positions.to_string().into(),
                 shell.link(&self.path(), &[("feature", &feature)], &format!("show where {feature} fires")),
             ]

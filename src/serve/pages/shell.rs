@@ -79,8 +79,10 @@ impl Shell {
         let links = Markup::joined(links, " ");
         let navigation = tag("nav").class("top").attr("aria-label", "Pages").of(skip.and(links).and(" ").and(run));
         let script = tag("script").attr("src", self.to("/serve.js", &[])).attr("defer", "").empty();
+        // Without this, a browser asks for an icon that there is none of.
+        let icon = tag("link").attr("rel", "icon").attr("href", "data:,").empty();
         let title = format!("{title} - {}", self.run);
-        Document { title: &title, policy: None, head: script, navigation, main }.render()
+        Document { title: &title, policy: None, head: icon.and(script), navigation, main }.render()
     }
 
     /// The page in place of one that cannot be shown.

@@ -6,11 +6,13 @@
 
 use super::examples::draw;
 use super::lists::{Row, place, ranks};
+use crate::analysis::part::{PartWriter, Section};
 use crate::autoencoder::sparse::ByFeature;
 use crate::table::{self, Column};
 use crate::{Error, Result};
 use arrow::array::{Float32Array, RecordBatch, UInt32Array, UInt64Array};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::path::Path;
 
 /// Features kept for each feature: those that fire most often together with it.
@@ -57,7 +59,11 @@ impl Positions {
 
     /// Considers a position with the features that are active there.
     pub fn offer(&mut self, (sample, position): (u32, u32), features: &[u32]) {
-        let draw = draw(sample, position);
+        self.offer_drawn(draw(sample, position), features);
+    }
+
+    /// [`Positions::offer`] for a position whose hash is known.
+    fn offer_drawn(&mut self, draw: u64, features: &[u32]) {
         if draw.leading_zeros() < self.zeros || features.is_empty() {
             return;
         }
@@ -70,6 +76,34 @@ impl Positions {
             self.zeros += 1;
             self.thin();
         }
+    }
+
+    /// Writes the drawn positions into a part.
+    pub(super) fn save(&self, out: &mut PartWriter) {
+        out.put("coactive.zeros", 1, [self.zeros]);
+        out.put("coactive.draw", 1, self.draws.iter().copied());
+        out.put("coactive.count", 1, (0..self.draws.len()).map(|n| self.row(n).len() as u32));
+        out.put("coactive.feature", 1, self.features.iter().copied());
+    }
+
+    /// Takes in the drawn positions of a part.
+    pub(super) fn merge(&mut self, section: &Section) -> Result<()> {
+        let zeros: Vec<u32> = section.get_rows("coactive.zeros", 1, 1)?;
+        let (draws, counts): (Vec<u64>, Vec<u32>) =
+            (section.get("coactive.draw", 1)?, section.get("coactive.count", 1)?);
+        let features: Vec<u32> = section.get("coactive.feature", 1)?;
+        let ranges = section.ranges(&counts, features.len())?;
+        let ascending = |range: &Range<usize>| features[range.clone()].is_sorted_by(|a, b| a < b);
+        let fits = features.iter().all(|feature| (*feature as usize) < self.d_sae);
+        if draws.len() != counts.len() || !fits || !ranges.iter().all(ascending) {
+            return Err(section.error("the features that fire together contradict each other"));
+        }
+        if zeros[0] > self.zeros {
+            self.zeros = zeros[0];
+            self.thin();
+        }
+        draws.iter().zip(ranges).for_each(|(draw, range)| self.offer_drawn(*draw, &features[range]));
+        Ok(())
     }
 
     /// Drops the positions that are no longer drawn.

@@ -75,6 +75,11 @@ impl Slots {
         let draw = |e: &Example| draw(e.sample, e.position);
         keep(&mut self.octaves[at].1, example, PER_INTERVAL, |a, b| draw(a).cmp(&draw(b)));
     }
+
+    /// All that are kept, some of them twice.
+    pub fn all(&self) -> impl Iterator<Item = &Example> {
+        self.strongest.iter().chain(self.octaves.iter().flat_map(|(_, examples)| examples))
+    }
 }
 
 /// Examples of all features.
@@ -96,6 +101,11 @@ impl Examples {
     /// The slots of each feature.
     pub(super) fn slots(&mut self) -> &mut [Slots] {
         &mut self.slots
+    }
+
+    /// All that are kept for a feature, some of them twice.
+    pub(super) fn all(&self, feature: usize) -> impl Iterator<Item = &Example> {
+        self.slots[feature].all()
     }
 
     /// Examples of a feature with their group: 0 the strongest, then octave by octave below the maximum.

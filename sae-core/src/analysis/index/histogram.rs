@@ -47,7 +47,16 @@ impl Histogram {
     pub fn add(&mut self, activation: f32, side: Option<usize>) {
         // Clamped, because the logarithm of infinity would otherwise allocate bins without bound.
         let number = (activation.log2() * f32::from(PER_OCTAVE)).floor() as i16;
-        let number = number.clamp(BINS.0, BINS.1);
+        let counted = [true, side == Some(0), side == Some(1)].map(u64::from);
+        self.count(number.clamp(BINS.0, BINS.1), counted);
+    }
+
+    /// Adds the counts of a bin of the same feature.
+    pub(super) fn merge(&mut self, bin: Bin) {
+        self.count(bin.number.clamp(BINS.0, BINS.1), [bin.fires, bin.fires_text, bin.fires_image]);
+    }
+
+    fn count(&mut self, number: i16, counted: [u64; 3]) {
         if self.bins.is_empty() {
             self.first = number;
         }
@@ -61,8 +70,7 @@ impl Histogram {
             self.bins.reserve_exact(at + 1 - self.bins.len());
             self.bins.resize(at + 1, [0; 3]);
         }
-        let counted = [true, side == Some(0), side == Some(1)];
-        self.bins[at].iter_mut().zip(counted).for_each(|(count, counts)| *count += u64::from(counts));
+        self.bins[at].iter_mut().zip(counted).for_each(|(count, more)| *count += more);
     }
 
     /// The bins that are not empty, weakest first.

@@ -9,6 +9,7 @@ mod lists;
 mod logit_histogram;
 mod logits;
 mod neighbors;
+mod partial;
 mod reader;
 mod strongest;
 mod tables;
@@ -28,6 +29,8 @@ pub use reader::Index;
 pub use strongest::{StrongestByModality, StrongestExample};
 pub use tables::{FeatureRow, read_features, write_features};
 pub use typical_words::{EXCESS, TYPICAL_IMAGE_WORDS, TYPICAL_TOKENS, TypicalWord, typical_words};
+
+use partial::ShardSums;
 
 use crate::Result;
 use crate::analysis::pass::{Block, Observer};
@@ -99,7 +102,7 @@ pub struct Counts {
     pub max_text: f32,
     /// Largest activation on images, or on the second side.
     pub max_image: f32,
-    /// Sum of activations.
+    /// Sum of activations, over the shards that are over: within a shard in the order of its rows, then shard by shard.
     pub sum: f64,
 }
 
@@ -107,7 +110,6 @@ impl Counts {
     fn add(&mut self, activation: f32, side: Option<usize>) {
         self.fires += 1;
         self.max = self.max.max(activation);
-        self.sum += f64::from(activation);
         let (fires, max) = match side {
             Some(0) => (&mut self.fires_text, &mut self.max_text),
             Some(_) => (&mut self.fires_image, &mut self.max_image),
@@ -134,6 +136,7 @@ pub struct Indexer {
     pub positions: [u64; 3],
     /// What text and image stand for.
     pub sides: Sides,
+    sums: ShardSums,
 }
 
 impl Indexer {
@@ -147,6 +150,7 @@ impl Indexer {
             together: Positions::new(d_sae),
             positions: [0; 3],
             sides: Sides::default(),
+            sums: ShardSums::new(d_sae),
         }
     }
 
@@ -195,20 +199,29 @@ impl Observer for Indexer {
         let by_feature =
             ByFeature::from_rows((0..block.active.rows()).map(|r| block.active.row(r).0), self.counts.len());
         let sides = &self.sides;
-        let kept = (&mut self.counts[..], &mut self.histograms[..], self.examples.slots(), &mut self.strongest[..]);
-        kept.into_par_iter().with_min_len(64).enumerate().for_each(|(k, (counts, histogram, examples, strongest))| {
-            for r in by_feature.of(k) {
-                let (features, values) = block.active.row(*r as usize);
-                let Ok(at) = features.binary_search(&(k as u32)) else { continue };
-                let (activation, row) = (values[at], block.rows.start + *r as usize);
-                let (sample, position, modality) = (tokens.sample[row], tokens.position[row], tokens.modality[row]);
-                counts.add(activation, sides.side(modality));
-                histogram.add(activation, sides.side(modality));
-                let example = Example { activation, sample, position, modality };
-                examples.offer(example);
-                strongest.offer(example);
-            }
-        });
+        let (counts, histograms, strongest) = (&mut self.counts[..], &mut self.histograms[..], &mut self.strongest[..]);
+        let kept = (counts, histograms, self.examples.slots(), strongest, self.sums.open());
+        kept.into_par_iter().with_min_len(64).enumerate().for_each(
+            |(k, (counts, histogram, examples, strongest, sum))| {
+                for r in by_feature.of(k) {
+                    let (features, values) = block.active.row(*r as usize);
+                    let Ok(at) = features.binary_search(&(k as u32)) else { continue };
+                    let (activation, row) = (values[at], block.rows.start + *r as usize);
+                    let (sample, position, modality) = (tokens.sample[row], tokens.position[row], tokens.modality[row]);
+                    counts.add(activation, sides.side(modality));
+                    *sum += f64::from(activation);
+                    histogram.add(activation, sides.side(modality));
+                    let example = Example { activation, sample, position, modality };
+                    examples.offer(example);
+                    strongest.offer(example);
+                }
+            },
+        );
+        Ok(())
+    }
+
+    fn end_shard(&mut self, shard: usize) -> Result<()> {
+        self.sums.close(shard, &mut self.counts);
         Ok(())
     }
 }

@@ -30,6 +30,11 @@ impl StrongestByModality {
         at.map_or(&[], |at| &self.0[at])
     }
 
+    /// All that are kept.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Example> {
+        self.0.iter().flatten()
+    }
+
     /// The rows of `strongest.parquet`: text first, then images, then actions.
     pub fn rows(&self) -> Vec<StrongestExample> {
         self.0.iter().flatten().map(|example| StrongestExample(*example)).collect()

@@ -8,9 +8,9 @@ use crate::analysis::pass::{Block, Observer};
 use crate::store::sample::Modality;
 use crate::store::{PathStack, Paths};
 
-/// Summarizes each sample during a pass, and shows it to observers as soon as it is complete.
-pub struct SummaryCollector<'a, 'o> {
-    observers: &'a mut [&'o mut dyn SummaryObserver],
+/// Summarizes each sample during a pass, and shows it to an observer, or to several, as soon as it is complete.
+pub struct SummaryCollector<S> {
+    observer: S,
     choice: PositionChoice,
     samples: usize,
     open: Option<u32>,
@@ -33,18 +33,18 @@ struct Begun {
     sum: Vec<f32>,
 }
 
-impl<'a, 'o> SummaryCollector<'a, 'o> {
+impl SummaryObserver for &mut [&mut dyn SummaryObserver] {
+    fn observe_sample(&mut self, summary: &SampleSummary) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.observe_sample(summary))
+    }
+}
+
+impl<S: SummaryObserver> SummaryCollector<S> {
     /// Summaries of `samples` samples and `d_sae` features over the positions that count.
-    pub fn new(
-        samples: usize,
-        d_in: usize,
-        d_sae: usize,
-        choice: PositionChoice,
-        observers: &'a mut [&'o mut dyn SummaryObserver],
-    ) -> Self {
+    pub fn new(samples: usize, d_in: usize, d_sae: usize, choice: PositionChoice, observer: S) -> Self {
         let none = Peak { feature: 0, activation: 0.0, position: 0, modality: Modality::Text };
         Self {
-            observers,
+            observer,
             choice,
             samples,
             open: None,
@@ -65,12 +65,18 @@ impl<'a, 'o> SummaryCollector<'a, 'o> {
         Self { paths, ..self }
     }
 
-    /// Ends the last sample.
+    /// Ends the last sample, and returns the observer.
     ///
     /// # Errors
-    /// Those of the observers.
-    pub fn finish(mut self) -> Result<()> {
-        self.close()
+    /// Those of the observer.
+    pub fn finish(mut self) -> Result<S> {
+        self.close()?;
+        Ok(self.observer)
+    }
+
+    /// The observer.
+    pub(super) fn observer(&mut self) -> &mut S {
+        &mut self.observer
     }
 
     /// Begins a sample with what was found in the one that it continues.
@@ -89,7 +95,8 @@ impl<'a, 'o> SummaryCollector<'a, 'o> {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<()> {
+    /// Ends the last sample.
+    pub(super) fn close(&mut self) -> Result<()> {
         let Some(sample) = self.open.take() else { return Ok(()) };
         if self.paths.is_continued(sample) {
             let peaks = self.features.drain(..).map(|feature| self.largest[feature as usize]).collect();
@@ -111,16 +118,14 @@ impl<'a, 'o> SummaryCollector<'a, 'o> {
             &[]
         };
         let summary = SampleSummary { sample, peaks: &peaks, mean };
-        for observer in self.observers.iter_mut() {
-            observer.observe_sample(&summary)?;
-        }
+        self.observer.observe_sample(&summary)?;
         self.positions = 0;
         self.sum.fill(0.0);
         Ok(())
     }
 }
 
-impl Observer for SummaryCollector<'_, '_> {
+impl<S: SummaryObserver> Observer for SummaryCollector<S> {
     fn observe(&mut self, block: &Block) -> Result<()> {
         let (tokens, d_in) = (block.tokens, self.sum.len());
         for (r, row) in block.positions() {

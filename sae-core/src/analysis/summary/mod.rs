@@ -3,9 +3,11 @@
 //! copy ([`StoredSummaries`]) answers the next question without the encoder. Tests nothing and selects nothing.
 
 mod collector;
+mod partial;
 mod stored;
 
 pub use collector::SummaryCollector;
+pub use partial::PartialSummaries;
 pub use stored::{Lookup, StoredSummaries, SummaryKey, SummaryWriter};
 
 use crate::store::sample::Modality;

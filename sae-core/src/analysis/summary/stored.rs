@@ -8,7 +8,7 @@ use crate::store::sample::Modality;
 use crate::{Error, Result, file};
 use memmap2::Mmap;
 use serde_json::{Map, Value, json};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"SAESUM01";
@@ -97,6 +97,19 @@ impl<W: Write> SummaryWriter<W> {
         writer
     }
 
+    /// Adds records that were made before.
+    pub(super) fn copy(&mut self, records: &mut impl Read) -> Result<()> {
+        loop {
+            self.record.resize(1 << 20, 0);
+            let read = records.read(&mut self.record).map_err(Error::io("read for", &self.path))?;
+            self.record.truncate(read);
+            self.put();
+            if read == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Ends the file.
     ///
     /// # Errors
@@ -121,22 +134,26 @@ impl<W: Write> SummaryWriter<W> {
 
 impl<W: Write> SummaryObserver for SummaryWriter<W> {
     fn observe_sample(&mut self, summary: &SampleSummary) -> Result<()> {
-        let record = &mut self.record;
-        record.extend(summary.sample.to_le_bytes());
-        record.extend((summary.peaks.len() as u32).to_le_bytes());
-        record.push(u8::from(!summary.mean.is_empty()));
-        let mut last = 0;
-        for peak in summary.peaks {
-            put_number(record, peak.feature - last);
-            last = peak.feature;
-            put_number(record, peak.position);
-            record.push(peak.modality as u8);
-            record.extend(peak.activation.to_le_bytes());
-        }
-        summary.mean.iter().for_each(|value| record.extend(value.to_le_bytes()));
+        put_summary(&mut self.record, summary);
         self.put();
         Ok(())
     }
+}
+
+/// Appends the record of a summary.
+pub(super) fn put_summary(record: &mut Vec<u8>, summary: &SampleSummary) {
+    record.extend(summary.sample.to_le_bytes());
+    record.extend((summary.peaks.len() as u32).to_le_bytes());
+    record.push(u8::from(!summary.mean.is_empty()));
+    let mut last = 0;
+    for peak in summary.peaks {
+        put_number(record, peak.feature - last);
+        last = peak.feature;
+        put_number(record, peak.position);
+        record.push(peak.modality as u8);
+        record.extend(peak.activation.to_le_bytes());
+    }
+    summary.mean.iter().for_each(|value| record.extend(value.to_le_bytes()));
 }
 
 /// Appends a number in base 128, the lowest digit first; all digits but the last have the upper bit.

@@ -55,7 +55,7 @@ fn pass_along(
         let hidden = &hidden[2 * rows.start..2 * rows.end];
         collector.observe(&Block::new(&tokens, rows, 0, hidden, &part))?;
     }
-    collector.finish()
+    collector.finish().map(drop)
 }
 
 fn kept(part: Part) -> Kept {

@@ -2,6 +2,7 @@
 
 use super::{Column, Links, Markup, excerpt, table, tag};
 use crate::analysis::dashboard::{ExampleGroup, FeatureView, TokenEffect};
+use crate::numbers::{count, real, share};
 use std::borrow::Cow;
 
 /// Everything about a feature but its examples.
@@ -27,8 +28,8 @@ fn heading(view: &FeatureView) -> Markup {
         source.sae,
         source.place(),
         source.model,
-        source.samples,
-        source.tokens,
+        count(source.samples),
+        count(source.tokens),
         source.dataset,
     )))
 }
@@ -36,13 +37,15 @@ fn heading(view: &FeatureView) -> Markup {
 fn numbers(view: &FeatureView) -> Markup {
     let columns = [Column::text("on"), Column::number("fires at"), Column::number("largest")];
     let rows = view.fires.iter().map(|fires| {
-        let numbers = [fires.modality.clone(), fires.positions.to_string(), format!("{:.3}", fires.max)];
+        let numbers = [fires.modality.clone(), count(fires.positions), real(f64::from(fires.max))];
         numbers.map(Markup::from).to_vec()
     });
     let weight = view.weights.best().map_or("none".into(), |weight| format!("{weight:.3}"));
     table("Positions where it fires", &columns, rows).and(tag("p").text(&format!(
-        "class {}, density {:.2e}, mean {:.3}, cross-modal weight {weight}",
-        view.class, view.density, view.mean
+        "class {}, density {}, mean {}, cross-modal weight {weight}",
+        view.class,
+        share(view.density),
+        real(f64::from(view.mean))
     )))
 }
 

@@ -1,9 +1,13 @@
 //! Scoring: scores of every sample by every method, in `scores/<name>.parquet`, with the fits that they are based on. Needs
 //! one pass over each store that takes part.
 
-use crate::companion::Companion;
+mod passes;
+
+use passes::{AllCollected, Passed};
+pub(crate) use passes::{Participants, scratch};
+
 use crate::control::{Control, Stage};
-use crate::roles::Role;
+use crate::passes::Passes;
 use crate::sae::{LoadedSae, SaeChoice, SaePlan};
 use crate::{Error, Result, feedback, index, likelihood, model, probe};
 use filters::align::align_samples;
@@ -11,18 +15,14 @@ use filters::column::ScoreTable;
 use filters::definition::{Definition, Sides};
 use filters::keep::{self, KeepEstimate, ScoreMetadata, keep_auto_against};
 use filters::pmi::{self, BLANK_DIR, Folds, Set, Unit};
-use filters::pooling::{PooledStore, SamplePooler};
 use filters::score_names::{FEEDBACK_FIT, FITTED, JOINED, KEPT, PMI, PMI_BLANK, PMI_RANK, PMI_TOKEN_MIN};
 use filters::scores::{self, Scores};
-use filters::top_tokens::TopTokens;
 use filters::weights::{ModelScore, Weights};
 use filters::{Threshold, rank};
 use harvest::Plan;
-use sae_core::Run;
 use sae_core::analysis::index::{read_features, write_features};
-use sae_core::analysis::pass::Observer;
+use sae_core::store::load_samples;
 use sae_core::store::sample::Sample;
-use sae_core::store::{Store, load_samples};
 use sae_core::{file, path_text};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 /// What to score, and how.
 ///
 /// ```
-#[doc = include_str!("example_run.md")]
+#[doc = include_str!("../example_run.md")]
 /// use sae_workbench::{Control, ExplainRequest, SaeChoice, ScoreRequest};
 ///
 /// # let run = example_run()?;
@@ -201,15 +201,6 @@ impl ScoreRequest {
     }
 }
 
-/// One store after its pass.
-struct Passed {
-    samples: Vec<Sample>,
-    pooled: PooledStore,
-    /// The same images, with the texts as the model reads them with blank images, if those were captured.
-    blank: Option<PooledStore>,
-    tops: Option<TopTokens>,
-}
-
 /// Fits, by the column that they give.
 type Fits = BTreeMap<&'static str, Folds>;
 
@@ -223,17 +214,25 @@ struct Fitted {
 
 /// Scores the run of an autoencoder and writes the table.
 pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Control) -> Result<ScoreReport> {
+    score_with(sae, options, &mut Passes::Here, control)
+}
+
+/// [`score`] with passes that may have been made elsewhere.
+pub(crate) fn score_with(
+    sae: &LoadedSae,
+    options: &ScoreOptions,
+    passes: &mut Passes,
+    control: &mut Control,
+) -> Result<ScoreReport> {
     let _lock = sae.run.lock()?;
-    options.check(sae)?;
-    let rejected = options.rejected.as_deref().map(|path| Companion::open(sae, path, Role::Rejected)).transpose()?;
-    let is_scored = |path: &Path| path.canonicalize().ok() == sae.run.root().canonicalize().ok();
-    let others = options.calibrate.iter().filter(|path| !is_scored(path));
-    let others = others.map(|path| Companion::open(sae, path, Role::Calibration)).collect::<Result<Vec<_>>>()?;
-    let fits_itself = options.calibrate.is_empty() || options.calibrate.iter().any(|path| is_scored(path));
-    let pass = Pass { sae, threshold: options.threshold.for_width(sae.saved.weights.d_in), sides: &options.sides };
-    let scored = pass.over(&sae.run, &sae.store, fits_itself, Stage::Score, control)?;
-    let calibration = others.iter().map(|other| pass.over(&other.run, &other.store, true, Stage::Calibrate, control));
-    let calibration = calibration.collect::<Result<Vec<_>>>()?;
+    let participants = Participants::open(sae, options)?;
+    let AllCollected { scored, calibration, rejected: passed_rejected } = participants.collect(passes, control)?;
+    let (fits_itself, threshold) = (participants.fits_itself, participants.threshold());
+    let Participants { calibration: others, rejected, .. } = participants;
+    let folder = scratch(sae)?;
+    let scored = scored.join(&folder)?;
+    let calibration = calibration.into_iter().map(|other| other.join(&folder)).collect::<Result<Vec<_>>>()?;
+    let passed_rejected = passed_rejected.map(|other| other.join(&folder)).transpose()?;
     let fitted_to: Vec<&Passed> = fits_itself.then_some(&scored).into_iter().chain(&calibration).collect();
     let staged = control.stage(Stage::Fit, None)?;
     // Weights are means over the strongest tokens of a single store: the first that was named.
@@ -250,8 +249,7 @@ pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Contr
         fitted.without.extend([PMI_BLANK, PMI_TOKEN_MIN].map(|column| (column.to_owned(), why.to_owned())));
     }
     drop(staged);
-    if let Some(other) = rejected {
-        let passed = pass.over(&other.run, &other.store, false, Stage::Rejected, control)?;
+    if let Some((other, passed)) = rejected.zip(passed_rejected) {
         let pair = align_samples(&scored.samples, &passed.samples);
         if pair.iter().all(Option::is_none) {
             return Err(Error::OtherSamples { path: other.run.root().to_path_buf() });
@@ -293,7 +291,7 @@ pub(crate) fn score(sae: &LoadedSae, options: &ScoreOptions, control: &mut Contr
             scores.columns.insert(name.into(), joined);
         }
     }
-    let mut report = write(sae, options, pass.threshold, scores, &weights, fitted)?;
+    let mut report = write(sae, options, threshold, scores, &weights, fitted)?;
     for (name, estimate) in estimates {
         keep::save(&report.file, &name, estimate)?;
         report.keep.insert(name, estimate);
@@ -343,72 +341,6 @@ fn fit(fitted_to: &[&Passed], scored: &Passed, scores: &mut Scores) -> Result<Fi
         }
     }
     Ok(Fitted { fits, keep, without })
-}
-
-impl Passed {
-    /// The pooled samples that a column is computed from.
-    fn pooled_for(&self, column: &str) -> Option<&PooledStore> {
-        if column == PMI { Some(&self.pooled) } else { self.blank.as_ref() }
-    }
-
-    fn set(&self, column: &str) -> Option<Set<'_>> {
-        self.pooled_for(column).map(|pooled| Set { samples: &self.samples, pooled })
-    }
-}
-
-/// Passes of one autoencoder over several runs.
-struct Pass<'a> {
-    sae: &'a LoadedSae,
-    threshold: f32,
-    sides: &'a Sides,
-}
-
-impl Pass<'_> {
-    /// Pools the activations of a run; with `weigh` also collects its strongest tokens.
-    fn over(&self, run: &Run, store: &Store, weigh: bool, stage: Stage, control: &mut Control) -> Result<Passed> {
-        let samples = load_samples(run)?;
-        let d_sae = self.sae.saved.weights.d_sae;
-        let scratch = scratch(self.sae)?;
-        let tops = || TopTokens::new(d_sae, self.threshold).along(store.paths().clone()).comparing(self.sides);
-        let mut tops = weigh.then(tops);
-        let pooler = |samples: usize| {
-            SamplePooler::new(samples, d_sae, self.threshold, &scratch).map(|pooler| pooler.comparing(self.sides))
-        };
-        let pooled =
-            self.pool(store, pooler(samples.len())?.along(store.paths().clone()), tops.as_mut(), stage, control)?;
-        let blank = run.root().join(BLANK_DIR);
-        let blank = if blank.is_dir() && self.sides.compare_with_images() {
-            let other = Companion::open(self.sae, &blank, Role::BlankImages)?;
-            let texts = load_samples(&other.run)?;
-            let pooler = pooler(texts.len())?.with_tokens();
-            let pooled_texts = self.pool(&other.store, pooler, None, Stage::BlankImages, control)?;
-            Some(pooled.with_text(&pooled_texts, &align_samples(&samples, &texts), &scratch)?)
-        } else {
-            None
-        };
-        Ok(Passed { samples, pooled, blank, tops })
-    }
-
-    fn pool(
-        &self,
-        store: &Store,
-        mut pooler: SamplePooler,
-        tops: Option<&mut TopTokens>,
-        stage: Stage,
-        control: &mut Control,
-    ) -> Result<PooledStore> {
-        let mut observers: Vec<&mut dyn Observer> = vec![&mut pooler];
-        observers.extend(tops.map(|tops| tops as &mut dyn Observer));
-        self.sae.observe_store(store, stage, &mut observers, control)?;
-        Ok(pooler.finish()?)
-    }
-}
-
-/// The folder for temporary files, on the disk of the run.
-pub(crate) fn scratch(sae: &LoadedSae) -> Result<PathBuf> {
-    let folder = sae.run.root().join("scores");
-    std::fs::create_dir_all(&folder).map_err(sae_core::Error::io("make the folder", &folder))?;
-    Ok(folder)
 }
 
 /// Rank correlation of every score with the number of positions.
