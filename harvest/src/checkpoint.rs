@@ -380,10 +380,7 @@ impl Checkpoint {
         let files = record.images.iter().map(|image| image.read()).collect::<Result<Vec<_>, _>>()?;
         let (frames, patches) = match record.video {
             Some(video) => self.video(video, &files).map(|(frames, patches)| (frames, Some(patches)))?,
-            None => {
-                let frames = files.iter().zip(self.images.iter().cycle()).map(|(file, images)| images.frame(file));
-                (frames.collect::<Result<Vec<_>, _>>()?, None)
-            }
+            None => (self.images.as_ref().map(|images| images.frames(&files)).transpose()?.unwrap_or_default(), None),
         };
         if self.images.is_none() && !files.is_empty() {
             return Err("the row has images, but the model takes none".into());

@@ -30,7 +30,7 @@ fn only_images(mut prepared: Prepared, hook: Hook, config: &ModelConfig) -> Resu
     }
     if hook.site() == Site::Vision {
         let places = prepared.frames.iter().flat_map(|frame| frame.positions.iter().map(move |place| (place, frame)));
-        let tokens = prepared.tokens.iter().zip(places).filter(|(_, (place, _))| place.source.is_some());
+        let tokens = prepared.tokens.iter().zip(places).filter(|(_, (place, _))| place.source.row().is_some());
         let patches = tokens.flat_map(|(token, (_, frame))| {
             let side = patches_per_side(config, frame.whole().map_or(0, |view| view.width));
             (0..side * side).map(move |n| Token { rect: token.rect.map(|rect| cell(rect, n, side)), ..token.clone() })

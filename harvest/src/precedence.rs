@@ -220,6 +220,7 @@ pub(crate) fn decoder<'a>(kind: &str, config: Fields<'a>) -> Result<(String, Fie
     Ok(match kind {
         // A LLaVA or an OpenVLA may have any decoder. The other families have a fixed one, whatever the file says.
         "llava" | "llava_next" | "openvla" => (inner.or("model_type", "llama".to_owned())?, inner),
+        "llava_onevision" => (inner.or("model_type", "qwen2".to_owned())?, inner),
         // Older files have the settings of the decoder at the top level.
         "qwen2_5_vl" if !inner.is_object() => ("qwen2_5_vl_text".into(), config),
         "qwen2_5_vl" | "qwen3_vl" | "gemma3" => (format!("{kind}_text"), inner),
@@ -227,8 +228,8 @@ pub(crate) fn decoder<'a>(kind: &str, config: Fields<'a>) -> Result<(String, Fie
     })
 }
 
-/// Whether the embedding matrix is also the output head. LLaVA and Qwen2.5-VL consult both levels of the configuration,
-/// the other families only the outer one. (If the weights contain a separate head, it is used anyway; see
+/// Whether the embedding matrix is also the output head. LLaVA, LLaVA-OneVision and Qwen2.5-VL consult both levels of the
+/// configuration, the other families only the outer one. (If the weights contain a separate head, it is used anyway; see
 /// `model/head.rs`.)
 ///
 /// # Errors
@@ -237,11 +238,16 @@ pub(crate) fn tied(kind: &str, config: Fields) -> Result<bool, String> {
     const NAME: &str = "tie_word_embeddings";
     let (family, text) = decoder(kind, config)?;
     match kind {
-        "llava" | "qwen2_5_vl" => Ok(config.or(NAME, false)? || text.or(NAME, family == "gemma3_text")?),
+        "llava" | "llava_onevision" | "qwen2_5_vl" => {
+            Ok(config.or(NAME, false)? || text.or(NAME, family == "gemma3_text")?)
+        }
         "gemma3" | "gemma3_text" => config.or(NAME, true),
         _ => config.or(NAME, false),
     }
 }
+
+/// The `vision_aspect_ratio` of LLaVA-OneVision where a file does not have it.
+pub(crate) const ASPECT_RATIO: &str = "anyres_max_9";
 
 /// Names of the ids of special tokens in LLaVA and Gemma 3. Newer versions use the first name; if both are present, it
 /// counts.

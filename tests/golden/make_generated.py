@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from common import versions, write_json
 from make_models import prepare, without_videos
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, Qwen2_5_VLProcessor, Qwen3VLProcessor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, LlavaOnevisionProcessor, Qwen2_5_VLProcessor, Qwen3VLProcessor
 
 TOKENS = 200
-WITHOUT_VIDEOS = {"qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}
+WITHOUT_VIDEOS = {"llava_onevision": LlavaOnevisionProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}
 
 
 @torch.no_grad()

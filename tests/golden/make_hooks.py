@@ -28,14 +28,14 @@ from make_models import prepare, without_videos
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, LlamaConfig, LlamaForCausalLM,
-    Qwen2_5_VLProcessor, Qwen3VLProcessor,
+    LlavaOnevisionProcessor, Qwen2_5_VLProcessor, Qwen3VLProcessor,
 )
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 from transformers.vision_utils import get_vision_window_index
 
 ROWS = 4
 SAMPLES = 2
-WITHOUT_VIDEOS = {"qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}
+WITHOUT_VIDEOS = {"llava_onevision": LlavaOnevisionProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}
 
 
 def after_attention_and_mlp(block):
@@ -110,6 +110,13 @@ class TowerRecorder:
         out = out if config.vision_feature_select_strategy == "full" else out[:, 1:]
         if self.kind == "llava":
             return out.flatten(0, 1)
+        if self.kind == "llava_onevision":  # of an interpolated position the patch with the largest weight
+            count = out.shape[0] * out.shape[1]
+            each = torch.eye(count).view(*out.shape[:2], count)
+            newline = torch.full([count], torch.nan)
+            ratio = config.vision_aspect_ratio
+            weights = self.model.model.pack_image_features([each], inputs["image_sizes"], newline, ratio)[0][0]
+            return out.flatten(0, 1)[weights[~weights.isnan().any(-1)].argmax(-1)]
         newline = torch.full([out.shape[-1]], torch.nan)
         views = out.split([len(views) for views in self.views(inputs)])
         packed = self.model.model.pack_image_features(

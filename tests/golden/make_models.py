@@ -14,6 +14,8 @@ text-gemma3         as the Hub has it; local and global layers, linear rope for 
 llava-c             LLaVA-1.5 with a Qwen2 decoder, as transformers 5 saves it.
 llava-next-a        as the Hub has it; Mistral decoder with grouped queries and a window.
 llava-next-b        as transformers 5 saves it; Qwen2 decoder, two vision layers side by side, other tilings.
+llava_onevision-a   as the Hub has it; patches that leave a rest of every tile, positions of tiles interpolated (anyres_max_4).
+llava_onevision-b   as transformers 5 saves it; two vision layers side by side, only some images interpolated (anyres_max_9).
 qwen2_5_vl-a        as the Hub has it, all text fields at the top; windows of 2 x 2 merged patches, untied head.
 qwen2_5_vl-b        as transformers 5 saves it; windows of 3 x 3, full attention first and last, tied head.
 qwen3_vl-a          as the Hub has it; features of two vision blocks added behind the first two text blocks.
@@ -59,6 +61,8 @@ from transformers import (
     LlavaConfig,
     LlavaNextConfig,
     LlavaNextProcessor,
+    LlavaOnevisionConfig,
+    LlavaOnevisionProcessor,
     LlavaProcessor,
     MistralConfig,
     PreTrainedTokenizerFast,
@@ -68,11 +72,13 @@ from transformers import (
     Qwen3Config,
     Qwen3VLConfig,
     Qwen3VLProcessor,
+    SiglipVisionConfig,
 )
 from transformers.models.chameleon.image_processing_pil_chameleon import ChameleonImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 BASIC = ["<unk>", "<s>", "</s>", "<pad>"]
@@ -138,6 +144,16 @@ TEMPLATE_INST = (
     "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
     "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] }}{% endfor %}"
     "{{ ' [/INST]' }}{% else %}{{ ' ' + message['content'][0]['text'] + '</s> ' }}{% endif %}{% endfor %}"
+)
+TEMPLATE_ONEVISION = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + ' '}}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'video') %}{{ '<video>' }}{% endfor %}"
+    "{% if message['role'] != 'assistant' %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ '\n' + content['text'] }}{% endfor %}"
+    "{% else %}{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
+    "{% generation %}{{ '\n' + content['text'] }}{% endgeneration %}{% endfor %}{% endif %}{{'<|im_end|>'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
 
@@ -378,6 +394,64 @@ def older_llava_next(folder, model, processor):
     split_processor(folder, processor, "LlavaNextImageProcessor")
 
 
+# LLaVA-OneVision
+
+
+def onevision_models():
+    named = dict(extra_special_tokens={"image_token": "<image>", "video_token": "<video>"})
+
+    def make(side, patch, tiles, vision, text, most, mean, std, **config):
+        tokenizer = qwen_like(CHATML + ["<image>", "<video>"], **named)
+        text = Qwen2Config(vocab_size=len(tokenizer), hidden_size=16, max_position_embeddings=512, bos_token_id=0,
+                           eos_token_id=2, **text)
+        vision = SiglipVisionConfig(image_size=side, patch_size=patch, vision_use_head=False, **vision)
+        config = LlavaOnevisionConfig(vision_config=vision, text_config=text, image_token_index=3, video_token_index=4,
+                                      image_grid_pinpoints=tiles, vision_aspect_ratio=most, **config)
+        images = LlavaOnevisionImageProcessorPil(size={"height": side, "width": side}, image_grid_pinpoints=tiles,
+                                                 image_mean=mean, image_std=std)
+        processor = without_videos(LlavaOnevisionProcessor)(
+            image_processor=images, tokenizer=tokenizer, num_image_tokens=(side // patch) ** 2,
+            vision_feature_select_strategy="full", vision_aspect_ratio=most, chat_template=TEMPLATE_ONEVISION)
+        return config, processor, samples()
+
+    def a():
+        return make(
+            14, 4, [[14 * rows, 14 * columns] for rows in range(1, 5) for columns in range(1, 5)],
+            dict(hidden_size=12, intermediate_size=20, num_hidden_layers=2, num_attention_heads=2),
+            dict(intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+                 rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
+            "anyres_max_4", [0.5] * 3, [0.5] * 3)
+
+    def b():
+        return make(
+            12, 4, [[12, 12], [36, 48], [48, 24], [48, 48], [12, 36]],
+            dict(hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2),
+            dict(intermediate_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+                 rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, tie_word_embeddings=True),
+            "anyres_max_9", [0.5, 0.45, 0.4], [0.25, 0.3, 0.5], vision_feature_layer=[1, -1],
+            multimodal_projector_bias=False, projector_hidden_act="gelu_pytorch_tanh", tie_word_embeddings=True)
+
+    return {"llava_onevision-a": (a, older_onevision), "llava_onevision-b": (b, None)}
+
+
+def older_onevision(folder, model, processor):
+    rename(folder, ("model.vision_tower.", "vision_tower.vision_model."), ("vision_tower.", "vision_tower.vision_model."),
+           ("model.language_model.", "language_model.model."), ("lm_head.", "language_model.lm_head."),
+           ("model.", ""))
+    config = model.config
+    write_json(folder / "config.json", {
+        "architectures": [type(model).__name__], "image_grid_pinpoints": config.image_grid_pinpoints,
+        "image_token_index": config.image_token_index, "model_type": "llava_onevision", "projector_hidden_act": "gelu",
+        "text_config": {"model_type": "qwen2", **older_fields(config.text_config), "torch_dtype": "bfloat16"},
+        "tie_word_embeddings": False, "torch_dtype": "float32", "transformers_version": "4.45.0.dev0",
+        "use_image_newline_parameter": True, "video_token_index": config.video_token_index,
+        "vision_aspect_ratio": config.vision_aspect_ratio, "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "full",
+        "vision_config": {"model_type": "siglip_vision_model", **older_fields(config.vision_config)},
+    })
+    split_processor(folder, processor, "LlavaOnevisionImageProcessor")
+
+
 # Qwen2.5-VL and Qwen3-VL
 
 
@@ -607,7 +681,8 @@ def make_multimodal(folder, family, generator, rng):
     processor.save_pretrained(folder)
     if older:
         older(folder, model, processor)
-    return model, listed, type(processor) if "qwen" in config.model_type else AutoProcessor
+    videos = config.model_type.startswith(("qwen", "llava_onevision"))
+    return model, listed, type(processor) if videos else AutoProcessor
 
 
 # What transformers computes
@@ -655,6 +730,8 @@ def prepare(folder, reader, messages, generate):
     begin = reader.tokenizer.bos_token
     bare = {"add_special_tokens": False} if begin and text.startswith(begin) else {}
     images = [Image.open(folder / path) for path in paths] or None
+    if images and hasattr(reader, "vision_aspect_ratio"):  # LLaVA-OneVision divides an image only if it is the only one of a list
+        images = [images]
     return text, paths, reader(text=text, images=images, return_tensors="pt", **bare)
 
 
@@ -721,7 +798,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     families = {name: (make_text, make) for name, make in text_models().items()}
-    multimodal = llava_models() | qwen_vl_models() | gemma_models() | chameleon_models()
+    multimodal = llava_models() | onevision_models() | qwen_vl_models() | gemma_models() | chameleon_models()
     families |= {name: (make_multimodal, make) for name, make in multimodal.items()}
     parser.add_argument("--only", nargs="+", choices=families, default=list(families), metavar="NAME")
     args = parser.parse_args()

@@ -21,12 +21,42 @@ pub struct Image {
     pub fused: Vec<f32>,
     /// Rows and columns of patches of each view.
     pub views: Vec<[usize; 2]>,
-    /// For each of its positions the row of the tower's output that it shows; nothing for a newline.
-    pub sources: Vec<Option<u32>>,
+    /// What each of its positions shows of the tower's output.
+    pub sources: Vec<Source>,
     /// Rows and columns of its positions, if the model distinguishes them.
     pub grid: [usize; 2],
     /// When it is shown, if it is a part of a video that the model follows on the axis of time.
     pub moment: Option<Moment>,
+}
+
+/// What a position of an image shows of the tower's output for this image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Source {
+    /// A row.
+    Row(u32),
+    /// A point between four rows: the sum of their projections, each times its weight.
+    Between {
+        /// The rows.
+        rows: [u32; 4],
+        /// Their weights, whose sum is 1.
+        weights: [f32; 4],
+    },
+    /// Nothing: the end of a row of positions.
+    Newline,
+}
+
+impl Source {
+    /// The row that it shows, or the one with the largest weight, the first of equals. Nothing for a newline.
+    pub fn row(self) -> Option<u32> {
+        match self {
+            Self::Row(row) => Some(row),
+            Self::Between { rows, weights } => {
+                let largest = weights.iter().copied().fold(0.0, f32::max);
+                weights.iter().position(|weight| *weight >= largest).map(|n| rows[n])
+            }
+            Self::Newline => None,
+        }
+    }
 }
 
 /// The place of an image in a video.

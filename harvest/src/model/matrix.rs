@@ -103,6 +103,22 @@ impl Matrix {
         }
     }
 
+    /// Multiplies every row by its own factor.
+    pub fn scale_rows(self, factors: Vec<f32>) -> Self {
+        match self {
+            Self::Host { mut values, width } => {
+                let rows = values.par_chunks_exact_mut(width.max(1)).zip(&factors);
+                rows.for_each(|(row, factor)| row.iter_mut().for_each(|x| *x *= factor));
+                Self::Host { values, width }
+            }
+            Self::Device(x) => {
+                let shape = [factors.len(), 1];
+                let factors: Tensor<2> = Tensor::from_data(TensorData::new(factors, shape), (&x.device(), x.dtype()));
+                Self::Device(x * factors)
+            }
+        }
+    }
+
     /// The rows with these numbers, in this order.
     pub fn gather(&self, rows: &[u32]) -> Self {
         match self {

@@ -26,7 +26,7 @@ pub use cache::KvCache;
 pub use compute::Compute;
 pub use config::{ModelConfig, TextConfig, VisionConfig};
 pub use head::Head;
-pub use input::{Image, Input, Moment, check_input};
+pub use input::{Image, Input, Moment, Source, check_input};
 pub use logprobs::{Prediction, log_sum_exp};
 pub use weights::{Size, Weights};
 

@@ -2,7 +2,7 @@
 //! decoder's width, one for every position of an image.
 
 use super::config::{NormConfig, ProjectorConfig as Config, TowerConfig};
-use super::input::Image;
+use super::input::{Image, Source};
 use super::matrix::Matrix;
 use super::ops::{Linear, Norm};
 use super::tower::Tower;
@@ -110,8 +110,8 @@ impl Projector {
         let (mut kept, _) = self.tower.forward(images, |image| &image.patches, &[layer + 1], layer + 1);
         let (before, mut start, mut rows) = (self.tower.prefix_rows(), 0, Vec::new());
         for image in images {
-            for source in image.sources.iter().flatten() {
-                self.patches_of(*source, image, &mut |row| rows.push(start + row));
+            for source in image.sources.iter().filter_map(|source| source.row()) {
+                self.patches_of(source, image, &mut |row| rows.push(start + row));
             }
             start += image.views.iter().map(|[height, width]| (height * width + before) as u32).sum::<u32>();
         }
@@ -121,7 +121,8 @@ impl Projector {
     /// How many patches the positions of an image show.
     pub fn patches(&self, image: &Image) -> usize {
         let mut count = 0;
-        image.sources.iter().flatten().for_each(|source| self.patches_of(*source, image, &mut |_| count += 1));
+        let rows = image.sources.iter().filter_map(|source| source.row());
+        rows.for_each(|source| self.patches_of(source, image, &mut |_| count += 1));
         count
     }
 
@@ -153,12 +154,7 @@ impl Projector {
                     let before = self.tower.prefix_rows();
                     image.views.iter().map(|[height, width]| height * width + before).sum()
                 };
-                let end = rows.rows() as u32;
-                let rows = match newline {
-                    Some(newline) => Matrix::stack_rows(vec![rows, newline.clone()]),
-                    None => rows,
-                };
-                Projected { positions: rows.gather(&sources(images, per_image, end)), deep: Vec::new() }
+                Projected { positions: positions(images, per_image, rows, newline.as_ref()), deep: Vec::new() }
             }
             ProjectorKind::Fused { second, layers: [first, middle, out] } => {
                 let (_, other) = second.forward(images, |image| &image.fused, &[], second.depth());
@@ -166,7 +162,7 @@ impl Projector {
                 let hidden = first.forward(&Matrix::concat_columns(both)).activate(Activation::Gelu);
                 let rows = out.forward(&middle.forward(&hidden).activate(Activation::Gelu));
                 let per_image = |image: &Image| image.views.iter().map(|[height, width]| height * width).sum();
-                Projected { positions: rows.gather(&sources(images, per_image, 0)), deep: Vec::new() }
+                Projected { positions: positions(images, per_image, rows, None), deep: Vec::new() }
             }
             ProjectorKind::Merge { patches, last: merger, deep } => Projected {
                 positions: merger.forward(last, *patches),
@@ -199,15 +195,30 @@ fn patches(images: &[&Image], tower: &Tower, output: &Matrix) -> Matrix {
     output.gather(&rows)
 }
 
-/// The rows of the projected states for all positions of all images. Newlines have the row `end`.
-fn sources(images: &[&Image], rows: impl Fn(&Image) -> usize, end: u32) -> Vec<u32> {
-    let mut start = 0;
-    let mut all = Vec::new();
+/// The vectors of all positions of all images, from the `projected` states of which each image has `rows`.
+fn positions(images: &[&Image], rows: impl Fn(&Image) -> usize, projected: Matrix, newline: Option<&Matrix>) -> Matrix {
+    // Row numbers in a table that consists of the projected states, the newline, and what is between the states.
+    let end = projected.rows() as u32;
+    let mixed = end + u32::from(newline.is_some());
+    let (mut all, mut between, mut start) = (Vec::new(), Vec::new(), 0_u32);
     for image in images {
-        all.extend(image.sources.iter().map(|source| source.map_or(end, |row| start + row)));
+        all.extend(image.sources.iter().map(|source| match source {
+            Source::Row(row) => start + row,
+            Source::Newline => end,
+            Source::Between { rows, weights } => {
+                between.push((rows.map(|row| start + row), *weights));
+                mixed + between.len() as u32 - 1
+            }
+        }));
         start += rows(image) as u32;
     }
-    all
+    let corner = |n: usize| {
+        let rows: Vec<u32> = between.iter().map(|(rows, _)| rows[n]).collect();
+        projected.gather(&rows).scale_rows(between.iter().map(|(_, weights)| weights[n]).collect())
+    };
+    let mixed = (!between.is_empty()).then(|| (1..4).fold(corner(0), |sum, n| sum.add(corner(n))));
+    let table = [Some(projected), newline.cloned(), mixed];
+    Matrix::stack_rows(table.into_iter().flatten().collect()).gather(&all)
 }
 
 impl Merger {

@@ -49,6 +49,16 @@ impl Checkpoint {
                 open.pop();
             }
             let images = images(&node.turns);
+            let is_divided = self.images().is_some_and(|processor| processor.divides_lone_images());
+            if is_divided && images.len() == 1 && media.frames.len() > 1 && !media.is_video {
+                return Err(format!(
+                    "{}: the piece shows one of {} images, and the model divides an image only if it is the only one, so that \
+                     later pieces cannot share it",
+                    node.branch,
+                    media.frames.len()
+                )
+                .into());
+            }
             let text = Text::Conversation { turns: &node.turns, generate: node.generate };
             let tokens = self.tokens(&text, &media.only(&images), Vec::new());
             let tokens =

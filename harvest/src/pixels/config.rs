@@ -3,7 +3,7 @@
 
 use super::decode::{PIXEL_LIMIT, decode};
 use super::error::ImageError;
-use super::frame::{Frame, Patches, window};
+use super::frame::{Frame, Origin, Patches, SquareView, window};
 use super::{geometry, prismatic};
 use crate::fields::{Fields, short};
 use crate::model::Image;
@@ -40,8 +40,8 @@ pub struct ImageProcessor {
 enum Steps {
     /// The image is resized, and its center is cut out.
     Square { resize: Option<Resize>, crop: Option<[usize; 2]>, side: usize },
-    /// The image is divided into tiles.
-    Tiles,
+    /// The image is divided into tiles. `background` surrounds an image that is not divided.
+    Tiles { background: [u8; 3] },
     /// The image is resized so that its sides are multiples of a patch and its area is within the bounds.
     Native { area: [usize; 2], resize: bool },
 }
@@ -130,6 +130,7 @@ impl Raw {
 fn classes(vision: &VisionConfig) -> &'static [&'static str] {
     match (&vision.tiling, &vision.kind) {
         (_, VisionEncoder::VqTokenizer(_)) => &["ChameleonImageProcessor"],
+        (Tiling::AnyResolution { most_tiles: Some(_), .. }, _) => &["LlavaOnevisionImageProcessor"],
         (Tiling::AnyResolution { .. }, _) => &["LlavaNextImageProcessor"],
         (Tiling::Native { .. }, _) => &["Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor"],
         (_, VisionEncoder::Tower(_, ProjectorConfig::Fused { .. })) => &["PrismaticImageProcessor"],
@@ -164,6 +165,9 @@ pub(super) fn defaults(class: &str) -> Value {
             "patch_size": 16, "temporal_patch_size": 2, "merge_size": 2}),
         ),
         "SiglipImageProcessor" => siglip,
+        "LlavaOnevisionImageProcessor" => {
+            json!({"size": {"height": 384, "width": 384}, "do_center_crop": false, "crop_size": 384})
+        }
         "Gemma3ImageProcessor" => over(siglip, json!({"resample": 2, "square_size": true})),
         _ => json!({}),
     };
@@ -213,18 +217,35 @@ impl ImageProcessor {
         Ok(Self { steps, filter, tiling, patches, prefix, values, fused: None })
     }
 
-    /// Decodes an image file and brings it to the size that the model takes.
+    /// Decodes the only image file of a sample and brings it to the size that the model takes.
     ///
     /// # Errors
     /// The file cannot be used. The dimensions are checked before anything is decoded.
     pub fn frame(&self, file: &[u8]) -> Result<Frame, ImageError> {
-        self.resized_frame(decode(file)?)
+        self.resized_frame(decode(file)?, true)
     }
 
-    fn resized_frame(&self, rgb: Rgb) -> Result<Frame, ImageError> {
+    /// The same for all image files of a sample, because a model may divide an image only if there is no other.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub fn frames(&self, files: &[impl AsRef<[u8]>]) -> Result<Vec<Frame>, ImageError> {
+        files.iter().map(|file| self.resized_frame(decode(file.as_ref())?, files.len() == 1)).collect()
+    }
+
+    /// Whether an image is divided only if it is the only one of its sample.
+    pub(crate) fn divides_lone_images(&self) -> bool {
+        matches!(self.tiling, Tiling::AnyResolution { most_tiles: Some(_), .. })
+    }
+
+    fn resized_frame(&self, rgb: Rgb, is_alone: bool) -> Result<Frame, ImageError> {
         let original = [rgb.width, rgb.height];
+        let square = |side: usize, grid: usize| {
+            let covered = side / self.patches.side * self.patches.side;
+            SquareView { side, grid, covered, prefix: self.prefix }
+        };
         match (self.steps, &self.tiling) {
-            (Steps::Square { resize, crop, side }, tiling) => {
+            (Steps::Square { resize, crop, side }, Tiling::Square { grid, class, .. }) => {
                 let rgb = match resize {
                     Some(size) => {
                         let [width, height] = size.apply(original);
@@ -237,7 +258,7 @@ impl ImageProcessor {
                     Some(size) => {
                         let center = |axis: usize| (resized[axis] as i64 - size[axis] as i64).div_euclid(2);
                         let offset = [center(0), center(1)];
-                        (offset, window(&rgb, offset, size))
+                        (offset, window(&rgb, offset, size, [0; 3]))
                     }
                     None => ([0, 0], rgb),
                 };
@@ -245,10 +266,20 @@ impl ImageProcessor {
                     let (width, height) = (view.width, view.height);
                     return Err(ImageError::OtherSize { side, width, height });
                 }
-                Ok(Frame::square(original, view, resized, offset, tiling, self.prefix))
+                let origin = Origin { resized: resized.map(|n| n as f64), offset: offset.map(|n| n as f64) };
+                Ok(Frame::square(original, view, origin, square(side, *grid), *class))
             }
-            (_, Tiling::AnyResolution { side, grid, pinpoints, .. }) => {
-                Ok(Frame::any_resolution(rgb, self.filter, [*side, *grid, self.prefix], pinpoints))
+            (Steps::Tiles { background }, Tiling::AnyResolution { side, grid, .. })
+                if self.divides_lone_images() && !is_alone =>
+            {
+                let longest = rgb.width.max(rgb.height);
+                if (longest * longest) as u64 > PIXEL_LIMIT {
+                    return Err(ImageError::ElongatedWhenResized { width: longest, height: longest });
+                }
+                Ok(Frame::padded(&rgb, self.filter, square(*side, *grid), background))
+            }
+            (Steps::Tiles { .. }, Tiling::AnyResolution { side, grid, pinpoints, most_tiles }) => {
+                Ok(Frame::any_resolution(rgb, self.filter, square(*side, *grid), pinpoints, *most_tiles))
             }
             (Steps::Native { area, resize }, _) => {
                 let cell = self.patches.side * self.patches.merge;
@@ -263,7 +294,7 @@ impl ImageProcessor {
                 }
                 Ok(Frame::native(original, self.resize(rgb, to_width, to_height)?, cell))
             }
-            (Steps::Tiles, _) => Err(ImageError::Tiles),
+            (Steps::Square { .. } | Steps::Tiles { .. }, _) => Err(ImageError::Tiles),
         }
     }
 
@@ -276,7 +307,7 @@ impl ImageProcessor {
 
     /// The input of the model for a black image, for benchmarks.
     pub fn blank(&self, width: usize, height: usize) -> Image {
-        let frame = self.resized_frame(Rgb { width, height, data: vec![0; width * height * 3] });
+        let frame = self.resized_frame(Rgb { width, height, data: vec![0; width * height * 3] }, true);
         self.image(&frame.expect("an image of ordinary size can be resized to any other"))
     }
 
@@ -306,6 +337,15 @@ fn read(config: Value, classes: &[&str]) -> Result<Raw, String> {
 fn check_positions(processor: &Value, vision: &VisionConfig) -> Result<(), String> {
     let processor = Fields(processor);
     let (name, expected) = match (&vision.kind, &vision.tiling) {
+        (VisionEncoder::Tower(tower, _), Tiling::AnyResolution { grid, most_tiles: Some(most), .. }) => {
+            let found = processor.or("vision_aspect_ratio", precedence::ASPECT_RATIO.to_owned())?;
+            if found != format!("anyres_max_{most}") {
+                return Err(format!(
+                    "vision_aspect_ratio is {found} in the processor: expected anyres_max_{most}, as in config.json"
+                ));
+            }
+            ("num_image_tokens", grid * grid + tower.prefix_rows())
+        }
         (VisionEncoder::Tower(tower, ProjectorConfig::Mlp { .. }), tiling) => {
             let kept = usize::from(matches!(tiling, Tiling::Square { class: true, .. }));
             let dropped =
@@ -376,7 +416,8 @@ fn steps(raw: &Raw, vision: &VisionConfig) -> Result<(Steps, Patches), String> {
                     "the image processor produces tiles of {size:?} and {crop:?}: expected {side}x{side} for the vision tower"
                 ));
             }
-            Ok((Steps::Tiles, Patches { side: patch.unwrap_or(*side), merge: 1, frames: 1 }))
+            let background = raw.image_mean.map(|mean| (mean * 255.0) as u8);
+            Ok((Steps::Tiles { background }, Patches { side: patch.unwrap_or(*side), merge: 1, frames: 1 }))
         }
         Tiling::Native { patch, merge, frames } => {
             let patches = Patches { side: *patch, merge: *merge, frames: *frames };

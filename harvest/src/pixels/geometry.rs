@@ -41,6 +41,24 @@ pub(super) fn padding([height, width]: [usize; 2], [rows, columns]: [usize; 2]) 
     }
 }
 
+/// The rows and columns to which a grid is interpolated that has clearly more than `most` positions (LLaVA-OneVision).
+pub(super) fn at_most(grid: [usize; 2], most: usize) -> [usize; 2] {
+    let ratio = ((grid[0] * grid[1]) as f64 / most as f64).sqrt();
+    if ratio <= 1.1 {
+        return grid;
+    }
+    // The floor division of the reference implementation removes the remainder before it divides.
+    grid.map(|side| ((side as f64 - side as f64 % ratio) / ratio).round().max(1.0) as usize)
+}
+
+/// The two of `from` points on a line between which the `n`-th of `to` points is if both cover the line evenly, and how far it
+/// is from the first to the second.
+pub(super) fn between(n: usize, from: usize, to: usize) -> ([usize; 2], f32) {
+    let at = ((n as f32 + 0.5) * (from as f32 / to as f32) - 0.5).max(0.0);
+    let low = (at as usize).min(from - 1);
+    ([low, (low + 1).min(from - 1)], at - low as f32)
+}
+
 /// The size closest to an image's `[height, width]` whose sides are multiples of `factor` and whose area is within the
 /// bounds (Qwen2-VL).
 pub(super) fn smart([height, width]: [usize; 2], factor: usize, [least, most]: [usize; 2]) -> [usize; 2] {
@@ -106,6 +124,35 @@ mod tests {
         assert_eq!(padding([400, 100], [48, 48]), [0, 18]);
         assert_eq!(padding([300, 300], [48, 48]), [0, 0]);
         assert_eq!(inside([1, 5000], [336, 672]), [1, 672]);
+    }
+
+    #[test]
+    fn a_grid_shrinks_in_proportion_if_it_has_clearly_more_positions() {
+        // Tiles of 27 x 27, as many as `anyres_max_9` has: what `_get_unpadded_features` of `transformers` 5.23 returns.
+        let most = 9 * 27 * 27;
+        for (grid, expected) in [
+            ([81, 81], [81, 81]),
+            ([81, 97], [81, 97]),
+            ([91, 162], [60, 108]),
+            ([162, 162], [81, 81]),
+            ([108, 135], [72, 90]),
+            ([75, 135], [60, 108]),
+        ] {
+            assert_eq!(at_most(grid, most), expected, "{grid:?}");
+        }
+    }
+
+    #[test]
+    fn interpolated_points_are_those_of_torch_without_aligned_corners() {
+        // `torch.nn.functional.interpolate(torch.arange(5.), size=3, mode="linear")` is [0.3333, 2, 3.6667].
+        let points = [0, 1, 2].map(|n| between(n, 5, 3));
+        let at = points.map(|([low, high], part)| low as f32 + part * (high - low) as f32);
+        for (found, expected) in at.into_iter().zip([1.0 / 3.0, 2.0, 11.0 / 3.0]) {
+            assert!((found - expected).abs() < 1e-6, "{at:?}");
+        }
+        // Points beyond the ends are those at the ends, and an equal number of points stays.
+        assert_eq!((between(0, 2, 5), between(4, 2, 5).0), (([0, 1], 0.0), [1, 1]));
+        assert_eq!([0, 1, 2].map(|n| between(n, 3, 3)), [([0, 1], 0.0), ([1, 2], 0.0), ([2, 2], 0.0)]);
     }
 
     #[test]

@@ -106,8 +106,16 @@ fn show(blob: &Path, link: &Path) {
 
 #[test]
 fn a_complete_snapshot_of_every_family_is_used_without_a_request() {
-    for checkpoint in ["llava-a", "llava-next-b", "qwen2_5_vl-a", "qwen3_vl-a", "gemma3-b", "chameleon-a", "text-qwen3"]
-    {
+    for checkpoint in [
+        "llava-a",
+        "llava-next-b",
+        "llava_onevision-a",
+        "qwen2_5_vl-a",
+        "qwen3_vl-a",
+        "gemma3-b",
+        "chameleon-a",
+        "text-qwen3",
+    ] {
         let cache = Cache::new(checkpoint);
         let snapshot = cache.snapshot(COMMIT);
         for model in ["org/tiny", "org/tiny@main", &format!("org/tiny@{COMMIT}")] {

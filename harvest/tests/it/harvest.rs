@@ -11,6 +11,7 @@ use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::store::Hook;
 use sae_core::store::{PositionRule, Store, load_samples};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -283,6 +284,35 @@ fn what_reads_whole_samples_refuses_pieces() {
     let error = harvest(&plan, &run, &mut |_| Ok(())).unwrap_err();
     assert!(matches!(error, Error::CorruptedTree { kind: "shuffled-words" }), "{error}");
     assert!(matches!(plan.preview(), Err(Error::CorruptedTree { .. })));
+}
+
+#[test]
+fn a_tree_that_shows_one_of_its_images_alone_is_skipped_where_only_a_lone_image_is_divided() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Golden::open("llava_onevision-a").folder;
+    data(&dir.path().join("data"));
+    let (wide, tall) = (Some("images/wide.png"), Some("images/tall.png"));
+    let rows = [
+        ("two", None, "What is this?", wide),
+        ("answer", Some("two"), "A red square", None),
+        ("question", Some("answer"), "And this?", tall),
+        ("one", None, "What is this?", wide),
+        ("reply", Some("one"), "A red square", None),
+    ];
+    let row =
+        |(id, parent, text, image)| json!({"id": id, "parent_id": parent, "text": text, "image": image}).to_string();
+    fs::write(dir.path().join("data/data.jsonl"), rows.map(row).join("\n")).unwrap();
+    let tree = Plan {
+        hooks: vec![Hook::block(0)],
+        pieces: Some(Pieces::Tree),
+        ..plan(&model, &dir.path().join("data/data.jsonl"))
+    };
+    let run = Run::create(&dir.path().join("run")).unwrap();
+    let record = harvest(&tree, &run, &mut |_| Ok(())).unwrap();
+    let reasons: Vec<&str> = record.skipped.iter().map(|row| row.reason.as_str()).collect();
+    assert!(matches!(reasons[..], [reason] if reason.contains("two: the piece shows one of 2 images")), "{reasons:?}");
+    let keys: Vec<String> = load_samples(&run).unwrap().into_iter().map(|sample| sample.key).collect();
+    assert_eq!(keys, ["one", "reply"]);
 }
 
 #[test]

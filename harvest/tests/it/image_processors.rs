@@ -19,7 +19,9 @@ fn nest(copy: &CheckpointCopy) -> Value {
 
 #[test]
 fn a_nested_image_processor_takes_precedence_over_a_separate_one() {
-    for name in ["llava-a", "llava-next-a", "qwen2_5_vl-a", "qwen3_vl-a", "gemma3-a", "chameleon-a"] {
+    for name in
+        ["llava-a", "llava-next-a", "llava_onevision-a", "qwen2_5_vl-a", "qwen3_vl-a", "gemma3-a", "chameleon-a"]
+    {
         let copy = CheckpointCopy::new(name);
         let mut stale = nest(&copy);
         let fields = stale.as_object_mut().unwrap();
@@ -135,6 +137,14 @@ fn a_processor_that_counts_positions_differently_from_the_model_is_rejected() {
     let counted = json!({"vision_feature_select_strategy": "full", "num_additional_image_tokens": 1});
     check_error("llava-a", counted, "num_additional_image_tokens is 1 in the processor: expected 0");
     check_error("gemma3-a", json!({"image_seq_length": 256}), "image_seq_length is 256 in the processor: expected 9");
+    let counted = json!({"vision_aspect_ratio": "anyres_max_4", "num_image_tokens": 729});
+    check_error("llava_onevision-a", counted, "num_image_tokens is 729 in the processor: expected 9");
+    let default = json!({"num_image_tokens": 9});
+    check_error(
+        "llava_onevision-a",
+        default,
+        "vision_aspect_ratio is anyres_max_9 in the processor: expected anyres_max_4",
+    );
     let copy = CheckpointCopy::new("llava-a");
     copy.write("processor_config.json", &json!({"patch_size": 7, "vision_feature_select_strategy": "default"}));
     copy.check_equals_the_original();

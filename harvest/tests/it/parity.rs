@@ -29,8 +29,7 @@ pub fn prepared(golden: &Golden, checkpoint: &Checkpoint) -> Vec<(Vec<Token>, In
             let images = frames.iter().map(|frame| checkpoint.videos().unwrap().image(frame)).collect();
             (checkpoint.prompter().tokens(&text, Media::Video(&patches)).unwrap(), images)
         } else {
-            let frames = sample.images.iter().map(|file| checkpoint.images().unwrap().frame(file).unwrap());
-            let frames: Vec<_> = frames.collect();
+            let frames = checkpoint.images().map(|images| images.frames(&sample.images).unwrap()).unwrap_or_default();
             let positions: Vec<usize> = frames.iter().map(|frame| frame.positions.len()).collect();
             let images = frames.iter().map(|frame| checkpoint.images().unwrap().image(frame)).collect();
             (checkpoint.prompter().tokens(&text, Media::Images(&positions)).unwrap(), images)
@@ -55,8 +54,8 @@ fn patches(shape: &[usize], values: &[f32], images: &[Image], side: usize) -> Ve
     for (image, values) in images.iter().zip(values.chunks_exact(views * view)) {
         // Padding, which makes the images of a batch equally long, is omitted.
         for values in values.chunks_exact(view).take(image.views.len()) {
-            for y in (0..height).step_by(side) {
-                for x in (0..width).step_by(side) {
+            for y in (0..height / side).map(|y| y * side) {
+                for x in (0..width / side).map(|x| x * side) {
                     for channel in values.chunks_exact(height * width) {
                         (y..y + side).for_each(|y| out.extend_from_slice(&channel[y * width + x..][..side]));
                     }
@@ -258,6 +257,11 @@ fn llava_equals_transformers() {
 #[test]
 fn llava_next_equals_transformers() {
     family("llava-next", 2);
+}
+
+#[test]
+fn llava_onevision_equals_transformers() {
+    family("llava_onevision", 2);
 }
 
 #[test]

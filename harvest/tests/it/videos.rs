@@ -177,7 +177,7 @@ fn models_that_take_no_videos_skip_them_and_count_them() {
         json!({"id": "video", "video": names(0..2), "question": "q", "answer": "a"}),
         json!({"id": "image", "image": "walk-0.png", "question": "q", "answer": "a"}),
     ];
-    for model in ["llava-a", "text-qwen2", "qwen2_5_vl-b"] {
+    for model in ["llava-a", "llava_onevision-a", "text-qwen2", "qwen2_5_vl-b"] {
         let reason = prepare(dir.path(), &rows, model).remove(0).unwrap_err();
         assert!(reason.starts_with("the row has a video, but the "), "{model}: {reason}");
     }

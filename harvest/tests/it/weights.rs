@@ -46,6 +46,8 @@ fn a_head_that_is_tied_is_the_embedding() {
         ("llava-b", json!(null), json!(true), true),
         ("llava-b", json!(true), json!(false), true),
         ("llava-b", json!(false), json!(false), false),
+        ("llava_onevision-b", json!(false), json!(true), true),
+        ("llava_onevision-b", json!(null), json!(null), false),
         ("qwen2_5_vl-b", json!(false), json!(true), true),
         ("qwen2_5_vl-b", json!(true), json!(null), true),
         ("llava-next-b", json!(false), json!(true), false),

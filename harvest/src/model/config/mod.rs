@@ -23,9 +23,10 @@ use serde_json::Value;
 use std::path::Path;
 
 /// The supported models, by their `model_type`.
-pub const SUPPORTED: [&str; 12] = [
+pub const SUPPORTED: [&str; 13] = [
     "llava",
     "llava_next",
+    "llava_onevision",
     "qwen2_5_vl",
     "qwen3_vl",
     "gemma3",
@@ -82,6 +83,7 @@ impl ModelConfig {
         let (class, vision): (_, Option<Vision>) = match kind.as_str() {
             "llava" => ("LlavaForConditionalGeneration", Some(vision::llava)),
             "llava_next" => ("LlavaNextForConditionalGeneration", Some(vision::llava_next)),
+            "llava_onevision" => ("LlavaOnevisionForConditionalGeneration", Some(vision::llava_onevision)),
             "qwen2_5_vl" => ("Qwen2_5_VLForConditionalGeneration", Some(vision::qwen2_5)),
             "qwen3_vl" => ("Qwen3VLForConditionalGeneration", Some(vision::qwen3)),
             "gemma3" => ("Gemma3ForConditionalGeneration", Some(vision::gemma3)),
@@ -150,6 +152,29 @@ mod tests {
         assert_eq!(features, &[23]);
         let block = old.text.block;
         assert_eq!((block.kv_heads, block.head_dim, old.text.ropes[0].theta), (2, 16, 5e5));
+    }
+
+    #[test]
+    fn llava_onevision_has_its_own_defaults_and_no_other_modes_than_anyres_max() {
+        let config = parse(json!({"model_type": "llava_onevision", "text_config": {}}));
+        assert!(config.text.block.bias.qkv, "Qwen2");
+        let vision = config.vision.unwrap();
+        let Tiling::AnyResolution { side: 384, grid: 27, pinpoints, most_tiles: Some(9) } = &vision.tiling else {
+            panic!("{:?}", vision.tiling)
+        };
+        assert_eq!((pinpoints.len(), pinpoints[1], pinpoints[35]), (36, [384, 768], [2304, 2304]));
+        let Some((tower, ProjectorConfig::Mlp { features, newline: true, .. })) = vision.tower() else {
+            panic!("a tower and newlines")
+        };
+        assert_eq!(
+            (features.as_slice(), tower.layers, tower.block.width, vision.image_token_id),
+            (&[26][..], 26, 1152, 151_646)
+        );
+        for ratio in ["pad", "square", "anyres", "anyres_max_0"] {
+            let error =
+                error(json!({"model_type": "llava_onevision", "text_config": {}, "vision_aspect_ratio": ratio}));
+            assert!(error.contains(ratio) && error.contains("anyres_max_9"), "{error}");
+        }
     }
 
     #[test]

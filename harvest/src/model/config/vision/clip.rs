@@ -1,4 +1,4 @@
-//! Families with a vision tower of CLIP or SigLIP: LLaVA, LLaVA-NeXT and Gemma 3.
+//! Families with a vision tower of CLIP or SigLIP: LLaVA, LLaVA-NeXT, LLaVA-OneVision and Gemma 3.
 
 use super::types::{
     ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames,
@@ -22,14 +22,53 @@ const CLASS: [PrefixRows; 1] = [PrefixRows { name: "embeddings.class_embedding",
 const CLIP_TYPE: &str = "clip_vision_model";
 const SIGLIP_TYPE: &str = "siglip_vision_model";
 
-/// The tower of CLIP or SigLIP up to the last block that is used, and the side of an image in pixels. `kind` is the default
-/// if the configuration does not say which of the two it is. `used` returns how many of all blocks are used.
+/// The width, `d_ff`, the numbers of blocks and heads, and the sides of an image and of a patch in pixels.
+type Sizes = [usize; 6];
+const CLIP_SIZES: Sizes = [768, 3_072, 12, 12, 224, 32];
+const SIGLIP_SIZES: Sizes = [768, 3_072, 12, 12, 224, 16];
+
+/// The tower of a family whose configuration says nothing about it.
+#[derive(Clone, Copy)]
+struct Absent {
+    /// Its type, also where the configuration describes a tower without its type.
+    kind: &'static str,
+    sizes: Sizes,
+}
+
+/// What a LLaVA has if its configuration does not say.
+#[derive(Clone, Copy)]
+struct Llava {
+    tower: Absent,
+    feature_layer: i64,
+    select_strategy: &'static str,
+    /// Whether there is a vector for newlines, which no configuration says.
+    newline: bool,
+}
+
+/// CLIP-ViT-L/14 at 336 pixels.
+const LLAVA: Llava = Llava {
+    tower: Absent { kind: CLIP_TYPE, sizes: [1_024, 4_096, 24, 16, 336, 14] },
+    feature_layer: -2,
+    select_strategy: "default",
+    newline: false,
+};
+const LLAVA_NEXT: Llava = Llava { newline: true, ..LLAVA };
+/// SigLIP-SO400M/14 at 384 pixels without its last block.
+const LLAVA_ONEVISION: Llava = Llava {
+    tower: Absent { kind: SIGLIP_TYPE, sizes: [1_152, 4_304, 26, 16, 384, 14] },
+    feature_layer: -1,
+    select_strategy: "full",
+    newline: true,
+};
+
+/// The tower of CLIP or SigLIP up to the last block that is used, and the side of an image in pixels. `used` returns how many
+/// of all blocks are used.
 fn clip(
     vision: Fields,
-    kind: &str,
+    absent: Absent,
     used: impl Fn(usize) -> Result<usize, String>,
 ) -> Result<(TowerConfig, usize), String> {
-    let kind = vision.or("model_type", kind.to_owned())?;
+    let kind = vision.or("model_type", absent.kind.to_owned())?;
     let is_siglip = match kind.as_str() {
         CLIP_TYPE => false,
         SIGLIP_TYPE => true,
@@ -40,12 +79,13 @@ fn clip(
     if vision.or("num_channels", 3)? != 3 {
         return Err("the vision tower does not take RGB images: num_channels is not 3".into());
     }
-    let [width, d_ff, layers, heads, image, patch] = clip_defaults(vision, is_siglip);
+    let [width, d_ff, layers, heads, image, patch] = default_sizes(vision, absent)?;
     let width = vision.size("hidden_size", width)?;
     let heads = vision.size("num_attention_heads", heads)?;
     let (image, patch) = (vision.side("image_size", image)?, vision.side("patch_size", patch)?);
-    if image > SIDE_LIMIT || !image.is_multiple_of(patch) {
-        return Err(format!("the image size of {image} pixels is not a multiple of the patch size {patch}"));
+    // Pixels at the right and at the bottom that do not fill a patch are not used.
+    if image > SIDE_LIMIT || image < patch {
+        return Err(format!("the image size of {image} pixels does not fit the patch size {patch}"));
     }
     if !width.is_multiple_of(heads) {
         return Err(format!("the sizes of vision_config do not fit each other: width {width}, {heads} heads"));
@@ -94,20 +134,19 @@ fn clip(
     Ok((tower, image))
 }
 
-/// The defaults of the width, `d_ff`, the numbers of blocks and heads, and the sides of an image and of a patch in pixels.
-fn clip_defaults(vision: Fields, is_siglip: bool) -> [usize; 6] {
-    match (vision.is_object(), is_siglip) {
-        (_, true) => [768, 3_072, 12, 12, 224, 16],
-        (true, false) => [768, 3_072, 12, 12, 224, 32],
-        // A LLaVA without a configuration of its tower has CLIP-ViT-L/14 at 336 pixels.
-        (false, false) => [1_024, 4_096, 24, 16, 336, 14],
+/// The sizes of a tower where its configuration does not have them.
+fn default_sizes(vision: Fields, absent: Absent) -> Result<Sizes, String> {
+    if !vision.is_object() {
+        return Ok(absent.sizes);
     }
+    let kind = vision.or("model_type", absent.kind.to_owned())?;
+    Ok(if kind == SIGLIP_TYPE { SIGLIP_SIZES } else { CLIP_SIZES })
 }
 
 /// The tower of a LLaVA with its projector, the side of an image in pixels and in patches, and whether the class token is
 /// kept.
-fn llava_tower(config: Fields, newline: bool) -> Result<(VisionEncoder, usize, usize, bool), String> {
-    let layers = config.or("vision_feature_layer", OneOrMore::One(-2))?;
+fn llava_tower(config: Fields, default: Llava) -> Result<(VisionEncoder, usize, usize, bool), String> {
+    let layers = config.or("vision_feature_layer", OneOrMore::One(default.feature_layer))?;
     let layers = match layers {
         OneOrMore::One(layer) => vec![layer],
         OneOrMore::More(layers) => layers,
@@ -124,12 +163,11 @@ fn llava_tower(config: Fields, newline: bool) -> Result<(VisionEncoder, usize, u
         features.collect::<Result<Vec<_>, _>>()
     };
     let vision = config.under("vision_config");
-    let is_siglip = vision.or("model_type", String::new())? == SIGLIP_TYPE;
-    let blocks = vision.size("num_hidden_layers", clip_defaults(vision, is_siglip)[2])?;
+    let blocks = vision.size("num_hidden_layers", default_sizes(vision, default.tower)?[2])?;
     let features = features(blocks)?;
     let last = *features.iter().max().ok_or("vision_feature_layer names no layer")?;
-    let (tower, side) = clip(vision, CLIP_TYPE, |_| Ok(last))?;
-    let strategy = config.or("vision_feature_select_strategy", "default".to_owned())?;
+    let (tower, side) = clip(vision, default.tower, |_| Ok(last))?;
+    let strategy = config.or("vision_feature_select_strategy", default.select_strategy.to_owned())?;
     let class = match (strategy.as_str(), !tower.prefix.is_empty()) {
         // This strategy removes the first position, whatever it is.
         ("default", false) => {
@@ -143,23 +181,46 @@ fn llava_tower(config: Fields, newline: bool) -> Result<(VisionEncoder, usize, u
         features,
         activation: config.or("projector_hidden_act", Activation::Gelu)?,
         bias: config.or("multimodal_projector_bias", true)?,
-        newline,
+        newline: default.newline,
     };
     let grid = side / tower.patches.side;
     Ok((VisionEncoder::Tower(Box::new(tower), projector), side, grid, class))
 }
 
 pub(in super::super) fn llava(config: Fields) -> Result<VisionConfig, String> {
-    let (kind, side, grid, class) = llava_tower(config, false)?;
+    let (kind, side, grid, class) = llava_tower(config, LLAVA)?;
     let image_token_id = precedence::token(config, &IMAGE_TOKEN, 32_000)?;
     let tiling = Tiling::Square { side, grid, class };
     Ok(VisionConfig { image_token_id, image_tokens: ImageTokens::Bare, tiling, kind, video: None })
 }
 
 pub(in super::super) fn llava_next(config: Fields) -> Result<VisionConfig, String> {
-    let (kind, side, grid, class) = llava_tower(config, true)?;
-    let default = vec![[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]];
-    let pinpoints: Vec<[usize; 2]> = config.or("image_grid_pinpoints", default)?;
+    let pinpoints = vec![[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]];
+    any_resolution(config, LLAVA_NEXT, pinpoints, 32_000, None)
+}
+
+pub(in super::super) fn llava_onevision(config: Fields) -> Result<VisionConfig, String> {
+    let pinpoints = (1..=6).flat_map(|rows| (1..=6).map(move |columns| [384 * rows, 384 * columns]));
+    let ratio = config.or("vision_aspect_ratio", precedence::ASPECT_RATIO.to_owned())?;
+    let most_tiles = ratio.strip_prefix("anyres_max_").and_then(|most| most.parse::<usize>().ok());
+    let most_tiles = most_tiles.filter(|most| (1..=SIDE_LIMIT).contains(most)).ok_or_else(|| {
+        format!(
+            "vision_aspect_ratio {ratio:?} is not supported: expected anyres_max_ and a number, such as anyres_max_9"
+        )
+    })?;
+    any_resolution(config, LLAVA_ONEVISION, pinpoints.collect(), 151_646, Some(most_tiles))
+}
+
+/// A LLaVA that divides images into tiles, with the defaults of `image_grid_pinpoints` and of the token of an image.
+fn any_resolution(
+    config: Fields,
+    default: Llava,
+    pinpoints: Vec<[usize; 2]>,
+    image_token: u32,
+    most_tiles: Option<usize>,
+) -> Result<VisionConfig, String> {
+    let (kind, side, grid, class) = llava_tower(config, default)?;
+    let pinpoints: Vec<[usize; 2]> = config.or("image_grid_pinpoints", pinpoints)?;
     let is_multiple = |size: &usize| (1..=SIDE_LIMIT).contains(size) && size.is_multiple_of(side);
     if pinpoints.is_empty() || !pinpoints.iter().flatten().all(is_multiple) {
         return Err(format!("invalid image_grid_pinpoints {pinpoints:?}: expected multiples of {side} pixels"));
@@ -167,13 +228,13 @@ pub(in super::super) fn llava_next(config: Fields) -> Result<VisionConfig, Strin
     if class {
         return Err("vision_feature_select_strategy full is not supported together with tiles".into());
     }
-    let image_token_id = precedence::token(config, &IMAGE_TOKEN, 32_000)?;
-    let tiling = Tiling::AnyResolution { side, grid, pinpoints };
+    let image_token_id = precedence::token(config, &IMAGE_TOKEN, image_token)?;
+    let tiling = Tiling::AnyResolution { side, grid, pinpoints, most_tiles };
     Ok(VisionConfig { image_token_id, image_tokens: ImageTokens::Bare, tiling, kind, video: None })
 }
 
 pub(in super::super) fn gemma3(config: Fields) -> Result<VisionConfig, String> {
-    let (mut tower, side) = clip(config.under("vision_config"), SIGLIP_TYPE, Ok)?;
+    let (mut tower, side) = clip(config.under("vision_config"), Absent { kind: SIGLIP_TYPE, sizes: SIGLIP_SIZES }, Ok)?;
     if !tower.prefix.is_empty() {
         return Err(format!("expected a vision tower of type {SIGLIP_TYPE} for Gemma 3, found {CLIP_TYPE}"));
     }

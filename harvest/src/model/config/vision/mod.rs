@@ -7,7 +7,7 @@ mod qwen;
 mod types;
 
 pub(super) use chameleon::chameleon;
-pub(super) use clip::{gemma3, llava, llava_next};
+pub(super) use clip::{gemma3, llava, llava_next, llava_onevision};
 pub(super) use prismatic::openvla;
 pub(super) use qwen::{qwen2_5, qwen3};
 pub use types::{

@@ -92,6 +92,10 @@ pub enum Tiling {
         grid: usize,
         /// Heights and widths to which the image may be resized.
         pinpoints: Vec<[usize; 2]>,
+        /// The number of tiles to whose positions those of more tiles are interpolated. If there is one, only the image of a
+        /// sample that has no other is divided: of several, each is one square, padded, with a newline at its end
+        /// (LLaVA-OneVision).
+        most_tiles: Option<usize>,
     },
     /// The image in its own proportions, in patches of which `merge` x `merge` become one position (Qwen).
     Native {
