@@ -1,4 +1,4 @@
-"""What transformers has at the hooks within blocks of golden checkpoints: hooks.safetensors in each folder.
+"""What transformers has at the hooks within blocks of golden checkpoints: golden.hooks.safetensors in each folder.
 
 Needs what make_models.py needs. Forward hooks on the modules of each decoder block record, for two samples,
 
@@ -209,5 +209,5 @@ def hooks(folder):
 
 for folder in map(Path, sys.argv[1:]):
     tensors = hooks(folder)
-    save_file(tensors, folder / "hooks.safetensors")
-    print(folder.name, len(tensors), (folder / "hooks.safetensors").stat().st_size)
+    save_file(tensors, folder / "golden.hooks.safetensors")
+    print(folder.name, len(tensors), (folder / "golden.hooks.safetensors").stat().st_size)

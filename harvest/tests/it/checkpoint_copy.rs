@@ -29,8 +29,7 @@ impl CheckpointCopy {
         fs::create_dir(&folder).unwrap();
         for path in fs::read_dir(&golden.folder).unwrap().map(|entry| entry.unwrap().path()) {
             let name = path.file_name().unwrap().to_str().unwrap();
-            if path.is_file() && !name.starts_with("golden.") && !["samples.json", "hooks.safetensors"].contains(&name)
-            {
+            if path.is_file() && !name.starts_with("golden.") && name != "samples.json" {
                 fs::copy(&path, folder.join(name)).unwrap();
             }
         }

@@ -41,7 +41,7 @@ impl Golden {
         let samples = std::fs::read(&samples).unwrap_or_else(|e| panic!("{}: {e}", samples.display()));
         let samples: Vec<Value> = serde_json::from_slice(&samples).unwrap();
         let samples = samples.iter().map(|sample| read_sample(&folder, sample)).collect();
-        let hooks = folder.join("hooks.safetensors");
+        let hooks = folder.join("golden.hooks.safetensors");
         let hooks = hooks.exists().then(|| Tensors::open(&hooks).unwrap());
         Self { tensors: Tensors::open(&folder.join("golden.safetensors")).unwrap(), hooks, folder, samples }
     }

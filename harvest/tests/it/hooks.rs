@@ -30,7 +30,7 @@ fn every_family_has_golden_files_of_hooks_within_blocks() {
     assert!(of_models.len() >= 21);
     for folder in of_models {
         let is_video = folder.to_string_lossy().ends_with("-video");
-        assert_eq!(folder.join("hooks.safetensors").exists(), !is_video, "{}", folder.display());
+        assert_eq!(folder.join("golden.hooks.safetensors").exists(), !is_video, "{}", folder.display());
         let blocks = Checkpoint::open(&folder).unwrap().config().text.layers.len();
         let golden = Golden::at(&folder);
         for hook in every_hook(blocks).into_iter().filter(|hook| hook.site() != Site::Output) {
