@@ -1,21 +1,10 @@
 //! How numbers are written for people. Every quantity has one notation, wherever it is shown.
 
-/// A count with thousands separators: `65,536`.
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
+pub use sae_core::numbers::count;
 
 /// A count of things: `1 edit`, `1,234 edits`.
 pub fn counted(number: usize, noun: &str) -> String {
-    format!("{} {noun}{}", count(number as u64), if number == 1 { "" } else { "s" })
+    sae_core::numbers::counted(number as u64, noun)
 }
 
 /// A real number with about three significant digits.
