@@ -7,6 +7,7 @@
 //! cargo run --release -p harvest --features vulkan,cuda-source --example cuda_kernels -- 90 FOLDER
 //! cargo run --release -p harvest --features vulkan,cuda-source --example cuda_kernels -- 90
 //! ```
+#![allow(clippy::print_stdout, reason = "the tables are what it is for")]
 
 mod cost;
 
@@ -166,7 +167,7 @@ fn step(config: &TrainConfig, d: usize, dead: &[u32], client: &Client, start: &m
     let mut engine = GpuEngine::new(config, Params::zeros(d, config), client.clone(), narrow, PRODUCT_BYTES);
     engine.wait().expect("nothing runs that could fail");
     start();
-    let batch = Batch { x: &x, t: 1, lr: 1e-4, sparsity: 1.0, ends: &ends, dead };
+    let batch = Batch { x: &x, y: &x, t: 1, lr: 1e-4, sparsity: 1.0, ends: &ends, dead };
     engine.step(&batch).expect("zeros train");
 }
 
