@@ -20,8 +20,8 @@ const OTHERS: [&str; 7] = [
 
 /// What is compiled for GPUs by `.ci/run`: Burn and CubeCL with other features, and whatever is above them.
 const GPU: [&str; 3] = [
-    "test -p sae-core --features vulkan,cuda-source --lib --no-run",
-    "test -p harvest --features vulkan,cuda-source --test it --example cuda_kernels --no-run",
+    "test -p sae-core --features vulkan --lib --no-run",
+    "test -p harvest --features vulkan --test it --no-run",
     "build --features cuda,rocm,metal",
 ];
 
