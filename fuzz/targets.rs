@@ -11,11 +11,17 @@ use harvest::template::Template;
 use harvest::{Answers, CacheFormat, Checkpoint, Import, Templating};
 use sae_core::analysis::between::Part;
 use sae_core::analysis::feature_sets::{FeatureSetCollector, Measure};
-use sae_core::analysis::summary::{Lookup, StoredSummaries, SummaryKey, SummaryWriter};
+use sae_core::analysis::index::{Example, Indexer, write_examples};
+use sae_core::analysis::part::{Header, Mergeable, Number, Origin, PartWriter, PassPart, Section, StoreOrigin};
+use sae_core::analysis::pass::Observer;
+use sae_core::analysis::summary::{Lookup, PartialSummaries, StoredSummaries, SummaryKey, SummaryWriter};
 use sae_core::autoencoder::formats::{Format, arrays, load_as, npz, pickle, torch};
 use sae_core::store::Store;
+use sae_core::store::sample::Modality;
+use sae_core::tensors::{Dtype, Tensors};
 use sae_core::{Run, file};
 use std::cell::LazyCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -66,7 +72,17 @@ const ROPES: [&str; 3] = [
 
 /// Two peaks of sample 0, and none of sample 1.
 const SUMMARIES: [&str; 2] = ["\0\0\0\0\x02\0\0\0\0\x03\x05\0\0\0\0@\x04\x01\x01\0\0\0@", "\x01\0\0\0\0\0\0\0\0"];
-/// Features of the autoencoder that summaries are made with.
+/// Edits of a part, eight bytes each: numbers overwritten, a tensor that ends early, one that is repeated, one of another width or
+/// name, and other shards.
+const EDITS: [&str; 6] = [
+    "\x01\0\0\0\x7f\x7f\x7f\x7f",
+    "\x04\x01\x05\0\0\0\0\0",
+    "\x02\x02\0\0\x40\0\0\0",
+    "\x08\x03\0\0\x02\0\0\0",
+    "\x03\x04\0\0\0\0\0\0",
+    "\0\x05\0\0\x01\x02\0\0",
+];
+/// Features of the autoencoder that summaries and parts are made with.
 const FEATURES: usize = 300;
 
 /// Autoencoders with a configuration: format, golden folder, weights, configuration.
@@ -81,7 +97,7 @@ const AUTOENCODERS: [(Format, &str, &str, &str); 7] = [
 ];
 
 /// All of them.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     Target { name: "jsonl", run: |bytes| rows(bytes, "jsonl"), seeds: &[], texts: &ROWS },
     Target { name: "json", run: |bytes| rows(bytes, "json"), seeds: &[], texts: &ROWS },
     Target { name: "csv", run: |bytes| rows(bytes, "csv"), seeds: &[], texts: &TABLES },
@@ -126,6 +142,7 @@ pub const TARGETS: [Target; 18] = [
     Target { name: "tokens", run: tokens, seeds: &["tests/golden/caches/plain/tokens.parquet"], texts: &[] },
     Target { name: "npy", run: npy, seeds: &["tests/golden/caches/plain/flat.npy"], texts: &[] },
     Target { name: "summaries", run: summaries, seeds: &[], texts: &SUMMARIES },
+    Target { name: "part", run: part, seeds: &[], texts: &EDITS },
 ];
 
 /// Runs a target. What panics inside the decoders of Parquet and Arrow files is caught there, and libFuzzer's own panic hook
@@ -265,6 +282,137 @@ fn summaries(bytes: &[u8]) {
             assert!((0..samples).flat_map(|n| sets.features(n)).all(|feature| (feature as usize) < FEATURES));
         });
     });
+}
+
+/// A tensor of a part.
+#[derive(Clone)]
+struct Edited {
+    name: String,
+    dtype: Dtype,
+    width: usize,
+    bytes: Vec<u8>,
+}
+
+/// Parts of shared passes: any bytes; and a good part with the edits that the bytes ask for, behind the right hash, which the reader
+/// compares first.
+fn part(bytes: &[u8]) {
+    with_file(bytes, "part.safetensors", |path| drop(PassPart::open(path)));
+    STORE.with(|store| {
+        let store = &store.1;
+        let (mut tensors, mut shards) = (good_part(store), 0..store.shards());
+        for edit in bytes.as_chunks::<8>().0 {
+            let [which, how, low, high, value @ ..] = *edit;
+            let (place, count) = (usize::from(u16::from_le_bytes([low, high])), tensors.len());
+            let tensor = &mut tensors[usize::from(which) % count];
+            let length = tensor.bytes.len();
+            match how % 6 {
+                0 => tensor.bytes.iter_mut().skip(place % length.max(1)).zip(value).for_each(|(byte, new)| *byte = new),
+                1 => tensor.bytes.truncate(place),
+                2 => tensor.bytes.extend_from_within(..usize::from(value[0]).min(length)),
+                3 => tensor.width = usize::from(value[0]),
+                4 => tensor.name.push('x'),
+                _ => shards = usize::from(value[0])..usize::from(value[1]),
+            }
+        }
+        with_file(&[], "part.safetensors", |path| {
+            write_part(path, store, &tensors, shards);
+            let Ok(part) = PassPart::open(path) else { return };
+            let merged = part.section("run", store).is_ok_and(|section| merge(&section, store));
+            assert!(merged || bytes.len() >= 8, "a part without edits is a good one");
+        });
+    });
+}
+
+/// Takes in the states of a part, and uses what was taken in. Whether they fit to the store.
+fn merge(section: &Section, store: &Store) -> bool {
+    let mut index = Indexer::new(FEATURES);
+    let fits = index.merge(section).is_ok();
+    if fits {
+        let bins: usize = (0..FEATURES).map(|k| index.histograms[k].bins().count()).sum();
+        assert!(bins <= FEATURES * 4 * 280, "{bins} bins");
+        assert!((0..FEATURES).all(|k| index.density(k) >= 0.0 && !index.class(k).name(&index.sides).is_empty()));
+        let most = index.together.most();
+        assert!(most.iter().flatten().all(|other| (other.feature as usize) < FEATURES));
+        with_file(&[], "examples.parquet", |path| write_examples(path, &index).expect("examples that were taken in"));
+    }
+    let choice = || Part::All.into();
+    let (file, folder) = (tempfile::tempfile().expect("a file"), std::env::temp_dir());
+    let mut summaries = PartialSummaries::new(store, FEATURES, choice(), file, &folder);
+    if summaries.merge(section).is_ok() {
+        let key = SummaryKey::new(store, &choice(), "a", FEATURES, "cpu").expect("the tokens of the store");
+        with_file(&[], "all.bin", |path| {
+            summaries.write(path, &key).expect("room for a file");
+            let Lookup::Found(found) = StoredSummaries::open(path, &key) else { panic!("the hash is right") };
+            let samples = store.manifest().samples as usize;
+            let mut sets = FeatureSetCollector::new(samples, FEATURES, 0.0, Measure::Active);
+            let _ = found.replay(&mut [&mut sets]);
+        });
+    }
+    fits
+}
+
+/// The tensors of a part that covers the whole store, with a few positions.
+fn good_part(store: &Store) -> Vec<Edited> {
+    let mut index = Indexer::new(FEATURES);
+    index.begin_part();
+    index.positions = [5, 3, 2];
+    for n in 0..5 {
+        let modality = if n < 3 { Modality::Text } else { Modality::Image };
+        let (feature, example) = (7 * n, Example { activation: 1.5 + n as f32, sample: n % 2, position: n, modality });
+        index.counts[feature as usize].fires += 1;
+        index.histograms[feature as usize].add(example.activation, None);
+        index.examples.offer(feature, example);
+        index.strongest[feature as usize].offer(example);
+        index.together.offer((n % 2, n), &[feature, feature + 1, 40]);
+    }
+    (0..store.shards()).for_each(|shard| index.end_shard(shard).expect("an end of a shard"));
+    let mut writer = PartWriter::new();
+    writer.begin("run");
+    index.save(&mut writer).expect("a state");
+    writer.put("summaries.records", 1, SUMMARIES.concat().into_bytes());
+    let mut tensors = Vec::new();
+    with_file(&[], "good.safetensors", |path| {
+        writer.write(path, &header(store, 0..store.shards())).expect("room for a file");
+        let file = Tensors::open(path).expect("a part");
+        for name in file.names() {
+            let (Some((dtype, bytes)), Some(shape)) = (file.bytes(&name), file.shape(&name)) else { continue };
+            let (width, bytes) = (shape.get(1).copied().unwrap_or(1), bytes.to_vec());
+            tensors.push(Edited { name: name.trim_start_matches("run/").into(), dtype, width, bytes });
+        }
+    });
+    tensors
+}
+
+fn header(store: &Store, shards: std::ops::Range<usize>) -> Header {
+    let origin = Origin {
+        program: "sae".into(),
+        request: Default::default(),
+        sae: "a".into(),
+        sae_blake3: "0".into(),
+        stores: BTreeMap::from([("run".into(), StoreOrigin::new(store))]),
+    };
+    Header { origin, number: 1, of: 1, shards: BTreeMap::from([("run".into(), shards)]), command: Vec::new() }
+}
+
+/// Writes tensors as a part.
+fn write_part(path: &Path, store: &Store, tensors: &[Edited], shards: std::ops::Range<usize>) {
+    fn numbers<T: Number>(bytes: &[u8]) -> impl Iterator<Item = T> {
+        bytes.chunks_exact(T::BYTES).map(T::get)
+    }
+    let mut writer = PartWriter::new();
+    writer.begin("run");
+    for Edited { name, dtype, width, bytes } in tensors {
+        match dtype {
+            Dtype::U8 => writer.put(name, *width, numbers::<u8>(bytes)),
+            Dtype::I16 => writer.put(name, *width, numbers::<i16>(bytes)),
+            Dtype::U32 => writer.put(name, *width, numbers::<u32>(bytes)),
+            Dtype::U64 => writer.put(name, *width, numbers::<u64>(bytes)),
+            Dtype::F32 => writer.put(name, *width, numbers::<f32>(bytes)),
+            _ => writer.put(name, *width, numbers::<f64>(bytes)),
+        }
+    }
+    // Shapes that do not fit to the bytes are not written.
+    let _ = writer.write(path, &header(store, shards));
 }
 
 fn import(format: CacheFormat, path: &Path, tokens: Option<&Path>) {

@@ -350,16 +350,20 @@ impl Mergeable for SamplePooler {
             (section.get("pooled.sample", 1)?, section.get("pooled.start", 1)?);
         let records = section.bytes("pooled.records")?;
         let (mut sample, mut bytes) = (PooledSample::default(), Vec::new());
+        // No record is taken in twice, so that what is written is no larger than the part.
+        let mut left = records.len() as u64;
         for (number, start) in numbers.iter().zip(&starts) {
             clear(&mut sample);
             let record = usize::try_from(*start).ok().and_then(|start| records.get(start..));
-            let read = record.map(|mut record| read_sample(&mut record, &mut sample, &mut bytes));
+            let read = record.and_then(|mut record| read_sample(&mut record, &mut sample, &mut bytes).ok());
+            let rest = read.and_then(|length| left.checked_sub(length));
             let known = |feature: u32| (feature as usize) < self.traces.len();
             let fits = sample.features.iter().all(|trace| known(trace.feature))
                 && sample.tokens.iter().flatten().all(|(feature, _)| known(*feature));
-            if !matches!(read, Some(Ok(_))) || !fits || *number as usize >= self.places.len() {
+            let Some(rest) = rest.filter(|_| fits && (*number as usize) < self.places.len()) else {
                 return Err(section.error(format!("the pooled activations of sample {number} are damaged")));
-            }
+            };
+            left = rest;
             self.put(*number, &sample)?;
         }
         if numbers.len() == starts.len() { Ok(()) } else { Err(section.error("pooled samples without a place")) }

@@ -2,13 +2,14 @@
 //! missing, are named; a process that is interrupted or not alone says so with its status.
 
 use crate::tool::{data_set, fails, files, json, repository, sae, said, tiny_model};
-use sae_core::analysis::part::{PartWriter, PassPart};
+use sae_core::analysis::part::{Number, PartWriter, PassPart};
 use sae_core::store::run::Lock;
+use sae_core::tensors::{Dtype, Tensors};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A run of several shards with an autoencoder; nothing was made of it.
 fn trained(dir: &Path) -> PathBuf {
@@ -149,6 +150,32 @@ fn missing_parts_are_made_by_the_commands_that_are_printed() {
     assert!(run.join("features/base/features.parquet").exists());
 }
 
+/// Changes the bytes of one tensor of a part, which keeps a right hash.
+fn rewrite(path: &Path, changed: &str, change: impl Fn(&mut [u8])) {
+    fn numbers<T: Number>(bytes: &[u8]) -> impl Iterator<Item = T> {
+        bytes.chunks_exact(T::BYTES).map(T::get)
+    }
+    let (header, tensors) = (PassPart::open(path).unwrap().header().clone(), Tensors::open(path).unwrap());
+    let mut writer = PartWriter::new();
+    for name in tensors.names() {
+        let ((dtype, bytes), width) = (tensors.bytes(&name).unwrap(), tensors.shape(&name).unwrap().get(1).copied());
+        let (mut bytes, width, (section, own)) = (bytes.to_vec(), width.unwrap_or(1), name.split_once('/').unwrap());
+        if name == changed {
+            change(&mut bytes);
+        }
+        writer.begin(section);
+        match dtype {
+            Dtype::U8 => writer.put(own, width, numbers::<u8>(&bytes)),
+            Dtype::U32 => writer.put(own, width, numbers::<u32>(&bytes)),
+            Dtype::U64 => writer.put(own, width, numbers::<u64>(&bytes)),
+            Dtype::F32 => writer.put(own, width, numbers::<f32>(&bytes)),
+            Dtype::F64 => writer.put(own, width, numbers::<f64>(&bytes)),
+            other => panic!("{own} holds {other:?}"),
+        }
+    }
+    writer.write(path, &header).unwrap();
+}
+
 #[test]
 fn parts_that_do_not_belong_together_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
@@ -175,9 +202,24 @@ fn parts_that_do_not_belong_together_are_rejected() {
     let unequal = out.join("unequal.safetensors");
     PartWriter::new().write(&unequal, PassPart::open(&first).unwrap().header()).unwrap();
     refused(&[unequal.to_str().unwrap()], "part 1/2 exists twice, with different states: ");
+    let old = out.join("old.safetensors");
+    let mut header = PassPart::open(&first).unwrap().header().clone();
+    header.origin.program = "sae 0.0.1".into();
+    PartWriter::new().write(&old, &header).unwrap();
+    refused(&[old.to_str().unwrap()], "the part has another version of the program: ");
     let words = reduce(&run, &[unequal.to_str().unwrap(), second.to_str().unwrap()]);
     let lacking = fails(1, &words.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(lacking.contains("there is no tensor run/index.positions") && !run.join("features").exists(), "{lacking}");
+    // A part whose longest record is that of every sample would become longer than it is.
+    let score = PathBuf::from(other("score", "1/1", &[]));
+    rewrite(&score, "run/pooled.start", |bytes| {
+        let starts: Vec<u64> = bytes.as_chunks().0.iter().map(|start| u64::from_le_bytes(*start)).collect();
+        let longest = starts.windows(2).max_by_key(|pair| pair[1] - pair[0]).unwrap()[0];
+        bytes.as_chunks_mut().0.iter_mut().for_each(|start| *start = longest.to_le_bytes());
+    });
+    let words = reduce(&run, &[score.to_str().unwrap()]);
+    let twice = fails(1, &words.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(twice.contains("the pooled activations of sample") && twice.contains("are damaged"), "{twice}");
     // The autoencoder has changed since.
     let weights = run.join("saes/base/cfg.json");
     let text = fs::read_to_string(&weights).unwrap();
@@ -202,6 +244,81 @@ fn a_second_writer_of_a_part_is_told_to_try_again() {
 
 #[cfg(unix)]
 #[test]
+fn a_full_disk_on_one_node_and_clocks_that_are_apart_change_no_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let (run, alone) = (trained(dir.path()), dir.path().join("alone"));
+    copy(&run, &alone);
+    json(&["index", "--run", alone.to_str().unwrap(), "--device", "cpu"]);
+    // No file may grow over 1 KiB.
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$@\"", "bash", env!("CARGO_BIN_EXE_sae")]);
+    let full = limited.args(pass("index", &run, "1/2")).output().unwrap();
+    assert_eq!(full.status.code(), Some(1), "{}", said(&full));
+    assert!(
+        said(&full).contains("cannot write") && said(&full).contains("index-base-00001-of-00002"),
+        "{}",
+        said(&full)
+    );
+    let whole = part_files(&run).into_iter().filter(|file| file.extension().is_some_and(|kind| kind == "safetensors"));
+    assert_eq!(whole.count(), 0, "half a part was left under its name");
+    // The other node has room; the first one has some again, and thinks that it is 1980.
+    json(&pass("index", &run, "2/2"));
+    let day = Duration::from_secs(24 * 3600);
+    let set = |time: SystemTime| {
+        for file in files(&run).keys() {
+            fs::File::options().append(true).open(run.join(file)).unwrap().set_modified(time).unwrap();
+        }
+    };
+    set(SystemTime::UNIX_EPOCH + 3650 * day);
+    json(&pass("index", &run, "1/2"));
+    set(SystemTime::now() + 3650 * day);
+    assert_eq!(json(&pass("index", &run, "2/2"))["existed"], true);
+    let words = reduce(&run, &[]);
+    json(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(files(&run.join("features")) == files(&alone.join("features")));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_process_that_was_thought_lost_keeps_its_part_and_ends_with_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = trained(dir.path());
+    json(&pass("score", &run, "1/1"));
+    let file = part_files(&run)[0].clone();
+    let expected = fs::read(&file).unwrap();
+    for _ in 0..50 {
+        fs::remove_dir_all(run.join("parts")).unwrap();
+        let mut lost = sae()
+            .args(pass("score", &run, "1/1"))
+            .arg("--json")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (begun, lock) = (Instant::now(), file.with_extension("lock"));
+        while !lock.exists() && lost.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the pass hangs");
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        let signal = |name: &str| Command::new("kill").args([name, &lost.id().to_string()]).output().unwrap();
+        signal("-STOP");
+        let is_held = lock.exists() && !file.exists();
+        if is_held {
+            fails(75, &pass("score", &run, "1/1"));
+        }
+        signal("-CONT");
+        assert!(lost.wait().unwrap().success());
+        assert!(fs::read(&file).unwrap() == expected);
+        if is_held {
+            assert_eq!(json(&pass("score", &run, "1/1"))["existed"], true);
+            return;
+        }
+    }
+    panic!("every pass ended before it could be stopped");
+}
+
+#[cfg(unix)]
+#[test]
 fn an_interrupted_part_leaves_no_file_and_is_made_by_the_same_command() {
     let dir = tempfile::tempdir().unwrap();
     let run = trained(dir.path());
@@ -212,12 +329,7 @@ fn an_interrupted_part_leaves_no_file_and_is_made_by_the_same_command() {
         let mut interrupted = false;
         for _ in 0..50 {
             fs::remove_dir_all(run.join("parts")).unwrap();
-            let mut child = sae()
-                .args(pass("score", &run, "1/1"))
-                .arg("--json")
-                .stdout(std::process::Stdio::null())
-                .spawn()
-                .unwrap();
+            let mut child = sae().args(pass("score", &run, "1/1")).arg("--json").stdout(Stdio::null()).spawn().unwrap();
             let (begun, lock) = (Instant::now(), file.with_extension("lock"));
             while !lock.exists() && child.try_wait().unwrap().is_none() {
                 assert!(begun.elapsed() < Duration::from_secs(60), "the pass hangs");
