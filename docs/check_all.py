@@ -9,6 +9,7 @@ temporary folder, without network access. A check whose packages are not install
     pip install sae-bench jsonschema                                           check_saebench.py
     pip install --no-deps sae-dashboard==0.8.0                                 check_neuronpedia.py
     pip install torch transformers safetensors                                 check_dump.py
+    pip install duckdb datafusion                                              check_decisions.py
     pip install numpy scipy pyarrow safetensors                                check_contrast.py
 """
 
@@ -30,6 +31,7 @@ NEEDS = {
     "check_neuronpedia.py": ["sae_dashboard", "numpy"],
     "check_contrast.py": ["numpy", "scipy", "pyarrow", "safetensors"],
     "check_dump.py": ["torch", "transformers", "safetensors", "pyarrow"],
+    "check_decisions.py": ["duckdb", "datafusion"],
 }
 IMAGES = ["wide", "tall", "square", "grey"]
 
@@ -234,6 +236,7 @@ def main():
             "check_saebench.py": lambda: [[folder / "features/core.json"]],
             "check_neuronpedia.py": lambda: [[folder / "features/saedashboard", folder / "features/neuronpedia"]],
             "check_dump.py": lambda: [["--sae", sae.path]],
+            "check_decisions.py": lambda: [["--sae", sae.path]],
             "check_contrast.py": lambda: contrasted(sae, folder / "contrasts"),
         }
         assert set(arguments) == {file.name for file in DOCS.glob("check_*.py")} - {"check_all.py"}, "a check is not run"

@@ -136,7 +136,7 @@ pub use eval::{EvalModelsReport, EvalModelsRequest, EvalReport, EvalRequest, Tra
 pub use explain::{ExplainReport, ExplainRequest, Explainer};
 pub use filter::{
     BudgetRules, FilterBy, FilterReport, FilterRequest, FilterSeries, PromiseRule, QuantileReport, SelectionRule,
-    SelectionRules, ShownFeatures,
+    SelectionRules, ShortlistReport, ShownFeatures,
 };
 pub use generate::{GenerateReport, GenerateRequest};
 pub use harvest::{HarvestReport, HarvestRequest};

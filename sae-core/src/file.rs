@@ -117,6 +117,18 @@ pub fn hash(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
+/// BLAKE3 of several files, as hex: of the hashes of all of them, in their order; of one file that of [`hash`].
+///
+/// # Errors
+/// A file cannot be read.
+pub fn hash_all(paths: &[PathBuf]) -> Result<String> {
+    let hashes = paths.iter().map(|path| hash(path)).collect::<Result<Vec<String>>>()?;
+    match &hashes[..] {
+        [one] => Ok(one.clone()),
+        several => Ok(blake3::hash(several.concat().as_bytes()).to_hex().to_string()),
+    }
+}
+
 fn sibling(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(PARTIAL);

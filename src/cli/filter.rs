@@ -10,7 +10,7 @@ use filters::select::budget::{BudgetReport, BudgetRule};
 use filters::select::{Keep, QUANTILES};
 use sae_workbench::{
     BudgetRules, FilterBy, FilterReport, FilterRequest, FilterSeries, PromiseRule, QuantileReport, SelectionRule,
-    SelectionRules, ShownFeatures,
+    SelectionRules, ShortlistReport, ShownFeatures,
 };
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ pub struct FilterArgs {
     #[arg(long, value_delimiter = ',', required_unless_present_any = ["decisions", "quota"])]
     pub keep: Vec<Keep>,
     /// Keep the samples that a CSV or Parquet file names in a column sample, id or key; with a column keep or stays (true or false), those with true
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "keep", "by_group", "quota", "equal_groups", "within", "dedup", "rule", "diverse", "match_run", "seed"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "keep", "by_group", "quota", "equal_groups", "within", "dedup", "rule", "diverse", "match_run", "shortlist", "seed"])]
     pub decisions: Option<PathBuf>,
     /// Keep the same share of every group. Groups are values of columns, such as category or category,country; year:4 divides numbers into four groups
     #[arg(long, value_name = "FIELDS")]
@@ -81,6 +81,9 @@ pub struct FilterArgs {
     /// Choose the samples whose features are distributed like those of the samples of this run (same model and layer)
     #[arg(long = "match", value_name = "TARGET_RUN", conflicts_with_all = ["rule", "diverse"])]
     pub match_run: Option<PathBuf>,
+    /// For millions of samples: hold the features of only this many times the samples to keep, such as 4, rather than of all. With --diverse, each block of 100,000 samples proposes its share; without it, the best are taken
+    #[arg(long, value_name = "TIMES", value_parser = times, conflicts_with_all = ["match_run", "budget", "unit"])]
+    pub shortlist: Option<f64>,
     /// Seed of the random parts that --diverse and --match look at above 100,000 samples
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -129,6 +132,13 @@ fn probability(text: &str) -> Result<f64, String> {
     }
 }
 
+fn times(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(times) if (1.0..1e6).contains(&times) => Ok(times),
+        _ => Err(format!("invalid number {text:?}: expected at least 1, such as 4")),
+    }
+}
+
 fn similarity(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| format!("invalid number {text:?}"))?;
     if value > 0.0 && value <= 1.0 {
@@ -161,6 +171,7 @@ impl FilterArgs {
                 within: self.within.clone(),
                 dedup: self.dedup,
                 rule: self.rule(),
+                shortlist: self.shortlist,
                 budgets: BudgetRules {
                     limits: self.budget.clone(),
                     unit: self.unit.clone(),
@@ -213,6 +224,12 @@ fn warnings(report: &FilterReport) -> Vec<String> {
         let count = count(report.images_left_behind.count);
         let why = "their rows name absolute paths, or paths outside the data set";
         warnings.push(format!("{count} images were left in place: {why} (listed in manifest.json)"));
+    }
+    if let Some(shortlist) = report.shortlist.as_ref().filter(|shortlist| shortlist.short > 0) {
+        let short = counted(shortlist.short as u64, "sample");
+        warnings.push(format!(
+            "{short} fewer than asked: the shortlist has too many near-duplicates (a larger --shortlist has more)"
+        ));
     }
     for (name, new) in &report.renamed_columns {
         warnings.push(format!("the data set's column {name} is written as {new}: {name} has a meaning of its own"));
@@ -282,6 +299,17 @@ fn describe_budget(budget: &BudgetReport, left_out: usize) -> String {
     text
 }
 
+fn describe_shortlist(shortlist: &ShortlistReport) -> String {
+    let ShortlistReport { samples, blocks, .. } = shortlist;
+    let listed = counted(*samples as u64, "sample");
+    match blocks {
+        0 => format!("chosen among a shortlist of {listed}\n"),
+        blocks => {
+            format!("chosen among a shortlist of {listed}, which {} proposed\n", counted(*blocks as u64, "block"))
+        }
+    }
+}
+
 fn describe_features(shown: &ShownFeatures) -> String {
     let (kept, all) = (count(shown.kept as u64), count(shown.all as u64));
     let mut text = format!("the kept samples show {kept} of the {all} features of all samples\n");
@@ -305,6 +333,9 @@ fn describe(filtered: &FilterReport, out: &Path) -> String {
     }
     if let Some(budget) = &filtered.budget {
         text += &describe_budget(budget, filtered.judged_left_out);
+    }
+    if let Some(shortlist) = &filtered.shortlist {
+        text += &describe_shortlist(shortlist);
     }
     if let Some(shown) = &filtered.shown {
         text += &describe_features(shown);

@@ -34,7 +34,7 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 46] = [
+const FLAGS: [(Setting, &str); 47] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Target, "--target"),
@@ -75,6 +75,7 @@ const FLAGS: [(Setting, &str); 46] = [
     (Setting::BlankImages, "--blank-images"),
     (Setting::ActionStatisticsOf, "--action-stats-of"),
     (Setting::Within, "--within"),
+    (Setting::Shortlist, "--shortlist"),
     (Setting::MatchRun, "--match"),
     (Setting::Budget, "--budget"),
     (Setting::Judged, "--judged"),

@@ -91,6 +91,9 @@ pub enum FilterError {
         /// What has one amount.
         what: &'static str,
     },
+    /// A shortlist for a selection that looks at no features, or at those of all samples.
+    #[error("a shortlist is for samples that are diverse, or without near-duplicates")]
+    NoShortlist,
     /// An estimate of how much to keep without a score.
     #[error("how much to keep is estimated from a score, and none decides")]
     NoScoreForEstimate,
@@ -110,6 +113,7 @@ impl FilterError {
                 Hint::Change(Setting::Sae),
                 "import the autoencoder of this run into the target run under a name of its own".into(),
             ]),
+            Self::NoShortlist => Hint::Unset(Setting::Shortlist),
             Self::NotOneBudget => Hint::Set(Setting::Budget, Vec::new()),
             Self::BudgetsNeedScores | Self::NoScore => Hint::Set(Setting::Score, Vec::new()),
             Self::AmountsExclude { .. } => Hint::Change(Setting::Keep),

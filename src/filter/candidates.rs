@@ -103,15 +103,16 @@ impl Candidates {
     ///
     /// # Errors
     /// A sample is to be kept that stands for no candidate, and none of those that continue it is kept.
-    pub fn pick_kept(&self, kept: Vec<bool>) -> Result<Vec<bool>> {
-        let picked = self.pick(kept.clone());
+    pub fn pick_decided(&self, decided: Vec<Option<bool>>) -> Result<Vec<Option<bool>>> {
+        let picked = self.pick(decided.clone());
         let mut of_rows: HashMap<u32, bool> = HashMap::new();
         for (n, stays) in self.numbers().into_iter().zip(&picked) {
-            *of_rows.entry(self.paths.root(n)).or_default() |= stays;
+            *of_rows.entry(self.paths.root(n)).or_default() |= *stays == Some(true);
         }
         // A key names all pieces of a row.
-        let lost = (0..kept.len() as u32)
-            .find(|n| kept[*n as usize] && !of_rows.get(&self.paths.root(*n)).is_some_and(|kept| *kept));
+        let is_kept = |n: u32| decided[n as usize] == Some(true);
+        let lost = (0..decided.len() as u32)
+            .find(|n| is_kept(*n) && !of_rows.get(&self.paths.root(*n)).is_some_and(|kept| *kept));
         match lost {
             Some(sample) => Err(FilterError::NoCandidate { sample, key: self.all[sample as usize].key.clone() }.into()),
             None => Ok(picked),
@@ -175,8 +176,9 @@ mod tests {
         assert_eq!(found.pick(vec![0, 1, 2, 3, 4]), [1, 4]);
         assert_eq!(found.rows(&[false, true]), [(1, false), (4, true)]);
         // A key names every piece of its row; a number names one.
-        assert_eq!(found.pick_kept(vec![true, true, true, false, false]).unwrap(), [true, false]);
-        let refused = found.pick_kept(vec![true, false, false, false, false]).unwrap_err().to_string();
+        let [yes, no] = [true, false].map(Some);
+        assert_eq!(found.pick_decided(vec![yes, yes, yes, no, None]).unwrap(), [yes, None]);
+        let refused = found.pick_decided(vec![yes, no, no, no, no]).unwrap_err().to_string();
         assert!(refused.contains("sample 0 (a)"), "{refused}");
     }
 

@@ -15,7 +15,8 @@ use filters::column::ScoreTable;
 use filters::score_names::{PMI_TOKEN_MIN, RECOMMENDED};
 use filters::select::budget::{BudgetReport, FrontierPoint, MovableInput};
 use filters::select::objective::TargetDistribution;
-use filters::select::{Decision, Division, Groups, Keep, Quantiles, Rule, Rules, Ties};
+use filters::select::shortlist::Shortlisted;
+use filters::select::{Decision, Division, Groups, Keep, Plan, Quantiles, Rule, Rules, Ties};
 use filters::{Threshold, column, decisions, keep, select};
 use sae_core::analysis::feature_sets::{FeatureSetCollector, FeatureSets, Measure, Part};
 use sae_core::error::Setting;
@@ -54,15 +55,15 @@ pub(super) struct Chosen {
     pub budget: Option<BudgetReport>,
     /// What other limits would allow.
     pub frontier: Vec<FrontierPoint>,
+    /// The shortlist that was chosen among, if there was one. Its decisions are those above.
+    pub shortlist: Option<Shortlisted>,
 }
 
 enum Basis {
     /// With the amount that the scores suggest, if that was asked for.
-    Rules {
-        suggested: Option<Keep>,
-        division: Division,
-    },
-    Decisions(Vec<bool>),
+    Rules { suggested: Option<Keep>, division: Division },
+    /// The decision about each candidate, if there is one.
+    Decisions(Vec<Option<bool>>),
 }
 
 /// The features of all samples, and those that they should have.
@@ -83,7 +84,7 @@ impl Input {
         let rules = match &request.by {
             FilterBy::Rules(rules) => rules,
             FilterBy::Decisions(path) => {
-                let basis = Basis::Decisions(candidates.pick_kept(decisions::read(path, candidates.all())?)?);
+                let basis = Basis::Decisions(candidates.pick_decided(decisions::read(path, candidates.all())?)?);
                 let (scores, groups) = (ids.map(|id| (id, None)).collect(), Groups::one(samples.len()));
                 drop(samples);
                 return Ok(Self { candidates, scores, groups, within: None, sae: None, budget: None, basis });
@@ -143,36 +144,23 @@ impl Input {
     /// # Errors
     /// Rules that contradict each other; scores that cannot choose.
     pub fn choose(&self, request: &FilterRequest, features: Option<&Features>) -> Result<Option<Chosen>> {
-        let (keep, division, rules) = match (&self.basis, &request.by) {
+        let (rules, selection) = match (&self.basis, &request.by) {
             (Basis::Rules { suggested, division }, FilterBy::Rules(rules)) => {
-                let keep = rules.keep.unwrap_or(Keep::Quotas);
-                (suggested.filter(|_| keep == Keep::Auto).unwrap_or(keep), division, rules)
+                if features.is_none() && rules.need_features() {
+                    return Ok(None);
+                }
+                let Some(selection) = self.selection(rules, *suggested, division, features) else { return Ok(None) };
+                (rules, selection)
             }
             (Basis::Decisions(kept), _) => {
-                let decided = kept.iter().map(|stays| if *stays { Decision::Kept } else { Decision::Decided });
+                let decided = kept.iter().map(|stays| match stays {
+                    Some(true) => Decision::Kept,
+                    Some(false) => Decision::Decided,
+                    None => Decision::Undecided,
+                });
                 return Ok(Some(Chosen { decisions: decided.collect(), ..Chosen::default() }));
             }
             (Basis::Rules { .. }, FilterBy::Decisions(_)) => return Ok(None),
-        };
-        if features.is_none() && rules.need_features() {
-            return Ok(None);
-        }
-        let rule = match (&rules.rule, features.and_then(|features| features.target.as_ref())) {
-            (SelectionRule::Score, _) => Rule::Score,
-            (SelectionRule::Diverse, _) => Rule::Diverse,
-            (SelectionRule::GreedSelect, _) => Rule::GreedSelect,
-            (SelectionRule::Match(_), Some(target)) => Rule::Match(target),
-            (SelectionRule::Match(_), None) => return Ok(None),
-        };
-        let selection = Rules {
-            within: self.within.as_ref(),
-            division,
-            ranked: rules.column.is_some(),
-            rule,
-            feature_sets: features.map(|features| &features.sets),
-            dedup: rules.dedup,
-            seed: rules.seed,
-            ..Rules::new(keep, &self.groups)
         };
         if let Some(budget) = &self.budget {
             if rules.need_features() || rules.column.is_none() {
@@ -180,19 +168,66 @@ impl Input {
             }
             let found = select::budget::choose(&self.scores, &selection, &budget.budgets())?;
             let report = BudgetReport { unit: rules.budgets.unit.clone(), ..found.report };
-            return Ok(Some(Chosen { decisions: found.decisions, budget: Some(report), frontier: found.frontier }));
+            let (budget, frontier) = (Some(report), found.frontier);
+            return Ok(Some(Chosen { decisions: found.decisions, budget, frontier, shortlist: None }));
         }
         let decided = select::choose(&self.scores, &selection)?;
+        self.check_ties(rules, &decided)?;
+        Ok(Some(Chosen { decisions: decided, ..Chosen::default() }))
+    }
+
+    /// The rules of a selection; `None` if they need features that are not there.
+    fn selection<'a>(
+        &'a self,
+        rules: &SelectionRules,
+        suggested: Option<Keep>,
+        division: &'a Division,
+        features: Option<&'a Features>,
+    ) -> Option<Rules<'a>> {
+        let keep = rules.keep.unwrap_or(Keep::Quotas);
+        let rule = match (&rules.rule, features.and_then(|features| features.target.as_ref())) {
+            (SelectionRule::Score, _) => Rule::Score,
+            (SelectionRule::Diverse, _) => Rule::Diverse,
+            (SelectionRule::GreedSelect, _) => Rule::GreedSelect,
+            (SelectionRule::Match(_), target) => Rule::Match(target?),
+        };
+        Some(Rules {
+            within: self.within.as_ref(),
+            division,
+            ranked: rules.column.is_some(),
+            rule,
+            feature_sets: features.map(|features| &features.sets),
+            dedup: rules.dedup,
+            seed: rules.seed,
+            ..Rules::new(suggested.filter(|_| keep == Keep::Auto).unwrap_or(keep), &self.groups)
+        })
+    }
+
+    /// The selection of rules that need features, before it looks at them.
+    ///
+    /// # Errors
+    /// Rules that contradict each other, that need no features, or those of a target.
+    pub fn plan(&self, rules: &SelectionRules) -> Result<Plan<'_>> {
+        let Basis::Rules { suggested, division } = &self.basis else { return Err(FilterError::NoShortlist.into()) };
+        let selection = self.selection(rules, *suggested, division, None).filter(|_| rules.need_features());
+        Ok(Plan::new(&self.scores, &selection.ok_or(FilterError::NoShortlist)?)?)
+    }
+
+    /// Rejects decisions by scores of which all are equal.
+    ///
+    /// # Errors
+    /// Ids alone chose.
+    pub fn check_ties(&self, rules: &SelectionRules, decided: &[Decision]) -> Result<()> {
         let mut scores = self.scores.iter().filter_map(|(_, score)| *score);
         let first = scores.next();
         if let (Some(score), Some(column), Some(_)) =
-            (first, &rules.column, Ties::new(&self.scores, self.cells(), &decided))
+            (first, &rules.column, Ties::new(&self.scores, self.cells(), decided))
             && scores.all(|other| other == score)
         {
             let samples = self.scores.iter().filter(|(_, score)| score.is_some()).count();
             return Err(Error::EqualScores { column: column.clone(), samples, score });
         }
-        Ok(Some(Chosen { decisions: decided, ..Chosen::default() }))
+        Ok(())
     }
 }
 
@@ -247,8 +282,23 @@ fn suggested(column: &str, table: &Path, scores: &[(String, Option<f64>)]) -> Re
 }
 
 impl FilterRequest {
-    /// The features of every candidate, from one pass over the activations with the threshold of the scores (of a run that was not
-    /// scored, the one that scoring would have), and those of the target run.
+    /// The autoencoder whose features decide, and the threshold above which they are active: that of the scores, or of a run that was
+    /// not scored, the one that scoring would have.
+    ///
+    /// # Errors
+    /// It cannot be read; the threshold of the scores is not known.
+    pub(super) fn load(&self, sae: &str) -> Result<(LoadedSae, f32)> {
+        let sae = SaeChoice { run: self.run.clone(), sae: Some(sae.into()), device: self.device }.load_with_pieces()?;
+        let scored: Option<Value> = sae.run.read_step(&step_name(&sae.name))?;
+        let threshold = match scored {
+            Some(step) => step["threshold"].as_f64().ok_or(Error::NoThreshold)? as f32,
+            // Nothing was scored, but there may be columns of a contrast or a probe.
+            None => Threshold::Auto.for_width(sae.saved.weights.d_in),
+        };
+        Ok((sae, threshold))
+    }
+
+    /// The features of every candidate, from one pass over the activations, and those of the target run.
     ///
     /// # Errors
     /// A store or the autoencoder cannot be read; the threshold of the scores is not known; a target run with another
@@ -260,13 +310,7 @@ impl FilterRequest {
         rules: &SelectionRules,
         control: &mut Control,
     ) -> Result<Features> {
-        let sae = SaeChoice { run: self.run.clone(), sae: Some(sae.into()), device: self.device }.load_with_pieces()?;
-        let scored: Option<Value> = sae.run.read_step(&step_name(&sae.name))?;
-        let threshold = match scored {
-            Some(step) => step["threshold"].as_f64().ok_or(Error::NoThreshold)? as f32,
-            // Nothing was scored, but there may be columns of a contrast or a probe.
-            None => Threshold::Auto.for_width(sae.saved.weights.d_in),
-        };
+        let (sae, threshold) = self.load(sae)?;
         let target = match &rules.rule {
             SelectionRule::Match(path) => Some(target(&sae, path)?),
             _ => None,

@@ -3,13 +3,16 @@
 
 use super::input::{Chosen, Features, Input};
 use super::{FilterRequest, SelectionRule, SelectionRules};
-use crate::Result;
 use crate::dataset::Dataset;
 use crate::numbers::count;
 use crate::score::step_name;
+use crate::{Error, Result};
+use filters::decisions::files;
 use filters::select::budget::{BudgetReport, FrontierPoint};
+use filters::select::shortlist::Shortlisted;
 use filters::select::{Decision, Ties, lowest};
 use filters::write::{Format, Images, Report, Shape, Written, card};
+use sae_core::analysis::feature_sets::FeatureSets;
 use sae_core::store::StoreRecord;
 use sae_core::{Run, file};
 use serde::Serialize;
@@ -62,12 +65,14 @@ pub struct FilterReport {
     pub frontier: Vec<FrontierPoint>,
     /// Judged samples that a promise could not use, since a probe has seen them or their images.
     pub judged_left_out: usize,
+    /// How a shortlist was made; null without one.
+    pub shortlist: Option<ShortlistReport>,
     /// The features that the kept samples show; null if the selection looked at no features.
     pub shown: Option<ShownFeatures>,
     /// The file of decisions that were made elsewhere.
     #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub decisions: Option<PathBuf>,
-    /// Its BLAKE3.
+    /// Its BLAKE3; of a folder, that of the hashes of its files.
     pub decisions_blake3: Option<String>,
     /// How rows are written.
     pub format: Format,
@@ -120,6 +125,19 @@ pub struct QuantileReport {
     pub without_number: usize,
 }
 
+/// A shortlist of samples, whose features alone were held.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShortlistReport {
+    /// How many times as many samples as are kept it was to have.
+    pub factor: f64,
+    /// How many it has.
+    pub samples: usize,
+    /// The number of blocks that it was chosen within; 0 if scores alone made it.
+    pub blocks: usize,
+    /// How many samples fewer than asked are kept, although there are others beyond the shortlist: it has too many near-duplicates.
+    pub short: usize,
+}
+
 /// The features that samples show.
 #[derive(Clone, Debug, Serialize)]
 pub struct ShownFeatures {
@@ -141,18 +159,24 @@ impl ShownFeatures {
             features.target.as_ref().map(|target| target.divergence(&features.sets, samples))
         };
         Self {
-            kept: shown(features, kept.iter().copied()),
-            all: shown(features, all.clone()),
+            kept: shown(&features.sets, kept.iter().copied()),
+            all: shown(&features.sets, all.clone()),
             divergence_kept: divergence(&mut kept.iter().copied()),
             divergence_all: divergence(&mut all.clone()),
         }
     }
+
+    fn of_shortlist(listed: &Shortlisted, decided: &[Decision]) -> Self {
+        let is_kept = |n: &u32| decided[listed.samples[*n as usize] as usize] == Decision::Kept;
+        let kept = shown(&listed.sets, (0..listed.samples.len() as u32).filter(is_kept));
+        Self { kept, all: listed.shown, divergence_kept: None, divergence_all: None }
+    }
 }
 
 /// The number of features of some samples.
-fn shown(features: &Features, samples: impl Iterator<Item = u32>) -> usize {
-    let mut seen = vec![false; features.sets.d_sae()];
-    samples.flat_map(|n| features.sets.features(n as usize)).for_each(|feature| seen[feature as usize] = true);
+fn shown(sets: &FeatureSets, samples: impl Iterator<Item = u32>) -> usize {
+    let mut seen = vec![false; sets.d_sae()];
+    samples.flat_map(|n| sets.features(n as usize)).for_each(|feature| seen[feature as usize] = true);
     seen.into_iter().filter(|seen| *seen).count()
 }
 
@@ -240,9 +264,20 @@ impl FilterReport {
             budget: chosen.budget.clone(),
             frontier: chosen.frontier.clone(),
             judged_left_out: input.budget.as_ref().map_or(0, |budget| budget.trained),
-            shown: features.map(|features| ShownFeatures::new(features, decided)),
+            shortlist: chosen.shortlist.as_ref().zip(rules.and_then(|rules| rules.shortlist)).map(
+                |(listed, factor)| ShortlistReport {
+                    factor,
+                    samples: listed.samples.len(),
+                    blocks: listed.blocks,
+                    short: listed.short,
+                },
+            ),
+            shown: match &chosen.shortlist {
+                Some(listed) => Some(ShownFeatures::of_shortlist(listed, decided)),
+                None => features.map(|features| ShownFeatures::new(features, decided)),
+            },
             decisions: decisions.clone(),
-            decisions_blake3: decisions.map(hash).transpose()?,
+            decisions_blake3: decisions.map(|path| Ok::<_, Error>(file::hash_all(&files(&path)?)?)).transpose()?,
             format: request.format,
             images: request.images,
             threshold: groups.iter().filter_map(|group| group.threshold).min_by(f64::total_cmp),

@@ -8,11 +8,12 @@ mod manifest;
 mod paths;
 mod sample_numbers;
 mod series;
+mod shortlist;
 mod write;
 
 pub use budget::{BudgetRules, PromiseRule};
 pub use candidates::candidates;
-pub use manifest::{FilterReport, Group, LeftBehind, QuantileReport, ShownFeatures, SourceFile};
+pub use manifest::{FilterReport, Group, LeftBehind, QuantileReport, ShortlistReport, ShownFeatures, SourceFile};
 pub use series::FilterSeries;
 
 use crate::control::Control;
@@ -100,6 +101,9 @@ pub struct SelectionRules {
     pub dedup: Option<f64>,
     /// What makes a set of samples good.
     pub rule: SelectionRule,
+    /// Holds the features of about this many times the samples that are kept, rather than of all
+    /// ([`filters::select::shortlist`]). For [`SelectionRule::Diverse`] and near-duplicates.
+    pub shortlist: Option<f64>,
     /// What limits the selection. Only scores can choose within budgets.
     pub budgets: BudgetRules,
     /// Seed of the draws of a stochastic selection.
@@ -150,6 +154,7 @@ impl SelectionRules {
             within: None,
             dedup: None,
             rule,
+            shortlist: None,
             budgets: BudgetRules::default(),
             seed: 0,
         }
@@ -232,12 +237,14 @@ impl FilterRequest {
 
     /// The decisions about all samples. The features that are needed are computed unless they are there already.
     fn chosen(&self, input: &Input, features: &mut Option<Features>, control: &mut Control) -> Result<Chosen> {
-        if let (Some(rules), Some(sae), None) = (self.rules(), &input.sae, &features)
-            && rules.need_features()
-        {
-            *features = Some(self.features(input, sae, rules, control)?);
-        }
-        let chosen = input.choose(self, features.as_ref())?.unwrap_or_default();
+        let chosen = match (self.rules(), &input.sae, &features) {
+            (Some(rules), Some(sae), _) if rules.shortlist.is_some() => self.shortlisted(input, sae, rules, control)?,
+            (Some(rules), Some(sae), None) if rules.need_features() => {
+                let features = features.insert(self.features(input, sae, rules, control)?);
+                input.choose(self, Some(features))?.unwrap_or_default()
+            }
+            _ => input.choose(self, features.as_ref())?.unwrap_or_default(),
+        };
         let decided = &chosen.decisions;
         if !decided.contains(&Decision::Kept) {
             return Err(Error::NothingKept {

@@ -437,3 +437,71 @@ fn features_choose_without_a_score() {
     let said = refused(&["--match", foreign.to_str().unwrap(), "--keep", "3"]);
     assert!(said.contains("the target run must have activations of layers.1"), "{said}");
 }
+
+/// Arguments of a filter by decisions that were made elsewhere.
+fn by_file<'a>(file: &'a str, out: &'a str, run: &'a str) -> [&'a str; 7] {
+    ["filter", "--run", run, "--decisions", file, "--out", out]
+}
+
+#[test]
+fn decisions_go_out_as_parquet_and_come_back_and_those_of_another_run_leave_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = scored(dir.path(), &conversations());
+    let own = dir.path().join("own");
+    json(&filter(&run, &own, &["--keep", "50%"]));
+    let [run_path, back_path, several_path, none] =
+        ["run", "back", "several", "none"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());
+    let given = own.join("decisions.parquet");
+    let back = json(&by_file(given.to_str().unwrap(), &back_path, &run_path));
+    assert!(files(&dir.path().join("back/data")) == files(&own.join("data")));
+    assert_eq!(back["decisions_blake3"], sae_core::file::hash(&given).unwrap());
+    // The same in two files of a folder; of the last sample nothing is said.
+    let parts = dir.path().join("parts");
+    fs::create_dir(&parts).unwrap();
+    let all = sae_core::table::read(&given, &["sample", "id", "stays"]).unwrap();
+    let write = |name: &str, rows: RecordBatch| sae_core::table::write(&parts.join(name), &rows).unwrap();
+    write("b.parquet", all.slice(0, 2));
+    write("a.parquet", all.slice(2, 3));
+    let several = json(&by_file(parts.to_str().unwrap(), &several_path, &run_path));
+    assert_eq!(several["reasons"]["no decision"], 1);
+    assert_eq!(several["decisions_blake3"].as_str().map(str::len), Some(64));
+    assert_eq!(decisions(&dir.path().join("several"), "reason")[5], "no decision");
+
+    let other = tempfile::tempdir().unwrap();
+    let mut rows = conversations();
+    rows[1]["conversations"][1]["value"] = json!("I see something else.");
+    let foreign = scored(other.path(), &rows);
+    json(&filter(&foreign, &other.path().join("kept"), &["--keep", "50%"]));
+    let theirs = other.path().join("kept/decisions.parquet");
+    let said = fails(1, &by_file(theirs.to_str().unwrap(), &none, &run_path));
+    assert!(said.contains("row 2 has") && said.contains("as the id of sample 1: expected"), "{said}");
+    assert!(said.contains("hint: use decisions that were made from the tables of this run"), "{said}");
+    assert!(!Path::new(&none).exists());
+}
+
+#[test]
+fn a_shortlist_of_one_block_gives_the_decisions_of_all_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = scored(dir.path(), &conversations());
+    let both = |name: &str, rules: &[&str]| {
+        let [all, listed] = ["all", "listed"].map(|how| dir.path().join(format!("{name}-{how}")));
+        let plain = json(&filter(&run, &all, rules));
+        let done = json(&filter(&run, &listed, &[rules, &["--shortlist", "2"]].concat()));
+        assert!(files(&listed.join("data")) == files(&all.join("data")), "{name}");
+        assert_eq!((&plain["shown"], &plain["shortlist"]), (&done["shown"], &Value::Null), "{name}");
+        done
+    };
+    let diverse = both("diverse", &["--keep", "2", "--diverse"]);
+    assert_eq!(diverse["shortlist"], json!({ "factor": 2.0, "samples": 4, "blocks": 1, "short": 0 }));
+    let dedup = both("dedup", &["--keep", "3", "--dedup", "1"]);
+    assert_eq!(dedup["shortlist"], json!({ "factor": 2.0, "samples": 5, "blocks": 0, "short": 0 }));
+    // One of the three best may be a duplicate; then the shortlist of three is too short, and that is said.
+    let out = dir.path().join("short");
+    let few = json(&filter(&run, &out, &["--keep", "3", "--dedup", "0.01", "--shortlist", "1"]));
+    assert_eq!(few["kept"]["rows"].as_u64().unwrap() + few["shortlist"]["short"].as_u64().unwrap(), 3);
+    for rules in [&["--keep", "2"][..], &["--keep", "2", "--rule", "greedselect"]] {
+        let said = fails(1, &filter(&run, &dir.path().join("none"), &[rules, &["--shortlist", "2"]].concat()));
+        assert!(said.contains("a shortlist is for") && said.contains("--shortlist"), "{said}");
+    }
+    fails(2, &filter(&run, &dir.path().join("none"), &["--keep", "2", "--diverse", "--shortlist", "0.5"]));
+}

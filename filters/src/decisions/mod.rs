@@ -6,5 +6,5 @@ mod read;
 mod write;
 
 pub use frontier::write_frontier;
-pub use read::read;
+pub use read::{files, read};
 pub use write::Decisions;

@@ -7,19 +7,19 @@ mod groups;
 mod keep;
 pub mod near_duplicates;
 pub mod objective;
+mod plan;
 mod quantiles;
+pub mod shortlist;
 
 pub use division::{Division, apportion};
 pub use groups::{Groups, field_value, number};
 pub use keep::Keep;
+pub use plan::Plan;
 pub use quantiles::{QUANTILES, Quantiles};
 
 use crate::{Error, Result};
-use greedy::Candidate;
-use near_duplicates::Kept;
 use objective::{Objective, TargetDistribution};
 use sae_core::analysis::feature_sets::FeatureSets;
-use sae_core::error::{Cause, Hint, Setting};
 
 /// The rules of a selection.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +59,11 @@ impl<'a> Rules<'a> {
             dedup: None,
             seed: 0,
         }
+    }
+
+    /// Whether the features of the samples decide.
+    fn need_features(&self) -> bool {
+        self.dedup.is_some() || self.rule.objective().is_some()
     }
 
     /// The groups that each have a quota: quantiles within groups, or the groups themselves.
@@ -120,6 +125,8 @@ pub enum Decision {
     Covered,
     /// The given decisions do not keep it.
     Decided,
+    /// There are decisions about other samples, and none about it.
+    Undecided,
 }
 
 impl Decision {
@@ -135,11 +142,12 @@ impl Decision {
             Self::OverBudget => "over budget",
             Self::Covered => "adds little",
             Self::Decided => "decisions",
+            Self::Undecided => "no decision",
         }
     }
 
     /// All reasons, in the order of a report.
-    pub const REASONS: [&'static str; 8] = [
+    pub const REASONS: [&'static str; 9] = [
         "no score",
         "below threshold",
         "equal score",
@@ -148,6 +156,7 @@ impl Decision {
         "over budget",
         "adds little",
         "decisions",
+        "no decision",
     ];
 }
 
@@ -161,72 +170,18 @@ impl Decision {
 /// # Errors
 /// The rules contradict each other, or they require an estimate that was not made.
 pub fn choose(scores: &[(String, Option<f64>)], rules: &Rules) -> Result<Vec<Decision>> {
-    let request = |text: &str| Err(Error::request(text));
-    let ranked = if rules.ranked { rank(scores) } else { by_id(scores) };
-    let score = |n: u32| scores[n as usize].1.unwrap_or(f64::NEG_INFINITY);
-    let cells = rules.cells();
-    let cell = |n: u32| cells.of[n as usize];
-    let objective = rules.rule.objective();
-    let (total, threshold) = match rules.keep {
-        Keep::Share(share) => (Some((share * scores.len() as f64).round() as usize), f64::NEG_INFINITY),
-        Keep::Count(count) => (Some(count), f64::NEG_INFINITY),
-        Keep::Quotas => (Some(0), f64::NEG_INFINITY),
-        Keep::AtLeast(threshold) => (None, threshold),
-        Keep::Auto => return request("the share to keep was not estimated before the selection"),
-    };
-    let contradiction = match (objective, rules.within) {
-        (Some(_), _) => {
-            Some("a threshold keeps every sample above it, so that a selection by features has nothing to choose")
-        }
-        (None, Some(_)) => Some("a threshold keeps every sample above it, so that quantiles have no share to keep"),
-        (None, None) => (!rules.ranked).then_some("a threshold needs a score"),
-    };
-    if let (None, Some(text)) = (total, contradiction) {
-        return Err(Error::request(Cause::with_hint(text, Hint::set(Setting::Keep, "a share or a number"))));
-    }
-    let quotas = rules.division.quotas(total, rules.groups)?;
-    let quotas = rules.within.map_or_else(|| quotas.clone(), |within| within.divide(&quotas));
-    let feature_sets = match (rules.feature_sets, rules.dedup.is_some() || objective.is_some()) {
-        (None, true) => return request("the samples' features are not at hand"),
+    let all: Vec<u32> = (0..scores.len() as u32).collect();
+    let plan = Plan::new(scores, rules)?;
+    let feature_sets = match (rules.feature_sets, rules.need_features()) {
+        (None, true) => return Err(Error::request("the samples' features are not at hand")),
         (Some(feature_sets), true) if feature_sets.len() != scores.len() => {
-            return request("the samples' features are of other samples");
+            return Err(Error::request("the samples' features are of other samples"));
         }
         (feature_sets, _) => feature_sets,
     };
-
-    let mut fates = vec![Decision::NoScore; scores.len()];
-    let mut left = quotas.clone();
-    let mut kept = rules.dedup.and_then(|similarity| Some(Kept::new(feature_sets?, &rules.groups.of, similarity)));
-    let mut candidates = Vec::new();
-    for (place, n) in ranked.iter().enumerate() {
-        let left = &mut left[cell(*n) as usize];
-        fates[*n as usize] = if *left == 0 || score(*n) < threshold {
-            Decision::Below
-        } else if let Some((of, similarity)) = kept.as_mut().and_then(|kept| kept.admit(*n)) {
-            Decision::Alike { of, similarity }
-        } else if objective.is_some() {
-            // Ranks are used, because scores have no fixed scale and may be negative.
-            let rank = (ranked.len() - place) as f64 / ranked.len() as f64;
-            let value = if rules.ranked { rank } else { 1.0 };
-            candidates.push(Candidate { sample: *n, group: cell(*n), value });
-            Decision::Covered
-        } else {
-            *left -= 1;
-            Decision::Kept
-        };
-    }
-    if let (Some(feature_sets), Some(objective)) = (feature_sets, objective) {
-        let chosen = greedy::select(feature_sets, objective, &candidates, &quotas, rules.seed);
-        chosen.iter().for_each(|n| fates[*n as usize] = Decision::Kept);
-        return Ok(fates);
-    }
-    let lowest = lowest(scores, cells, &fates);
-    for &n in &ranked {
-        if fates[n as usize] == Decision::Below && lowest[cell(n) as usize] == Some(score(n)) {
-            fates[n as usize] = Decision::Tied;
-        }
-    }
-    Ok(fates)
+    let mut decisions = plan.decide(&all, feature_sets, plan.quotas());
+    plan.mark_ties(&mut decisions);
+    Ok(decisions)
 }
 
 /// The lowest score that is kept in each group.

@@ -141,6 +141,8 @@ pub enum Setting {
     ActionStatisticsOf,
     /// The number of a sample by which quantiles are made.
     Within,
+    /// How many times as many samples as are kept a shortlist has.
+    Shortlist,
     /// The run whose features a selection should match.
     MatchRun,
     /// A limit on the mean of what is kept.
@@ -254,6 +256,7 @@ impl fmt::Display for Setting {
             Self::BlankImages => "the pass with blank images",
             Self::ActionStatisticsOf => "the data set whose statistics of actions are used",
             Self::Within => "the field of quantiles",
+            Self::Shortlist => "the shortlist",
             Self::MatchRun => "the target run",
             Self::Budget => "the budget",
             Self::Judged => "the judged field",
