@@ -6,7 +6,7 @@ use crate::data::lerobot;
 use crate::data::{Action, ImageFile, Record, Row, RowError, Turn, TurnPart, Video};
 use crate::identity::{hex, sample_id};
 use crate::model::config::{ImageTokens, VideoTiming};
-use crate::model::{Compute, Input, Model, ModelConfig, Moment, Weights, check_input};
+use crate::model::{Compute, ImageLayout, Input, Model, ModelConfig, Moment, Weights, check_input};
 use crate::pixels::{Frame, ImageProcessor, VideoProcessor};
 use crate::prompt::{FramePatch, Media, Prompter, Text};
 use crate::{Result, alphabet, precedence};
@@ -392,7 +392,8 @@ impl Checkpoint {
     pub(crate) fn tokens(&self, prompt: &Text, media: &Shown, action: Vec<u32>) -> Result<Vec<Token>, RowError> {
         let Shown { frames, patches } = media;
         let positions: Vec<usize> = frames.iter().map(|frame| frame.positions.len()).collect();
-        let media = patches.map_or(Media::Images(&positions), Media::Video);
+        let layouts: Vec<ImageLayout> = frames.iter().map(|frame| frame.layout()).collect();
+        let media = patches.map_or(Media::Images(&layouts), Media::Video);
         let mut tokens = self.prompter.tokens(prompt, media)?;
         let start = tokens.len() as u32;
         tokens.extend(action.into_iter().zip(start..).map(|(id, position)| Token {

@@ -47,7 +47,13 @@ fn patches_per_side(config: &ModelConfig, width: usize) -> usize {
         Some(VisionEncoder::Tower(tower, ProjectorConfig::Pool { grid, .. })) => {
             (width / tower.patches.side.max(1) / (*grid).max(1)).max(1)
         }
-        Some(VisionEncoder::Tower(_, ProjectorConfig::Merge { patches, .. })) => patches.isqrt(),
+        Some(VisionEncoder::Tower(
+            _,
+            ProjectorConfig::Merge { patches, .. }
+            | ProjectorConfig::Shuffle { patches }
+            | ProjectorConfig::ShuffleMlp { patches, .. }
+            | ProjectorConfig::PatchMerger { patches, .. },
+        )) => patches.isqrt(),
         _ => 1,
     }
 }

@@ -214,13 +214,20 @@ pub(crate) fn processor(folder: &Path) -> Result<Value> {
 /// The family of the decoder, and the part of `config.json` that contains its settings.
 ///
 /// # Errors
-/// `model_type` is not a string.
+/// `model_type` is not a string, or the settings are missing.
 pub(crate) fn decoder<'a>(kind: &str, config: Fields<'a>) -> Result<(String, Fields<'a>), String> {
     let inner = config.under("text_config");
     Ok(match kind {
-        // A LLaVA or an OpenVLA may have any decoder. The other families have a fixed one, whatever the file says.
-        "llava" | "llava_next" | "openvla" => (inner.or("model_type", "llama".to_owned())?, inner),
-        "llava_onevision" => (inner.or("model_type", "qwen2".to_owned())?, inner),
+        // `transformers` would take the sizes of a published model.
+        "idefics3" | "smolvlm" | "mistral3" | "internvl" if !inner.is_object() => {
+            return Err("config.json has no text_config".into());
+        }
+        // These may have any decoder. The other families have a fixed one, whatever the file says.
+        "mistral3" => (inner.or("model_type", "mistral".to_owned())?, inner),
+        "llava" | "llava_next" | "idefics3" | "smolvlm" | "openvla" => {
+            (inner.or("model_type", "llama".to_owned())?, inner)
+        }
+        "llava_onevision" | "internvl" => (inner.or("model_type", "qwen2".to_owned())?, inner),
         // Older files have the settings of the decoder at the top level.
         "qwen2_5_vl" if !inner.is_object() => ("qwen2_5_vl_text".into(), config),
         "qwen2_5_vl" | "qwen3_vl" | "gemma3" => (format!("{kind}_text"), inner),
@@ -241,13 +248,21 @@ pub(crate) fn tied(kind: &str, config: Fields) -> Result<bool, String> {
         "llava" | "llava_onevision" | "qwen2_5_vl" => {
             Ok(config.or(NAME, false)? || text.or(NAME, family == "gemma3_text")?)
         }
-        "gemma3" | "gemma3_text" => config.or(NAME, true),
+        "gemma3" | "gemma3_text" | "mistral3" | "internvl" => config.or(NAME, true),
         _ => config.or(NAME, false),
     }
 }
 
 /// The `vision_aspect_ratio` of LLaVA-OneVision where a file does not have it.
 pub(crate) const ASPECT_RATIO: &str = "anyres_max_9";
+
+/// The `image_seq_len` of Idefics3's processor, and the `image_seq_length` of InternVL's, where a file does not have it.
+pub(crate) const IMAGE_SEQ_LEN: usize = 169;
+pub(crate) const IMAGE_SEQ_LENGTH: usize = 256;
+
+/// The tokens that Pixtral's processor puts behind the rows of an image and behind its last row: the fields that name them, and
+/// what they are if no file does.
+pub(crate) const ROW_ENDS: [(&str, &str); 2] = [("image_break_token", "[IMG_BREAK]"), ("image_end_token", "[IMG_END]")];
 
 /// Names of the ids of special tokens in LLaVA and Gemma 3. Newer versions use the first name; if both are present, it
 /// counts.

@@ -131,7 +131,9 @@ impl Plan {
         let (pixels, patches) = config.vision.as_ref().map_or((0, 0), |vision| {
             let side = vision.tower().map_or(1, |(tower, _)| tower.patches.side);
             let (cell, frames) = match vision.tiling {
-                Tiling::Square { side, grid, .. } | Tiling::AnyResolution { side, grid, .. } => (side / grid.max(1), 1),
+                Tiling::Square { side, grid, .. }
+                | Tiling::AnyResolution { side, grid, .. }
+                | Tiling::Split { side, grid, .. } => (side / grid.max(1), 1),
                 Tiling::Native { patch, merge, frames } => (patch * merge, frames),
             };
             ((frames * cell * cell) as u64, (cell / side).max(1).pow(2) as u64)

@@ -3,11 +3,12 @@
 //! it stands for. Knows nothing about pixels.
 
 use crate::data::{RowError, Turn, TurnPart};
-use crate::model::VisionConfig;
+use crate::fields::Fields;
 use crate::model::config::{ImageTokens, VideoTiming};
+use crate::model::{ImageLayout, VisionConfig};
 use crate::template::Template;
 use crate::tokenizer::{self, Named};
-use crate::{Error, Result, alphabet};
+use crate::{Error, Result, alphabet, precedence};
 use sae_core::store::sample::{Modality, Role, Token};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -49,8 +50,8 @@ pub enum Text<'a> {
 /// What takes the place of the placeholders in a text.
 #[derive(Clone, Copy, Debug)]
 pub enum Media<'a> {
-    /// Images: the number of positions of each.
-    Images(&'a [usize]),
+    /// Images, in order.
+    Images(&'a [ImageLayout]),
     /// A video: the patches of consecutive frames, in order.
     Video(&'a [FramePatch]),
 }
@@ -70,7 +71,7 @@ impl Media<'_> {
     /// The number of every image, or of the first frame of every patch, with its number of positions.
     fn numbered(self) -> Vec<(usize, usize)> {
         match self {
-            Self::Images(images) => images.iter().copied().enumerate().collect(),
+            Self::Images(images) => images.iter().map(|image| image.positions).enumerate().collect(),
             Self::Video(patches) => patches.iter().map(|patch| (patch.frame, patch.positions)).collect(),
         }
     }
@@ -85,11 +86,42 @@ struct Placeholder {
     token: String,
     /// The placeholder of a whole image before it is expanded.
     mark: String,
-    /// The text before and after the positions of an image.
-    before: String,
-    after: String,
-    /// Ids of the tokens that begin and end an image.
-    delimiters: [u32; 2],
+    surroundings: Surroundings,
+    /// Ids of the tokens that begin, end or divide an image.
+    delimiters: Vec<u32>,
+}
+
+/// The text around the positions of an image.
+#[derive(Clone, Debug)]
+enum Surroundings {
+    /// One before and one after all of them.
+    Around { before: String, after: String },
+    /// A fence before each tile and at the end, followed by a token with the row and the column, or by that of the whole image.
+    Tiles { fence: String, whole: String },
+    /// One behind each row of positions, and another one behind the last.
+    Rows { row_end: String, end: String },
+}
+
+impl Surroundings {
+    /// The text of an image with the `token` of its positions.
+    fn text(&self, token: &str, image: &ImageLayout) -> String {
+        match self {
+            Self::Around { before, after } => format!("{before}{}{after}", token.repeat(image.positions)),
+            Self::Tiles { fence, whole } => {
+                let [rows, columns] = image.grid;
+                let positions = token.repeat(image.positions / (rows * columns + 1));
+                let tile = |row: usize, column: usize| format!("{fence}<row_{row}_col_{column}>{positions}");
+                let row = |row: usize| (1..=columns).map(|column| tile(row, column)).collect::<String>() + "\n";
+                let tiles: String = (1..=rows).map(row).collect();
+                let end = if rows > 0 { "\n" } else { "" };
+                format!("{tiles}{end}{fence}{whole}{positions}{fence}")
+            }
+            Self::Rows { row_end, end } => {
+                let [rows, columns] = image.grid;
+                vec![token.repeat(columns); rows].join(row_end.as_str()) + end
+            }
+        }
+    }
 }
 
 /// How videos are represented in the text of a model.
@@ -134,7 +166,9 @@ impl Prompter {
             Some(vision) if vision.image_tokens == ImageTokens::Prismatic => (Some(vision.image_token_id), None),
             vision => (None, vision),
         };
-        let placeholder = vision_in_text.map(|vision| placeholder(&tokenizer, vision)).transpose();
+        let settings = precedence::processor(folder)?;
+        let placeholder =
+            vision_in_text.map(|vision| placeholder(&tokenizer, vision, Fields(&settings), &named)).transpose();
         let placeholder = placeholder.map_err(Error::checkpoint(&path))?;
         let video = vision.and_then(|vision| vision.video).and_then(|video| {
             let token = tokenizer.id_to_token(video.token_id)?;
@@ -142,7 +176,7 @@ impl Prompter {
         });
         let added = tokenizer.get_added_tokens_decoder();
         let mut special: BTreeSet<u32> = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
-        special.extend(placeholder.iter().flat_map(|p| p.delimiters));
+        special.extend(placeholder.iter().flat_map(|p| &p.delimiters));
         let separator = match vision.map(|vision| vision.image_tokens) {
             Some(ImageTokens::Chameleon) => (named("sep_token").unwrap_or_else(|| "<reserved08706>".into()), true),
             _ => ("\n".into(), false),
@@ -251,7 +285,7 @@ impl Prompter {
     fn insert_image(&self, id: u32, tokens: &mut Vec<Token>, media: Media) -> Result<(), RowError> {
         let positions = match media {
             Media::Images([]) => return Ok(()),
-            Media::Images([positions]) => *positions,
+            Media::Images([image]) => image.positions,
             Media::Images(more) => return Err(format!("the row has {} images: the model takes one", more.len()).into()),
             Media::Video(_) => return Err("the row has a video, but the model takes none".into()),
         };
@@ -316,9 +350,8 @@ impl Prompter {
     fn replacements(&self, media: Media) -> Result<(&str, Vec<String>), RowError> {
         match media {
             Media::Images(images) => match &self.placeholder {
-                Some(Placeholder { token, mark, before, after, .. }) => {
-                    let image = |positions: &usize| format!("{before}{}{after}", token.repeat(*positions));
-                    Ok((mark, images.iter().map(image).collect()))
+                Some(Placeholder { token, mark, surroundings, .. }) => {
+                    Ok((mark, images.iter().map(|image| surroundings.text(token, image)).collect()))
                 }
                 None if images.is_empty() => Ok(("", Vec::new())),
                 None => Err("the row has images, but the model takes none".into()),
@@ -409,8 +442,14 @@ impl Prompter {
     }
 }
 
-/// How images are represented in the text of a model with `vision`.
-fn placeholder(tokenizer: &Tokenizer, vision: &VisionConfig) -> Result<Placeholder, String> {
+/// How images are represented in the text of a model with `vision` and a processor with these `settings`. `named` returns a token
+/// that the tokenizer's files name.
+fn placeholder(
+    tokenizer: &Tokenizer,
+    vision: &VisionConfig,
+    settings: Fields,
+    named: &dyn Fn(&str) -> Option<String>,
+) -> Result<Placeholder, String> {
     let name = |what: &str, id: u32| {
         tokenizer.id_to_token(id).ok_or_else(|| format!("the tokenizer has no {what} token (id {id})"))
     };
@@ -420,22 +459,45 @@ fn placeholder(tokenizer: &Tokenizer, vision: &VisionConfig) -> Result<Placehold
         id,
         mark: token.clone(),
         token,
-        before: String::new(),
-        after: String::new(),
-        delimiters: [id; 2],
+        surroundings: Surroundings::Around { before: String::new(), after: String::new() },
+        delimiters: vec![id],
     };
+    let id = |token: &str| tokenizer.token_to_id(token).ok_or_else(|| format!("the tokenizer has no token {token}"));
     Ok(match vision.image_tokens {
         ImageTokens::Bare | ImageTokens::Prismatic => bare,
         ImageTokens::Gemma { begin, end } => {
             let mark = name("begin-of-image", begin)?;
             let (before, after) = (format!("\n\n{mark}"), format!("{}\n\n", name("end-of-image", end)?));
-            Placeholder { mark, before, after, delimiters: [begin, end], ..bare }
+            let surroundings = Surroundings::Around { before, after };
+            Placeholder { mark, surroundings, delimiters: vec![begin, end], ..bare }
         }
         ImageTokens::Chameleon => {
-            let id =
-                |token: &str| tokenizer.token_to_id(token).ok_or_else(|| format!("the tokenizer has no token {token}"));
             let [before, after] = ["<racm3:break>", "<eoss>"];
-            Placeholder { delimiters: [id(before)?, id(after)?], before: before.into(), after: after.into(), ..bare }
+            let delimiters = vec![id(before)?, id(after)?];
+            let surroundings = Surroundings::Around { before: before.into(), after: after.into() };
+            Placeholder { delimiters, surroundings, ..bare }
+        }
+        ImageTokens::Named => {
+            let [before, after] = ["start_image_token", "end_image_token"]
+                .map(|name| named(name).ok_or_else(|| format!("tokenizer_config.json names no {name}")));
+            let (before, after) = (before?, after?);
+            let delimiters = vec![id(&before)?, id(&after)?];
+            Placeholder { delimiters, surroundings: Surroundings::Around { before, after }, ..bare }
+        }
+        ImageTokens::Rows => {
+            let [row_end, end] = precedence::ROW_ENDS.map(|(name, default)| settings.or(name, default.to_owned()));
+            let (row_end, end) = (row_end?, end?);
+            let delimiters = vec![id(&row_end)?, id(&end)?];
+            Placeholder { delimiters, surroundings: Surroundings::Rows { row_end, end }, ..bare }
+        }
+        ImageTokens::Tiles => {
+            let [fence, whole] = ["<fake_token_around_image>", "<global-img>"];
+            let added = tokenizer.get_added_tokens_decoder();
+            let tiles = added.iter().filter(|(_, token)| token.content.starts_with("<row_")).map(|(id, _)| *id);
+            // The token of the whole image and those of tiles may be plain text.
+            let delimiters = [id(fence)?].into_iter().chain(id(whole).ok()).chain(tiles).collect();
+            let surroundings = Surroundings::Tiles { fence: fence.into(), whole: whole.into() };
+            Placeholder { delimiters, surroundings, ..bare }
         }
     })
 }

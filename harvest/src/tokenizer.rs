@@ -137,7 +137,7 @@ fn optional(folder: &Path, file: &str) -> Result<Map<String, Value>> {
 /// the model's own class is known to be the right one, or `transformers` never rebuilds the tokenizer of this model.
 fn class(model: &str, declared: Option<&str>, byte_level: impl FnOnce() -> bool) -> Result<Class, String> {
     let model_class = match model {
-        "mistral" | "llava" | "llava_next" => return Ok(Class::Backend),
+        "mistral" | "mistral3" | "llava" | "llava_next" | "smolvlm" => return Ok(Class::Backend),
         "qwen2" => return Ok(Class::Qwen2),
         "qwen3" | "qwen2_5_vl" | "qwen3_vl" => Class::Qwen2,
         "gemma3" | "gemma3_text" => Class::Gemma,

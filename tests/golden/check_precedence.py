@@ -68,7 +68,9 @@ def tied_embeddings(root):
         ("llava-b", False, True, True), ("llava-b", True, False, True), ("llava-b", False, False, False),
         ("qwen2_5_vl-b", False, True, True), ("qwen2_5_vl-b", True, None, True), ("llava-next-b", False, True, False),
         ("llava-next-b", True, False, True), ("llava_onevision-b", False, True, True),
-        ("llava_onevision-b", None, None, False), ("qwen3_vl-b", False, True, False), ("qwen3_vl-b", True, None, True),
+        ("llava_onevision-b", None, None, False), ("smolvlm-b", False, True, False), ("smolvlm-b", True, False, True),
+        ("mistral3-e", None, False, True), ("mistral3-e", False, True, False),
+        ("internvl-b", None, False, True), ("internvl-b", False, True, False), ("qwen3_vl-b", False, True, False), ("qwen3_vl-b", True, None, True),
         ("gemma3-a", None, False, True), ("gemma3-a", False, True, False), ("chameleon-a", True, None, True),
         ("chameleon-a", None, None, False), ("text-qwen3", True, None, True), ("text-gemma3", None, None, True),
     ]
@@ -131,7 +133,8 @@ def models_without_their_head(root):
 
 @check
 def image_processors(root):
-    for name in ["llava-a", "llava-next-a", "llava_onevision-a", "qwen2_5_vl-a", "qwen3_vl-a", "gemma3-a", "chameleon-a"]:
+    for name in ["llava-a", "llava-next-a", "llava_onevision-a", "smolvlm-a", "mistral3-a", "internvl-a", "qwen2_5_vl-a",
+                 "qwen3_vl-a", "gemma3-a", "chameleon-a"]:
         copy = Copy(root, name)
         own = copy.read("preprocessor_config.json")
         copy.write("processor_config.json", copy.read("processor_config.json") | {"image_processor": own})

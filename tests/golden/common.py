@@ -101,7 +101,7 @@ def randomise(model, generator, offset=lambda name: False):
     """
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        if "norm" in name and name.endswith("weight"):
+        if ("norm" in name or "ln_pre" in name) and name.endswith("weight"):
             parameter.copy_((0 if offset(name) else 1) + 0.3 * noise)
         elif parameter.ndim == 1:
             parameter.copy_(noise * (1.0 if "class_embedding" in name else 0.3))

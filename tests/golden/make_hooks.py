@@ -24,18 +24,19 @@ from pathlib import Path
 
 import make_openvla
 import torch
-from make_models import prepare, without_videos
+from make_models import PixtralProcessor, decoder_of, prepare, without_videos
 from safetensors.torch import load_file, save_file
 from transformers import (
-    AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, LlamaConfig, LlamaForCausalLM,
-    LlavaOnevisionProcessor, Qwen2_5_VLProcessor, Qwen3VLProcessor,
+    AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, InternVLProcessor, LlamaConfig, LlamaForCausalLM,
+    LlavaOnevisionProcessor, Qwen2_5_VLProcessor, Qwen3VLProcessor, SmolVLMProcessor,
 )
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 from transformers.vision_utils import get_vision_window_index
 
 ROWS = 4
 SAMPLES = 2
-WITHOUT_VIDEOS = {"llava_onevision": LlavaOnevisionProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}
+WITHOUT_VIDEOS = {"llava_onevision": LlavaOnevisionProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor,
+                  "smolvlm": SmolVLMProcessor, "mistral3": PixtralProcessor, "internvl": InternVLProcessor}
 
 
 def after_attention_and_mlp(block):
@@ -76,6 +77,9 @@ class Recorder:
                 for site in ["attn_in", "attn_out", "mlp_in", "mlp_out"]}
 
 
+TOWERS = ["visual", "vision_tower", "vision_model"]
+
+
 class TowerRecorder:
     """The output of each block of the vision tower for a sample, as the patches that positions show."""
 
@@ -83,9 +87,9 @@ class TowerRecorder:
         self.model, self.seen, self.pixels = model, {}, None
         inner = model.model
         self.kind = model.config.model_type
-        tower = inner.visual if hasattr(inner, "visual") else inner.vision_tower
+        tower = next(getattr(inner, name) for name in TOWERS if hasattr(inner, name))
         blocks = tower.blocks if hasattr(tower, "blocks") else next(
-            module for name, module in tower.named_modules() if name.endswith("encoder.layers"))
+            module for name, module in tower.named_modules() if name.endswith(("encoder.layers", "transformer.layers", "encoder.layer")))
         self.tower = tower
         for layer, block in enumerate(blocks):
             keep = lambda _, __, out, layer=layer: self.seen.__setitem__(layer, out[0] if isinstance(out, tuple) else out)
@@ -104,6 +108,19 @@ class TowerRecorder:
             return out.view(len(order), unit, -1)[torch.argsort(torch.as_tensor(order))].flatten(0, 1)
         if self.kind == "qwen3_vl":
             return out
+        if self.kind == "mistral3":
+            side = config.spatial_merge_size
+            sizes = (inputs["image_sizes"] // self.tower.patch_size).tolist()
+            images = zip(sizes, out[0].split([height * width for height, width in sizes]))
+            squares = [patches.view(height // side, side, width // side, side, -1) for (height, width), patches in images]
+            return torch.cat([each.transpose(1, 2).flatten(0, 3) for each in squares])
+        if self.kind == "internvl":
+            out, side = out[:, 1:], round(1 / config.downsample_ratio)
+            grid = int(out.shape[1] ** 0.5) // side
+            return out.view(len(out), grid, side, grid, side, -1).transpose(2, 3).flatten(0, 4)
+        if self.kind in ["smolvlm", "idefics3"]:
+            grid, side = int(out.shape[1] ** 0.5) // config.scale_factor, config.scale_factor
+            return out.view(len(out), grid, side, grid, side, -1).transpose(2, 3).flatten(0, 4)
         if self.kind == "gemma3":
             grid, side = (int(n ** 0.5) for n in (config.mm_tokens_per_image, out.shape[1] // config.mm_tokens_per_image))
             return out.view(len(out), grid, side, grid, side, -1).transpose(2, 3).flatten(0, 4)
@@ -178,9 +195,8 @@ def open_model(folder, samples):
     kind = WITHOUT_VIDEOS.get(folder.name.split("-")[0])
     reader = without_videos(kind) if kind else AutoProcessor if has_images else AutoTokenizer
     reader = reader.from_pretrained(folder)
-    decoder = model.model.language_model if hasattr(model.model, "language_model") else model.model
-
-    tower = TowerRecorder(model) if hasattr(model.model, "visual") or hasattr(model.model, "vision_tower") else None
+    decoder = decoder_of(model)
+    tower = TowerRecorder(model) if any(hasattr(model.model, name) for name in TOWERS) else None
 
     def run(n):
         sample = samples[n]

@@ -16,6 +16,14 @@ llava-next-a        as the Hub has it; Mistral decoder with grouped queries and 
 llava-next-b        as transformers 5 saves it; Qwen2 decoder, two vision layers side by side, other tilings.
 llava_onevision-a   as the Hub has it; patches that leave a rest of every tile, positions of tiles interpolated (anyres_max_4).
 llava_onevision-b   as transformers 5 saves it; two vision layers side by side, only some images interpolated (anyres_max_9).
+smolvlm-a           as the Hub has it; tiles beside the whole image, 4 x 4 patches a position.
+smolvlm-b           as transformers 5 saves it; images that are not divided, tied head.
+idefics3-a          as the Hub has it; patches that leave a rest of every tile, rows and columns as plain text.
+mistral3-a          as the Hub has it; Pixtral's tower without its last block, 2 x 2 patches merged, a window.
+mistral3-e          as transformers 5 saves it; 3 x 3 patches, biases in the projector, tied head. (The numbers of the names b to d
+                    amplify the rounding of bf16 weights.)
+internvl-a          as the Hub has it; tiles and the whole image, biases in attention, patches that leave a rest of every tile.
+internvl-b          as transformers 5 saves it; RMSNorm in the tower without its last block, 4 x 4 patches a position, at least two tiles.
 qwen2_5_vl-a        as the Hub has it, all text fields at the top; windows of 2 x 2 merged patches, untied head.
 qwen2_5_vl-b        as transformers 5 saves it; windows of 3 x 3, full attention first and last, tied head.
 qwen3_vl-a          as the Hub has it; features of two vision blocks added behind the first two text blocks.
@@ -32,10 +40,13 @@ golden.safetensors as make_llava.py's, but `sampleN.image_features` [image posit
 """
 
 import argparse
+import importlib
 import json
 import shutil
+import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -57,6 +68,10 @@ from transformers import (
     Gemma3Config,
     Gemma3Processor,
     Gemma3TextConfig,
+    Idefics3Config,
+    Idefics3Processor,
+    InternVLConfig,
+    InternVLProcessor,
     LlamaConfig,
     LlavaConfig,
     LlavaNextConfig,
@@ -64,6 +79,7 @@ from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionProcessor,
     LlavaProcessor,
+    Mistral3Config,
     MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -73,13 +89,25 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLProcessor,
     SiglipVisionConfig,
+    SmolVLMConfig,
+    SmolVLMProcessor,
 )
 from transformers.models.chameleon.image_processing_pil_chameleon import ChameleonImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
+from transformers.models.pixtral import image_processing_pil_pixtral
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.smolvlm import processing_smolvlm
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+from transformers.models.smolvlm.modeling_smolvlm import SmolVLMVisionEmbeddings
+
+# Its module asks the image processor with torchvision for a function that the other one has too.
+sys.modules["transformers.models.pixtral.image_processing_pixtral"] = image_processing_pil_pixtral
+PixtralProcessor = importlib.import_module("transformers.models.pixtral.processing_pixtral").PixtralProcessor
 
 BASIC = ["<unk>", "<s>", "</s>", "<pad>"]
 CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -154,6 +182,18 @@ TEMPLATE_ONEVISION = (
     "{% else %}{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
     "{% generation %}{{ '\n' + content['text'] }}{% endgeneration %}{% endfor %}{% endif %}{{'<|im_end|>'}}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TEMPLATE_SMOLVLM = (
+    "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}"
+    "{% if message['content'][0]['type'] == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}"
+    "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{ line['text'] }}"
+    "{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+TEMPLATE_TEKKEN = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST]' }}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '[IMG]' }}{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{{ '[/INST]' }}{% else %}{{ message['content'][0]['text'] + eos_token }}{% endif %}{% endfor %}"
 )
 
 
@@ -452,13 +492,213 @@ def older_onevision(folder, model, processor):
     split_processor(folder, processor, "LlavaOnevisionImageProcessor")
 
 
-# Qwen2.5-VL and Qwen3-VL
+# Processors
 
 
 def without_videos(processor):
     """A processor of images and texts alone: the one for videos exists with torchvision only."""
-    attributes = classmethod(lambda _: ["image_processor", "tokenizer"])
-    return type(processor.__name__, (processor,), {"get_attributes": attributes})
+    changed = {"get_attributes": classmethod(lambda _: ["image_processor", "tokenizer"])}
+    if processor is InternVLProcessor:
+
+        def init(self, image_processor=None, tokenizer=None, image_seq_length=256, chat_template=None):
+            processor.__init__(self, image_processor, tokenizer, None, image_seq_length, chat_template)
+
+        changed["__init__"] = init
+    if processor is SmolVLMProcessor:
+        # It takes a processor of videos in any case, and a package that writes the numbers of frames.
+        processing_smolvlm.num2words = processing_smolvlm.num2words or str
+
+        def init(self, image_processor=None, tokenizer=None, image_seq_len=169, chat_template=None):
+            processor.__init__(self, image_processor, tokenizer, None, image_seq_len, chat_template)
+
+        changed |= {"__init__": init, "video_processor": SimpleNamespace(num_frames=0, fps=0)}
+    return type(processor.__name__, (processor,), changed)
+
+
+# Idefics3 and SmolVLM
+
+
+def idefics3_models():
+    special = ["<|endoftext|>", "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<image>"]
+    tiles = ["<global-img>"] + [f"<row_{row}_col_{column}>" for row in range(1, 4) for column in range(1, 4)]
+
+    def make(config, images, processor, special, side, patch, scale, vision, text, **more):
+        tokenizer = fast(byte_level_tokenizer(special), special, bos_token=special[1], eos_token=special[2],
+                         pad_token=special[0], unk_token=special[0])
+        config = config(
+            image_token_id=4, scale_factor=scale, vision_config=dict(image_size=side, patch_size=patch, **vision),
+            text_config=LlamaConfig(vocab_size=len(tokenizer), hidden_size=16, max_position_embeddings=512, bos_token_id=1,
+                                    eos_token_id=2, pad_token_id=0, rms_norm_eps=1e-5, **text), **more)
+        processor = processor(image_processor=images, tokenizer=tokenizer, image_seq_len=(side // patch // scale) ** 2,
+                              chat_template=TEMPLATE_SMOLVLM)
+        return config, processor, samples()
+
+    def a():
+        images = SmolVLMImageProcessorPil(size={"longest_edge": 32}, max_image_size={"longest_edge": 16})
+        return make(
+            SmolVLMConfig, images, without_videos(SmolVLMProcessor), special + tiles, 16, 2, 4,
+            dict(hidden_size=12, intermediate_size=20, num_hidden_layers=2, num_attention_heads=2),
+            dict(intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+                 rope_parameters={"rope_type": "default", "rope_theta": 100000.0}))
+
+    def b():
+        images = SmolVLMImageProcessorPil(size={"longest_edge": 40}, max_image_size={"longest_edge": 12}, resample=3,
+                                          do_image_splitting=False, image_mean=[0.5, 0.45, 0.4], image_std=[0.25, 0.3, 0.5])
+        return make(
+            SmolVLMConfig, images, without_videos(SmolVLMProcessor), special + tiles, 12, 3, 2,
+            dict(hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=4, layer_norm_eps=1e-5),
+            dict(intermediate_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+                 rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, tie_word_embeddings=True),
+            tie_word_embeddings=True)
+
+    def three():
+        # The sides of the published models' towers, whose patches have one learned position each.
+        for patches in [26, 27, 32]:
+            embeddings = SmolVLMVisionEmbeddings(SmolVLMConfig(vision_config=dict(
+                hidden_size=1, num_attention_heads=1, image_size=patches, patch_size=1)).vision_config)
+            embeddings.position_embedding.weight.data = torch.arange(patches ** 2.0)[:, None]
+            found = embeddings(torch.zeros(1, 3, patches, patches), torch.ones(1, patches, patches, dtype=torch.bool))
+            bias = embeddings.patch_embedding.bias
+            torch.testing.assert_close(found[0, :, 0] - bias, torch.arange(patches ** 2.0), atol=1e-3, rtol=0)
+        images = Idefics3ImageProcessorPil(size={"longest_edge": 26}, max_image_size={"longest_edge": 14})
+        return make(
+            Idefics3Config, images, Idefics3Processor, special, 14, 4, 3,
+            dict(hidden_size=12, intermediate_size=16, num_hidden_layers=2, num_attention_heads=3),
+            dict(intermediate_size=24, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=2,
+                 rope_parameters={"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0,
+                                  "high_freq_factor": 4.0, "original_max_position_embeddings": 64}))
+
+    return {"smolvlm-a": (a, older_idefics3), "smolvlm-b": (b, None), "idefics3-a": (three, older_idefics3)}
+
+
+def older_idefics3(folder, model, processor):
+    config, vision = model.config, older_fields(model.config.vision_config)
+    edge = {"longest_edge": config.vision_config.image_size}
+    write_json(folder / "config.json", {
+        "architectures": [type(model).__name__], "image_token_id": config.image_token_id, "model_type": config.model_type,
+        "pad_token_id": 0, "scale_factor": config.scale_factor,
+        "text_config": {"model_type": "llama", **older_fields(config.text_config), "is_llama_config": True,
+                        "pixel_shuffle_factor": config.scale_factor, "qk_layer_norms": False, "rope_interleaved": False,
+                        "torch_dtype": "bfloat16", "use_resampler": False},
+        "tie_word_embeddings": False, "torch_dtype": "float32", "transformers_version": "4.46.0", "use_cache": True,
+        "vision_config": {"model_type": config.model_type, **vision, "max_image_size": edge,
+                          "tie_word_embeddings": False, "use_base_siglip": False},
+        "vocab_size": config.text_config.vocab_size,
+    })
+    split_processor(folder, processor, type(processor.image_processor).__name__.removesuffix("Pil"))
+
+
+# Mistral 3
+
+
+def mistral3_models():
+    special = BASIC + ["[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"]
+
+    def make(patch, merge, longest, vision, text, images, **more):
+        tokenizer = fast(byte_level_tokenizer(special), special, "<s>", unk_token="<unk>", eos_token="</s>", pad_token="<pad>")
+        text = MistralConfig(vocab_size=len(tokenizer), hidden_size=16, max_position_embeddings=512, bos_token_id=1,
+                             eos_token_id=2, pad_token_id=3, **text)
+        config = Mistral3Config(
+            vision_config=dict(model_type="pixtral", patch_size=patch, image_size=longest, **vision), text_config=text,
+            image_token_index=6, spatial_merge_size=merge, **more)
+        images = image_processing_pil_pixtral.PixtralImageProcessorPil(
+            size={"longest_edge": longest}, patch_size={"height": patch, "width": patch}, **images)
+        processor = PixtralProcessor(image_processor=images, tokenizer=tokenizer, patch_size=patch, spatial_merge_size=merge,
+                                     chat_template=TEMPLATE_TEKKEN)
+        return config, processor, samples()
+
+    def a():
+        return make(
+            4, 2, 48, dict(hidden_size=16, intermediate_size=20, num_hidden_layers=2, num_attention_heads=2,
+                           rope_parameters={"rope_type": "axial", "rope_theta": 100.0}),
+            dict(intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+                 rms_norm_eps=1e-5, sliding_window=20, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
+            {}, vision_feature_layer=-2, tie_word_embeddings=False)
+
+    def b():
+        return make(
+            3, 3, 40, dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, hidden_act="silu"),
+            dict(intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, sliding_window=None,
+                 rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, tie_word_embeddings=True),
+            dict(resample=2, image_mean=[0.5, 0.45, 0.4], image_std=[0.25, 0.3, 0.5]),
+            multimodal_projector_bias=True, projector_hidden_act="gelu_pytorch_tanh", tie_word_embeddings=True)
+
+    return {"mistral3-a": (a, older_mistral3), "mistral3-e": (b, None)}
+
+
+def older_mistral3(folder, model, processor):
+    rename(folder, ("model.language_model.", "language_model.model."), ("lm_head.", "language_model.lm_head."), ("model.", ""))
+    config = model.config
+    vision = older_fields(config.vision_config)
+    write_json(folder / "config.json", {
+        "architectures": [type(model).__name__], "image_token_index": config.image_token_index, "model_type": "mistral3",
+        "multimodal_projector_bias": False, "projector_hidden_act": "gelu", "spatial_merge_size": config.spatial_merge_size,
+        "text_config": {"model_type": "mistral", **older_fields(config.text_config),
+                        "sliding_window": config.text_config.sliding_window},
+        "tie_word_embeddings": False, "torch_dtype": "bfloat16", "transformers_version": "4.50.0.dev0",
+        "vision_config": {"model_type": "pixtral", **vision, "head_dim": config.vision_config.head_dim,
+                          "rope_theta": config.vision_config.rope_parameters["rope_theta"]},
+        "vision_feature_layer": config.vision_feature_layer,
+    })
+    split_processor(folder, processor, "PixtralImageProcessor")
+
+
+# InternVL
+
+
+def internvl_models():
+    special = CHATML + ["<img>", "</img>", "<IMG_CONTEXT>", "<video>"]
+    named = dict(start_image_token="<img>", end_image_token="</img>", context_image_token="<IMG_CONTEXT>", video_token="<video>")
+
+    def make(side, patch, merge, vision, text, images, **more):
+        tokenizer = qwen_like(special, extra_special_tokens=named)
+        text = Qwen2Config(vocab_size=len(tokenizer), hidden_size=16, max_position_embeddings=512, bos_token_id=0,
+                           eos_token_id=2, **text)
+        config = InternVLConfig(
+            vision_config=dict(image_size=[side, side], patch_size=[patch, patch], **vision), text_config=text, image_token_id=5,
+            downsample_ratio=1 / merge, image_seq_length=(side // patch // merge) ** 2, **more)
+        images = GotOcr2ImageProcessorPil(size={"height": side, "width": side}, **images)
+        processor = without_videos(InternVLProcessor)(
+            image_processor=images, tokenizer=tokenizer, image_seq_length=config.image_seq_length,
+            chat_template=TEMPLATE_CHATML_PARTS.replace("IMAGE", "<IMG_CONTEXT>\n"))
+        return config, processor, samples()
+
+    def a():
+        return make(
+            18, 4, 2, dict(hidden_size=12, intermediate_size=20, num_hidden_layers=2, num_attention_heads=2, attention_bias=True),
+            dict(intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+                 rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
+            dict(max_patches=4, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]),
+            tie_word_embeddings=False)
+
+    def b():
+        return make(
+            16, 2, 4, dict(hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=4, norm_type="rms_norm",
+                           hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-5),
+            dict(intermediate_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+                 rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, tie_word_embeddings=True),
+            dict(min_patches=2, max_patches=6, resample=2), vision_feature_layer=-2, projector_hidden_act="silu",
+            tie_word_embeddings=True)
+
+    return {"internvl-a": (a, older_internvl), "internvl-b": (b, None)}
+
+
+def older_internvl(folder, model, processor):
+    rename(folder, ("model.language_model.", "language_model.model."), ("lm_head.", "language_model.lm_head."), ("model.", ""))
+    config = model.config
+    write_json(folder / "config.json", {
+        "architectures": [type(model).__name__], "downsample_ratio": config.downsample_ratio,
+        "image_seq_length": config.image_seq_length, "image_token_id": config.image_token_id, "model_type": "internvl",
+        "projector_hidden_act": "gelu",
+        "text_config": {"model_type": "qwen2", **older_fields(config.text_config), "torch_dtype": "bfloat16"},
+        "tie_word_embeddings": False, "torch_dtype": "bfloat16", "transformers_version": "4.52.0.dev0",
+        "vision_config": {"model_type": "internvl_vision", **older_fields(config.vision_config)},
+        "vision_feature_layer": -1, "vision_feature_select_strategy": "default",
+    })
+    split_processor(folder, processor, "GotOcr2ImageProcessorFast")
+
+
+# Qwen2.5-VL and Qwen3-VL
 
 
 def qwen_vl_models():
@@ -681,11 +921,17 @@ def make_multimodal(folder, family, generator, rng):
     processor.save_pretrained(folder)
     if older:
         older(folder, model, processor)
-    videos = config.model_type.startswith(("qwen", "llava_onevision"))
+    videos = config.model_type.startswith(("qwen", "llava_onevision", "smolvlm", "mistral3", "internvl"))
     return model, listed, type(processor) if videos else AutoProcessor
 
 
 # What transformers computes
+
+
+def decoder_of(model):
+    """The decoder of a model, without its output head."""
+    names = [name for name in ["language_model", "text_model"] if hasattr(model.model, name)]
+    return getattr(model.model, names[0]) if names else model.model
 
 
 class Recorder:
@@ -746,8 +992,7 @@ def golden(folder, made, listed, reader, seed):
     assert saved.keys() == loaded.keys() and all(torch.equal(saved[name], loaded[name]) for name in saved)
     made.set_attn_implementation("eager")
     tokenizer = getattr(reader, "tokenizer", reader)
-    decoder = model.model.language_model if hasattr(model.model, "language_model") else model.model
-    recorder = Recorder(decoder)
+    recorder = Recorder(decoder_of(model))
     image_id = getattr(model.config, "image_token_id", None)
     tensors, rendered, as_listed = {}, [], True
     for n, (messages, generate) in enumerate(listed):
@@ -798,7 +1043,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     families = {name: (make_text, make) for name, make in text_models().items()}
-    multimodal = llava_models() | onevision_models() | qwen_vl_models() | gemma_models() | chameleon_models()
+    multimodal = llava_models() | onevision_models() | idefics3_models() | mistral3_models() | internvl_models() | qwen_vl_models() | gemma_models() | chameleon_models()
     families |= {name: (make_multimodal, make) for name, make in multimodal.items()}
     parser.add_argument("--only", nargs="+", choices=families, default=list(families), metavar="NAME")
     args = parser.parse_args()

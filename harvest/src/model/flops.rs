@@ -45,6 +45,9 @@ fn tower(kind: &VisionEncoder, inputs: &[&Input], d_out: usize) -> f64 {
         ProjectorConfig::Merge { patches, deep, .. } => {
             rows / patches * (d * patches * d * patches + d * patches * d_out) * (1 + deep.len())
         }
+        ProjectorConfig::ShuffleMlp { patches, .. } => rows / patches * (d * patches * d_out + d_out * d_out),
+        ProjectorConfig::PatchMerger { patches, .. } => rows / patches * (d * patches * d + d * d_out + d_out * d_out),
+        ProjectorConfig::Shuffle { patches } => rows / patches * (d * patches * d_out),
         ProjectorConfig::Pool { .. } => rows * d * d_out / 16,
     };
     operations + 2.0 * projected as f64

@@ -29,8 +29,16 @@ impl Names {
     /// Determines the names. If the two matrices are `tied`, one of them may be missing, and the other serves as both.
     /// If both are present, each counts, as in `transformers`.
     pub fn find(loader: &Loader, tied: bool) -> Self {
-        // The last two are those of models that were saved without their output head.
-        const PREFIXES: [&str; 5] = ["model.language_model.", "language_model.model.", "model.", "", "language_model."];
+        // The last three are those of models that were saved without their output head.
+        const PREFIXES: [&str; 7] = [
+            "model.language_model.",
+            "language_model.model.",
+            "model.text_model.",
+            "model.",
+            "",
+            "language_model.",
+            "text_model.",
+        ];
         const EMBEDDING: &str = "embed_tokens.weight";
         const HEAD: &str = "lm_head";
         let (embedding_prefix, norm_prefix) =

@@ -29,6 +29,22 @@ pub struct Image {
     pub moment: Option<Moment>,
 }
 
+/// How much of a text an image takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageLayout {
+    /// Number of positions.
+    pub positions: usize,
+    /// Rows and columns of its positions, or of its tiles if these stand apart in the text: zero if it is not divided.
+    pub grid: [usize; 2],
+}
+
+impl From<usize> for ImageLayout {
+    /// An image of so many positions that is not divided.
+    fn from(positions: usize) -> Self {
+        Self { positions, grid: [0; 2] }
+    }
+}
+
 /// What a position of an image shows of the tower's output for this image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Source {
@@ -68,8 +84,9 @@ pub struct Moment {
     pub time: u32,
 }
 
-/// Checks whether a model can read a sample. Returns the rows of each of its images, which have `images` positions. `name`
-/// returns the name of a token for error messages.
+/// Checks whether a model can read a sample. Returns the rows of each of its images, which have `images` positions, from the first
+/// position to the last; other tokens are between them if the model divides its images in the text. `name` returns the name of a
+/// token for error messages.
 ///
 /// # Errors
 /// There is no token, a token has no row in the embedding matrix, or the placeholders do not match the images.
@@ -93,11 +110,12 @@ pub fn check_input(
     if found != expected {
         return Err(format!("the text has {found} image positions, but its {} images have {expected}", images.len()));
     }
+    let is_divided = config.vision.as_ref().is_some_and(|vision| vision.image_tokens.interrupt_images());
     let rows = images.iter().map(|length| {
         let mut rows = placeholders.by_ref().take(*length);
         let first = rows.next().unwrap_or_default();
         let end = rows.last().unwrap_or(first) + 1;
-        if end - first == *length {
+        if end - first == *length || is_divided {
             Ok(first..end)
         } else {
             Err("the positions of an image are not consecutive".into())

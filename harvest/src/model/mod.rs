@@ -26,7 +26,7 @@ pub use cache::KvCache;
 pub use compute::Compute;
 pub use config::{ModelConfig, TextConfig, VisionConfig};
 pub use head::Head;
-pub use input::{Image, Input, Moment, Source, check_input};
+pub use input::{Image, ImageLayout, Input, Moment, Source, check_input};
 pub use logprobs::{Prediction, log_sum_exp};
 pub use weights::{Size, Weights};
 
@@ -331,9 +331,10 @@ impl Model {
             return Err(Error::InvalidInput("the kept positions end within an image".into()));
         }
         let ids = inputs.iter().flat_map(|input| &input.ids).copied();
+        let mut ids = sequence.of_rows(&ids.collect::<Vec<u32>>());
+        let is_image: Vec<bool> = ids.iter().map(|id| self.is_placeholder(*id)).collect();
         // The placeholder itself may be outside the vocabulary, because its embedding is never used.
-        let ids: Vec<u32> = ids.map(|id| if self.is_placeholder(id) { 0 } else { id }).collect();
-        let mut ids = sequence.of_rows(&ids);
+        ids.iter_mut().zip(&is_image).filter(|(_, is_image)| **is_image).for_each(|(id, _)| *id = 0);
         let images = inputs.iter().flat_map(|input| &input.images).zip(sequence.image_rows());
         let (images, image_rows): (Vec<&Image>, Vec<Range<usize>>) =
             images.filter(|(_, rows)| !rows.is_empty()).unzip();
@@ -348,11 +349,9 @@ impl Model {
                 let projected = projector.forward(&images);
                 // Row numbers in a table that consists of the embedded tokens followed by the vectors of images.
                 let mut rows: Vec<u32> = (0..ids.len() as u32).collect();
-                let mut next = ids.len() as u32;
-                for image in &image_rows {
-                    rows[image.clone()].iter_mut().zip(next..).for_each(|(row, next)| *row = next);
-                    next += image.len() as u32;
-                }
+                // Between the positions of an image there may be other tokens.
+                let of_images = image_rows.iter().flat_map(Range::clone).filter(|row| is_image[*row]);
+                of_images.zip(ids.len() as u32..).for_each(|(row, next)| rows[row] = next);
                 sequence.deep = projected.deep;
                 let table = Matrix::stack_rows(vec![self.decoder.embed(&ids)?, projected.positions]);
                 Ok((table.gather(&rows), sequence))

@@ -22,6 +22,9 @@ enum ProjectorKind {
     Mlp { layers: [Linear; 2], activation: Activation, newline: Option<Matrix> },
     Fused { second: Box<Tower>, layers: [Linear; 3] },
     Merge { patches: usize, last: Merger, deep: Vec<Merger> },
+    Shuffle { patches: usize, out: Linear },
+    ShuffleMlp { patches: usize, norm: Norm, layers: [Linear; 2], activation: Activation },
+    PatchMerger { patches: usize, norm: Norm, merge: Linear, layers: [Linear; 2], activation: Activation },
     Pool { norm: Norm, out: Linear, grid: usize },
 }
 
@@ -83,6 +86,43 @@ impl Projector {
                 let keep = deep.iter().map(|block| block + 1).collect();
                 (ProjectorKind::Merge { patches: *patches, last, deep: deeper }, keep, patches.isqrt())
             }
+            Config::Shuffle { patches } => {
+                const OUT: &str = "modality_projection.proj";
+                let prefix = loader.prefix(&format!("{OUT}.weight"), &["model.connector.", "connector."]);
+                let out = Linear::load(loader, &format!("{prefix}{OUT}"), [d * patches, d_out], false);
+                (ProjectorKind::Shuffle { patches: *patches, out }, Vec::new(), patches.isqrt())
+            }
+            Config::ShuffleMlp { patches, feature, activation } => {
+                let prefix = loader.prefix("linear_1.weight", &prefixes);
+                let width = d * patches;
+                let norm = NormConfig::Layer { eps: 1e-5 };
+                let norm = Norm::load(loader, &format!("{prefix}layer_norm"), width, None, norm);
+                let mut layer =
+                    |name: &str, d_in| Linear::load(loader, &format!("{prefix}{name}"), [d_in, d_out], true);
+                let layers = [layer("linear_1", width), layer("linear_2", d_out)];
+                let kind = ProjectorKind::ShuffleMlp { patches: *patches, norm, layers, activation: *activation };
+                (kind, vec![*feature], patches.isqrt())
+            }
+            Config::PatchMerger { patches, feature, eps, activation, bias } => {
+                let prefix = loader.prefix("linear_1.weight", &prefixes);
+                let norm = NormConfig::Rms { eps: *eps, offset: 0.0 };
+                let norm = Norm::load(loader, &format!("{prefix}norm"), d, None, norm);
+                // Inputs are stored channel by channel, with the patches of a square in each.
+                let stored = loader.values(&format!("{prefix}patch_merger.merging_layer.weight"), &[d, d * patches]);
+                let mut by_patch = vec![0.0; stored.len()];
+                for (n, value) in stored.iter().enumerate() {
+                    let (row, input) = (n / (d * patches), n % (d * patches));
+                    by_patch[row * d * patches + input % patches * d + input / patches] = *value;
+                }
+                let merge = loader.computed(by_patch, [d, d * patches]);
+                let merge = Linear::new(merge, None, loader.compute());
+                let mut layer =
+                    |name: &str, d_in| Linear::load(loader, &format!("{prefix}{name}"), [d_in, d_out], *bias);
+                let layers = [layer("linear_1", d), layer("linear_2", d_out)];
+                let kind =
+                    ProjectorKind::PatchMerger { patches: *patches, norm, merge, layers, activation: *activation };
+                (kind, vec![*feature], patches.isqrt())
+            }
             Config::Pool { grid, eps } => {
                 let prefix = loader.prefix("mm_input_projection_weight", &prefixes);
                 let norm = NormConfig::Rms { eps: *eps, offset: 1.0 };
@@ -130,9 +170,15 @@ impl Projector {
     fn patches_of(&self, source: u32, image: &Image, add: &mut dyn FnMut(u32)) {
         match &self.kind {
             ProjectorKind::Mlp { .. } => add(source),
-            // Sources of positions are counted without the rows before the patches.
-            ProjectorKind::Fused { .. } => add(source + self.tower.prefix_rows() as u32),
-            ProjectorKind::Merge { patches, .. } => {
+            // Sources of positions are counted without the rows before the patches of each view.
+            ProjectorKind::Fused { .. } => add(self.behind_prefix(source as usize, image)),
+            ProjectorKind::ShuffleMlp { patches, .. } => {
+                let first = source as usize * patches;
+                (first..first + patches).for_each(|patch| add(self.behind_prefix(patch, image)));
+            }
+            ProjectorKind::Merge { patches, .. }
+            | ProjectorKind::Shuffle { patches, .. }
+            | ProjectorKind::PatchMerger { patches, .. } => {
                 (0..*patches as u32).for_each(|n| add(source * *patches as u32 + n))
             }
             ProjectorKind::Pool { grid, .. } => {
@@ -142,6 +188,12 @@ impl Projector {
                 (0..side * side).for_each(|n| add((first + n / side * width + n % side) as u32));
             }
         }
+    }
+
+    /// The row in the tower's output of an image that one of its patches has, all of which are counted.
+    fn behind_prefix(&self, patch: usize, image: &Image) -> u32 {
+        let [height, width] = image.views[0];
+        (patch + (patch / (height * width).max(1) + 1) * self.tower.prefix_rows()) as u32
     }
 
     /// Runs the tower and the projector on images. Each image has as many positions as [`Image::sources`].
@@ -168,6 +220,28 @@ impl Projector {
                 positions: merger.forward(last, *patches),
                 deep: deep.iter().zip(kept).map(|(merger, x)| merger.forward(x, *patches)).collect(),
             },
+            ProjectorKind::Shuffle { patches, out } => {
+                let width = last.width() * patches;
+                let per_image =
+                    |image: &Image| image.views.iter().map(|[height, width]| height * width / patches).sum();
+                let rows = out.forward(&last.reshape(width));
+                Projected { positions: positions(images, per_image, rows, None), deep: Vec::new() }
+            }
+            ProjectorKind::ShuffleMlp { patches: merged, norm, layers: [first, second], activation } => {
+                let feature = kept.into_iter().next().expect("the state was requested");
+                let width = feature.width() * merged;
+                let squares = norm.forward(patches(images, &self.tower, &feature).reshape(width));
+                let rows = second.forward(&first.forward(&squares).activate(*activation));
+                let per_image = |image: &Image| image.views.iter().map(|[height, width]| height * width / merged).sum();
+                Projected { positions: positions(images, per_image, rows, None), deep: Vec::new() }
+            }
+            ProjectorKind::PatchMerger { patches, norm, merge, layers: [first, second], activation } => {
+                let feature = kept.into_iter().next().expect("the state was requested");
+                let width = feature.width() * patches;
+                let merged = merge.forward(&norm.forward(feature).reshape(width));
+                let positions = second.forward(&first.forward(&merged).activate(*activation));
+                Projected { positions, deep: Vec::new() }
+            }
             ProjectorKind::Pool { norm, out, grid } => {
                 let [height, width] = images.first().map_or([0, 0], |image| image.views[0]);
                 let side = (height / grid).max(1);

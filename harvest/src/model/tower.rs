@@ -3,7 +3,7 @@
 
 use super::block::{Attending, Block};
 use super::compute::Compute;
-use super::config::{Positions, TowerConfig};
+use super::config::{Positions, TowerConfig, TowerRope};
 use super::input::Image;
 use super::matrix::Matrix;
 use super::ops::{Linear, Norm, Rotary, VisibleKeys};
@@ -46,7 +46,14 @@ impl Tower {
         let leading = (prefix_rows > 0).then(|| Matrix::new(leading, d, loader.compute()));
         let positions = match config.positions {
             Positions::None => Vec::new(),
-            Positions::Table(side) => loader.values(&name(names.positions), &[side * side + prefix_rows, d]),
+            Positions::Table(side) => {
+                let table = loader.values(&name(names.positions), &[side * side + prefix_rows, d]);
+                in_order(table, prefix_rows, [side; 2], merge, d)
+            }
+            Positions::Stacked(side) => {
+                let table = loader.values(&name(names.positions), &[1, side * side + prefix_rows, d]);
+                in_order(table, prefix_rows, [side; 2], merge, d)
+            }
             Positions::Patches(side) => {
                 let patches = loader.values(&name(names.positions), &[1, side * side, d]);
                 // The rows before the patches have no position.
@@ -120,7 +127,7 @@ impl Tower {
         let lengths = grids.iter().map(|[height, width]| height * width + before);
         let full = VisibleKeys::full(lengths);
         let (order, windows) = self.windows(&grids);
-        let rotary = self.config.rope_theta.map(|theta| self.rotary(theta, &grids, order.as_deref()));
+        let rotary = self.config.rope.map(|rope| self.rotary(rope, &grids, order.as_deref()));
         if let Some(order) = &order {
             x = x.gather(order);
         }
@@ -154,10 +161,8 @@ impl Tower {
     }
 
     /// Row and column of each patch of a view, in the order of the patches.
-    fn coordinates(&self, [height, width]: Grid) -> impl Iterator<Item = [usize; 2]> {
-        let merge = self.merge;
-        let blocks = (0..height / merge).flat_map(move |y| (0..width / merge).map(move |x| [y * merge, x * merge]));
-        blocks.flat_map(move |[y, x]| (0..merge * merge).map(move |n| [y + n / merge, x + n % merge]))
+    fn coordinates(&self, grid: Grid) -> impl Iterator<Item = [usize; 2]> {
+        coordinates(grid, self.merge)
     }
 
     /// The learned positions of all rows.
@@ -165,7 +170,9 @@ impl Tower {
         let d = self.config.block.width;
         match self.config.positions {
             Positions::None => None,
-            Positions::Table(_) | Positions::Patches(_) => Some(self.positions.repeat(grids.len())),
+            Positions::Table(_) | Positions::Stacked(_) | Positions::Patches(_) => {
+                Some(self.positions.repeat(grids.len()))
+            }
             Positions::Interpolated(side) => {
                 let mut out = Vec::new();
                 for grid in grids {
@@ -189,16 +196,17 @@ impl Tower {
 
     /// Two-dimensional rotary positions: one half of a head is rotated by the row of a patch, the other half by its
     /// column.
-    fn rotary(&self, theta: f64, grids: &[Grid], order: Option<&[u32]>) -> Rotary {
+    fn rotary(&self, rope: TowerRope, grids: &[Grid], order: Option<&[u32]>) -> Rotary {
         let head_dim = self.config.block.head_dim;
-        let quarter = head_dim / 4;
-        let frequency = |n: usize| 1.0 / (theta.powf(2.0 * n as f64 / (head_dim / 2) as f64) as f32);
-        let frequencies: Vec<f32> = (0..quarter).map(frequency).collect();
+        // Of all frequencies of a head, those of rows are every other one.
+        let frequency = |n: usize| 1.0 / (rope.theta.powf(2.0 * n as f64 / head_dim as f64) as f32);
+        let of_axis = |first: usize| (first..head_dim / 2).step_by(2).map(frequency).collect::<Vec<f32>>();
+        let frequencies = [of_axis(0), of_axis(usize::from(rope.alternating))];
         let coordinates: Vec<[usize; 2]> = grids.iter().flat_map(|grid| self.coordinates(*grid)).collect();
         let ordered = |n: usize| coordinates[order.map_or(n, |order| order[n] as usize)];
         let angles = (0..coordinates.len()).flat_map(|n| {
-            let frequencies = &frequencies;
-            ordered(n).into_iter().flat_map(move |coordinate| frequencies.iter().map(move |f| coordinate as f32 * f))
+            let axes = ordered(n).into_iter().zip(&frequencies);
+            axes.flat_map(|(coordinate, frequencies)| frequencies.iter().map(move |f| coordinate as f32 * f))
         });
         Rotary::new(&angles.collect::<Vec<_>>(), head_dim, 1.0, &self.compute)
     }
@@ -219,6 +227,24 @@ impl Tower {
         }
         (Some(order), VisibleKeys::full(lengths))
     }
+}
+
+/// Row and column of each patch of a view, square by square of `merge` patches per side.
+fn coordinates([height, width]: Grid, merge: usize) -> impl Iterator<Item = [usize; 2]> {
+    let blocks = (0..height / merge).flat_map(move |y| (0..width / merge).map(move |x| [y * merge, x * merge]));
+    blocks.flat_map(move |[y, x]| (0..merge * merge).map(move |n| [y + n / merge, x + n % merge]))
+}
+
+/// The rows of a table that has `before` rows of `d` numbers, and one for each patch of a view, row by row; those of the patches
+/// in their order.
+fn in_order(table: Vec<f32>, before: usize, grid: Grid, merge: usize, d: usize) -> Vec<f32> {
+    // Nothing was read while the tensors are only checked.
+    if merge == 1 || table.is_empty() {
+        return table;
+    }
+    let (before, patches) = table.split_at(before * d);
+    let row = |[y, x]: [usize; 2]| &patches[(y * grid[1] + x) * d..][..d];
+    before.iter().chain(coordinates(grid, merge).flat_map(row)).copied().collect()
 }
 
 /// Linear interpolation of `n` points that are spread evenly over a line of `side` points, with the first and the last

@@ -4,21 +4,18 @@
 use super::decode::{PIXEL_LIMIT, decode};
 use super::error::ImageError;
 use super::frame::{Frame, Origin, Patches, SquareView, window};
+use super::settings::{Raw, Resize, Values, classes, longest_edge, read, size};
 use super::{geometry, prismatic};
-use crate::fields::{Fields, short};
+use crate::fields::Fields;
 use crate::model::Image;
-use crate::model::config::{ProjectorConfig, Tiling, VisionConfig, VisionEncoder};
+use crate::model::config::{ImageTokens, ProjectorConfig, Tiling, VisionConfig, VisionEncoder};
 use crate::resample::{Filter, Rgb, resize};
 use crate::{Error, Result, precedence};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::path::Path;
 
 /// Qwen's processors reject images whose sides have this ratio or more.
 pub(super) const ELONGATED: usize = 200;
-
-/// The number that stands for every byte, for red, green and blue.
-pub(super) type Values = Box<[[f32; 256]; 3]>;
 
 /// An image processor of a checkpoint.
 #[derive(Clone, Debug)]
@@ -42,144 +39,14 @@ enum Steps {
     Square { resize: Option<Resize>, crop: Option<[usize; 2]>, side: usize },
     /// The image is divided into tiles. `background` surrounds an image that is not divided.
     Tiles { background: [u8; 3] },
+    /// The image is resized, and then enlarged to whole tiles if it is `divided`, or else resized to a square.
+    Split { resize: Option<Resize>, divided: bool },
+    /// The image is resized to as many tiles, within these bounds, as fit its proportions best.
+    Canvas { tiles: [usize; 2] },
     /// The image is resized so that its sides are multiples of a patch and its area is within the bounds.
     Native { area: [usize; 2], resize: bool },
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Resize {
-    ShortestEdge(usize),
-    To { width: usize, height: usize },
-}
-
-/// The settings of an image processor, or of a video processor, which has the same.
-#[derive(Deserialize)]
-pub(super) struct Raw {
-    pub(super) do_resize: bool,
-    size: Value,
-    square_size: bool,
-    resample: u64,
-    do_center_crop: bool,
-    crop_size: Value,
-    do_rescale: bool,
-    rescale_factor: f64,
-    do_normalize: bool,
-    image_mean: [f64; 3],
-    image_std: [f64; 3],
-    #[serde(default)]
-    do_pad: bool,
-    #[serde(default)]
-    do_pan_and_scan: bool,
-    image_grid_pinpoints: Option<Vec<[usize; 2]>>,
-    patch_size: Option<usize>,
-    temporal_patch_size: Option<usize>,
-    merge_size: Option<usize>,
-    pub(super) min_pixels: Option<usize>,
-    pub(super) max_pixels: Option<usize>,
-    #[serde(default)]
-    pub(super) cap_pixels_per_frame: bool,
-}
-
-impl Raw {
-    /// How images are resized.
-    ///
-    /// # Errors
-    /// A way that is not supported.
-    pub(super) fn filter(&self) -> Result<Filter, String> {
-        Filter::from_code(self.resample).ok_or_else(|| {
-            let code = self.resample;
-            format!("resample {code} is not supported: expected 1 (Lanczos), 2 (bilinear) or 3 (bicubic)")
-        })
-    }
-
-    /// The number that stands for every byte.
-    pub(super) fn values(&self) -> Values {
-        // The multiplication is in f64 and everything after it in f32, as in numpy.
-        let value = |channel: usize, byte: usize| {
-            let value = if self.do_rescale { (byte as f64 * self.rescale_factor) as f32 } else { byte as f32 };
-            let (mean, std) = (self.image_mean[channel] as f32, self.image_std[channel] as f32);
-            if self.do_normalize { (value - mean) / std } else { value }
-        };
-        Box::new(std::array::from_fn(|channel| std::array::from_fn(|byte| value(channel, byte))))
-    }
-
-    /// Checks that the patches are those of the vision tower.
-    pub(super) fn check_patches(&self, Patches { side, merge, frames }: Patches) -> Result<(), String> {
-        let found = [self.patch_size, self.merge_size, self.temporal_patch_size];
-        let expected = [side, merge, frames].map(Some);
-        if found == expected {
-            return Ok(());
-        }
-        Err(format!("the processor produces patches of {found:?}: expected {expected:?} for the vision tower"))
-    }
-
-    /// The bounds of the number of pixels: those that are given, and otherwise those of the size.
-    pub(super) fn area(&self, [least, most]: [Option<usize>; 2]) -> Result<[usize; 2], String> {
-        let bound = |pixels: Option<usize>, name: &str| {
-            let value = pixels.or_else(|| self.size[name].as_u64().and_then(|v| usize::try_from(v).ok()));
-            value
-                .filter(|v| (1..=PIXEL_LIMIT as usize).contains(v))
-                .ok_or_else(|| format!("the size of the processor has no valid {name}"))
-        };
-        Ok([bound(least, "shortest_edge")?, bound(most, "longest_edge")?])
-    }
-}
-
-/// The class names of image processors whose results fit the model, without the suffixes that describe their
-/// implementation. The first one is the model's own.
-fn classes(vision: &VisionConfig) -> &'static [&'static str] {
-    match (&vision.tiling, &vision.kind) {
-        (_, VisionEncoder::VqTokenizer(_)) => &["ChameleonImageProcessor"],
-        (Tiling::AnyResolution { most_tiles: Some(_), .. }, _) => &["LlavaOnevisionImageProcessor"],
-        (Tiling::AnyResolution { .. }, _) => &["LlavaNextImageProcessor"],
-        (Tiling::Native { .. }, _) => &["Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor"],
-        (_, VisionEncoder::Tower(_, ProjectorConfig::Fused { .. })) => &["PrismaticImageProcessor"],
-        (_, VisionEncoder::Tower(_, ProjectorConfig::Pool { .. })) => &["Gemma3ImageProcessor", "SiglipImageProcessor"],
-        _ => &["LlavaImageProcessor", "CLIPImageProcessor", "SiglipImageProcessor", "Gemma3ImageProcessor"],
-    }
-}
-
-/// The defaults of a class for fields that its configuration does not have. If a size is a single number, `square_size`
-/// says whether it is the side of a square or the shorter edge.
-pub(super) fn defaults(class: &str) -> Value {
-    const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
-    const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
-    let clip = json!({"do_resize": true, "size": 224, "square_size": false, "resample": 3, "do_center_crop": true,
-        "crop_size": 224, "do_rescale": true, "rescale_factor": 1.0 / 255.0, "do_normalize": true, "image_mean": CLIP_MEAN,
-        "image_std": CLIP_STD});
-    let siglip = json!({"size": {"height": 224, "width": 224}, "do_center_crop": false, "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5]});
-    let other = match class {
-        "ChameleonImageProcessor" => json!({"size": {"shortest_edge": 512}, "resample": 1, "crop_size": 512,
-            "rescale_factor": 0.0078, "image_mean": [1.0, 1.0, 1.0], "image_std": [1.0, 1.0, 1.0]}),
-        "Qwen2VLImageProcessor" | "Qwen2_5_VLImageProcessor" => json!({
-            "size": {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}, "do_center_crop": false,
-            "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2}),
-        "Qwen2VLVideoProcessor" => json!({
-            "size": {"shortest_edge": 128 * 28 * 28, "longest_edge": 28 * 28 * 768}, "do_center_crop": false,
-            "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2}),
-        "Qwen3VLVideoProcessor" => over(
-            siglip,
-            json!({
-            "size": {"shortest_edge": 128 * 32 * 32, "longest_edge": 32 * 32 * 768},
-            "patch_size": 16, "temporal_patch_size": 2, "merge_size": 2}),
-        ),
-        "SiglipImageProcessor" => siglip,
-        "LlavaOnevisionImageProcessor" => {
-            json!({"size": {"height": 384, "width": 384}, "do_center_crop": false, "crop_size": 384})
-        }
-        "Gemma3ImageProcessor" => over(siglip, json!({"resample": 2, "square_size": true})),
-        _ => json!({}),
-    };
-    over(clip, other)
-}
-
-/// The fields of `base`, overridden by the fields of `other` that are not null.
-pub(super) fn over(mut base: Value, other: Value) -> Value {
-    if let (Some(base), Value::Object(other)) = (base.as_object_mut(), other) {
-        base.extend(other.into_iter().filter(|(_, value)| !value.is_null()));
-    }
-    base
+    /// The image is reduced to fit into this height and width, and its sides are enlarged to multiples of a position.
+    Inside { most: Option<[usize; 2]> },
 }
 
 impl ImageProcessor {
@@ -210,7 +77,7 @@ impl ImageProcessor {
         let (steps, patches) = steps(&raw, vision)?;
         let prefix = match vision.tower() {
             // The rows before the patches are dropped before the features of both towers are joined.
-            Some((_, ProjectorConfig::Fused { .. })) | None => 0,
+            Some((_, ProjectorConfig::Fused { .. } | ProjectorConfig::ShuffleMlp { .. })) | None => 0,
             Some((tower, _)) => tower.prefix_rows(),
         };
         let (filter, values, tiling) = (raw.filter()?, raw.values(), vision.tiling.clone());
@@ -281,6 +148,33 @@ impl ImageProcessor {
             (Steps::Tiles { .. }, Tiling::AnyResolution { side, grid, pinpoints, most_tiles }) => {
                 Ok(Frame::any_resolution(rgb, self.filter, square(*side, *grid), pinpoints, *most_tiles))
             }
+            (Steps::Split { resize, divided }, Tiling::Split { side, grid, .. }) => {
+                let rgb = match resize.map(|size| size.apply(original)) {
+                    Some([width, height]) => self.resize(rgb, width, height)?,
+                    None => rgb,
+                };
+                let [height, width] = geometry::whole_tiles([rgb.height, rgb.width], *side);
+                let rgb = if divided { self.resize(rgb, width, height)? } else { rgb };
+                let whole = self.resize(rgb.clone(), *side, *side)?;
+                Ok(Frame::split(original, divided.then_some(&rgb), whole, square(*side, *grid)))
+            }
+            (Steps::Canvas { tiles }, Tiling::Split { side, grid, .. }) => {
+                let [rows, columns] = geometry::canvas([rgb.height, rgb.width], *side, tiles);
+                let divided = self.resize(rgb.clone(), columns * side, rows * side)?;
+                let whole = self.resize(rgb, *side, *side)?;
+                Ok(Frame::split(original, Some(&divided), whole, square(*side, *grid)))
+            }
+            (Steps::Inside { most }, _) => {
+                let cell = self.patches.side * self.patches.merge;
+                let [width, height] = original;
+                let size =
+                    most.map_or(Some([height, width]), |most| geometry::whole_cells([height, width], most, cell));
+                let [to_height, to_width] = size.ok_or(ImageError::Elongated { width, height })?;
+                if !to_height.is_multiple_of(cell) || !to_width.is_multiple_of(cell) {
+                    return Err(ImageError::NotDivisible { width, height, cell });
+                }
+                Ok(Frame::native(original, self.resize(rgb, to_width, to_height)?, cell))
+            }
             (Steps::Native { area, resize }, _) => {
                 let cell = self.patches.side * self.patches.merge;
                 let [width, height] = original;
@@ -294,7 +188,9 @@ impl ImageProcessor {
                 }
                 Ok(Frame::native(original, self.resize(rgb, to_width, to_height)?, cell))
             }
-            (Steps::Square { .. } | Steps::Tiles { .. }, _) => Err(ImageError::Tiles),
+            (Steps::Square { .. } | Steps::Tiles { .. } | Steps::Split { .. } | Steps::Canvas { .. }, _) => {
+                Err(ImageError::Tiles)
+            }
         }
     }
 
@@ -319,18 +215,6 @@ impl ImageProcessor {
             None => image,
         }
     }
-}
-
-/// Parses a configuration, with the defaults of its class for fields that are missing or null.
-fn read(config: Value, classes: &[&str]) -> Result<Raw, String> {
-    // Before transformers 4.26, the second name was used, and the classes had other names.
-    let name = ["image_processor_type", "feature_extractor_type"].iter().find_map(|name| config[*name].as_str());
-    let class = name.unwrap_or(classes[0]).replace("FeatureExtractor", "ImageProcessor");
-    let class = class.trim_end_matches("Fast").trim_end_matches("Pil");
-    if !classes.contains(&class) {
-        return Err(format!("the image processor {class} does not fit the model: expected {}", classes.join(" or ")));
-    }
-    serde_json::from_value(over(defaults(class), config)).map_err(|e| e.to_string())
 }
 
 /// Rejects a processor that counts another number of positions per image than the model produces.
@@ -362,9 +246,31 @@ fn check_positions(processor: &Value, vision: &VisionConfig) -> Result<(), Strin
             ("patch_size", tower.patches.side)
         }
         (_, Tiling::Square { grid, .. }) => ("image_seq_length", grid * grid),
+        (VisionEncoder::Tower(_, ProjectorConfig::ShuffleMlp { .. }), Tiling::Split { grid, .. }) => {
+            ("image_seq_length", grid * grid)
+        }
+        (_, Tiling::Split { grid, .. }) => ("image_seq_len", grid * grid),
+        (VisionEncoder::Tower(_, ProjectorConfig::PatchMerger { .. }), Tiling::Native { patch, merge, .. }) => {
+            // The processor gives the image processor this size, whatever the latter's own is.
+            let side: usize = processor.or("patch_size", 16)?;
+            let found = side.saturating_mul(processor.or("spatial_merge_size", 1)?);
+            let expected = patch * merge;
+            return if found == expected {
+                Ok(())
+            } else {
+                Err(format!(
+                    "patch_size times spatial_merge_size is {found} in the processor: expected {expected}, as in config.json"
+                ))
+            };
+        }
         _ => return Ok(()),
     };
-    match processor.get::<usize>(name)? {
+    let default = match (name, vision.image_tokens) {
+        ("image_seq_len", _) => Some(precedence::IMAGE_SEQ_LEN),
+        ("image_seq_length", ImageTokens::Named) => Some(precedence::IMAGE_SEQ_LENGTH),
+        _ => None,
+    };
+    match processor.get::<usize>(name)?.or(default) {
         Some(found) if found != expected => {
             Err(format!("{name} is {found} in the processor: expected {expected}, as in config.json"))
         }
@@ -384,7 +290,7 @@ fn steps(raw: &Raw, vision: &VisionConfig) -> Result<(Steps, Patches), String> {
             }
             let resize = raw.do_resize.then(|| size(&raw.size, raw.square_size)).transpose()?;
             let crop = match raw.do_center_crop.then(|| size(&raw.crop_size, true)).transpose()? {
-                Some(Resize::ShortestEdge(side)) => Some([side, side]),
+                Some(Resize::ShortestEdge(side) | Resize::LongestEdge(side)) => Some([side, side]),
                 Some(Resize::To { width, height }) => Some([width, height]),
                 None => None,
             };
@@ -407,7 +313,7 @@ fn steps(raw: &Raw, vision: &VisionConfig) -> Result<(Steps, Patches), String> {
                 return Err("image_grid_pinpoints differ from those in config.json".into());
             }
             let sides = |value: &Value| match size(value, false)? {
-                Resize::ShortestEdge(edge) => Ok([edge, edge]),
+                Resize::ShortestEdge(edge) | Resize::LongestEdge(edge) => Ok([edge, edge]),
                 Resize::To { width, height } => Ok::<_, String>([width, height]),
             };
             let (size, crop) = (sides(&raw.size)?, sides(&raw.crop_size)?);
@@ -419,8 +325,36 @@ fn steps(raw: &Raw, vision: &VisionConfig) -> Result<(Steps, Patches), String> {
             let background = raw.image_mean.map(|mean| (mean * 255.0) as u8);
             Ok((Steps::Tiles { background }, Patches { side: patch.unwrap_or(*side), merge: 1, frames: 1 }))
         }
+        Tiling::Split { side, merge, .. } => {
+            let patches = Patches { side: patch.unwrap_or(*side), merge: *merge, frames: 1 };
+            if let Some((_, ProjectorConfig::ShuffleMlp { .. })) = vision.tower() {
+                return Ok((Steps::Canvas { tiles: canvas(raw, *side)? }, patches));
+            }
+            let tile = longest_edge(&raw.max_image_size)?;
+            if tile != *side {
+                return Err(format!(
+                    "the image processor produces tiles of {tile} pixels (max_image_size): expected {side} for the vision tower"
+                ));
+            }
+            let size = || match &raw.size {
+                sides if sides["longest_edge"].is_null() => size(sides, true),
+                sides => longest_edge(sides).map(Resize::LongestEdge),
+            };
+            let steps = Steps::Split { resize: raw.do_resize.then(size).transpose()?, divided: raw.do_image_splitting };
+            Ok((steps, patches))
+        }
         Tiling::Native { patch, merge, frames } => {
             let patches = Patches { side: *patch, merge: *merge, frames: *frames };
+            if let Some((_, ProjectorConfig::PatchMerger { .. })) = vision.tower() {
+                if raw.do_center_crop {
+                    return Err("do_center_crop is not supported together with images of any size".into());
+                }
+                let most = || match size(&raw.size, true) {
+                    Ok(Resize::To { width, height }) => Ok([height, width]),
+                    _ => longest_edge(&raw.size).map(|edge| [edge; 2]),
+                };
+                return Ok((Steps::Inside { most: raw.do_resize.then(most).transpose()? }, patches));
+            }
             raw.check_patches(patches)?;
             let area = raw.area([raw.min_pixels, raw.max_pixels])?;
             Ok((Steps::Native { area, resize: raw.do_resize }, patches))
@@ -428,40 +362,30 @@ fn steps(raw: &Raw, vision: &VisionConfig) -> Result<(Steps, Patches), String> {
     }
 }
 
-impl Resize {
-    /// The size `[width, height]` of a resized image, given its original size.
-    fn apply(self, [width, height]: [usize; 2]) -> [usize; 2] {
-        match self {
-            Self::To { width, height } => [width, height],
-            Self::ShortestEdge(edge) if width <= height => [edge, edge * height / width],
-            Self::ShortestEdge(edge) => [edge * width / height, edge],
-        }
+/// The bounds of the number of tiles of `side` pixels into which InternVL's processor divides an image. It does so whatever
+/// `crop_to_patches` says.
+fn canvas(raw: &Raw, side: usize) -> Result<[usize; 2], String> {
+    const MOST: usize = 1 << 10;
+    match size(&raw.size, true)? {
+        Resize::To { width, height } if [width, height] == [side; 2] => {}
+        _ => return Err(format!("the image processor's size {} does not fit tiles of {side} pixels", raw.size)),
     }
-}
-
-/// A size as image processors write it: `336` (of a `square`, or of its shorter edge), `[336, 336]`,
-/// `{"shortest_edge": 336}` or `{"height": 336, "width": 336}`.
-fn size(value: &Value, square: bool) -> Result<Resize, String> {
-    let edge = |value: &Value| value.as_u64().filter(|v| (1..=1 << 14).contains(v)).map(|v| v as usize);
-    let both = |height: &Value, width: &Value| {
-        edge(width).zip(edge(height)).map(|(width, height)| Resize::To { width, height })
-    };
-    let keys: Vec<_> = value.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null()).map(|(k, _)| k).collect();
-    let size = match (keys.as_slice(), value.as_array().map(Vec::as_slice)) {
-        (_, Some([height, width])) => both(height, width),
-        ([], _) if square => both(value, value),
-        ([], _) => edge(value).map(Resize::ShortestEdge),
-        ([key], _) if *key == "shortest_edge" => edge(&value["shortest_edge"]).map(Resize::ShortestEdge),
-        ([_, _], _) => both(&value["height"], &value["width"]),
-        _ => None,
-    };
-    size.ok_or_else(|| format!("the image processor's size {} is not supported", short(value)))
+    let (least, most) = (raw.min_patches, raw.max_patches);
+    if !raw.do_resize || !(1..=most).contains(&least) || most > MOST {
+        return Err(format!(
+            "the image processor is not supported with do_resize {}, min_patches {least} and max_patches {most}: \
+             expected true, and numbers from 1 to {MOST}",
+            raw.do_resize
+        ));
+    }
+    Ok([least, most])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::config;
+    use serde_json::json;
     use std::io::Cursor;
 
     /// A tower with `grid` x `grid` patches that takes squares of `side` pixels.

@@ -2,7 +2,7 @@
 //! they occupy in the decoder's sequence, each with its rectangle in the original image.
 
 use super::geometry;
-use crate::model::{Image, Moment, Source};
+use crate::model::{Image, ImageLayout, Moment, Source};
 use crate::resample::{Filter, Rgb, resize};
 
 /// An image as the vision tower reads it, before its bytes are converted to numbers.
@@ -14,9 +14,11 @@ pub struct Frame {
     pub height: u32,
     /// The positions that it occupies, in order.
     pub positions: Vec<ImagePosition>,
-    /// Rows and columns of its positions, if the model distinguishes them.
+    /// Rows and columns of its positions, if the model distinguishes them; of its tiles, if these stand apart in the text.
     grid: [usize; 2],
     views: Vec<Rgb>,
+    /// Which of the views shows the whole image.
+    whole: usize,
     /// The frames of a video that follow in the same patch. Where there are fewer than a patch has, the last frame is repeated.
     later: Vec<Rgb>,
     /// When it is shown, if it is a part of a video that the model follows on the axis of time.
@@ -96,7 +98,12 @@ impl Frame {
     /// The image as the vision tower reads it, before its bytes are converted to numbers: the whole of it, if there are several
     /// views, and the first frame of a patch of a video.
     pub fn whole(&self) -> Option<&Rgb> {
-        self.views.first()
+        self.views.get(self.whole)
+    }
+
+    /// How much of a text it takes.
+    pub fn layout(&self) -> ImageLayout {
+        ImageLayout { positions: self.positions.len(), grid: self.grid }
     }
 
     /// A single view, a square, in which the class token of the tower may come first.
@@ -199,6 +206,31 @@ impl Frame {
         Self::new(original, positions, [rows, columns + 1], views)
     }
 
+    /// The tiles of an image of which each side is a multiple of a tile's, row by row, and then the `whole` of it in one square;
+    /// only the latter if it is a single tile, or is not divided (Idefics3, InternVL).
+    pub(super) fn split(original: [usize; 2], divided: Option<&Rgb>, whole: Rgb, square: SquareView) -> Self {
+        let SquareView { side, grid, .. } = square;
+        let rgb = divided.unwrap_or(&whole);
+        let size = [rgb.width, rgb.height];
+        let [columns, rows] = size.map(|n| n / side);
+        let tiles = if rows * columns > 1 { [rows, columns] } else { [0, 0] };
+        let (mut views, mut positions) = (Vec::new(), Vec::new());
+        let mut add = |view: Rgb, origin: Origin, number: u8| {
+            let square = SquareView { prefix: views.len() * grid * grid, ..square };
+            positions.extend(square.positions(origin).map(|position| ImagePosition { view: number, ..position }));
+            views.push(view);
+        };
+        for row in 0..tiles[0] {
+            for column in 0..tiles[1] {
+                let corner = [column * side, row * side];
+                let origin = Origin { resized: size.map(|n| n as f64), offset: corner.map(|n| n as f64) };
+                add(window(rgb, corner.map(|n| n as i64), [side; 2], [0; 3]), origin, 1);
+            }
+        }
+        add(whole, Origin { resized: [side as f64; 2], offset: [0.0; 2] }, 0);
+        Self { whole: tiles[0] * tiles[1], ..Self::new(original, positions, tiles, views) }
+    }
+
     /// A single view with the proportions of the original, with `cell` pixels per side of a position (Qwen).
     pub(super) fn native(original: [usize; 2], view: Rgb, cell: usize) -> Self {
         let (columns, rows) = (view.width / cell, view.height / cell);
@@ -214,7 +246,7 @@ impl Frame {
 
     fn new([width, height]: [usize; 2], positions: Vec<ImagePosition>, grid: [usize; 2], views: Vec<Rgb>) -> Self {
         let (width, height) = (width as u32, height as u32);
-        Self { width, height, positions, grid, views, later: Vec::new(), moment: None }
+        Self { width, height, positions, grid, views, whole: 0, later: Vec::new(), moment: None }
     }
 
     /// The same with further frames of a video, which have the size of the first.
@@ -348,6 +380,22 @@ mod tests {
         let height = |n: usize| frame.positions[n].rect[3] - frame.positions[n].rect[1];
         assert_eq!([0, 4, 8, 12].map(height), [0.0, 0.5, 0.5, 0.0]);
         assert_eq!((frame.positions.len(), frame.positions[16].source), (17, Source::Newline));
+    }
+
+    #[test]
+    fn tiles_that_stand_apart_come_before_the_whole_image() {
+        let square = SquareView { side: 8, grid: 2, covered: 8, prefix: 0 };
+        let frame = Frame::split([4, 4], Some(&sample_image(16, 8)), sample_image(8, 8), square);
+        assert_eq!((frame.grid, frame.views.len(), frame.positions.len()), ([1, 2], 3, 12));
+        assert_eq!(frame.views[1].data[..24], sample_image(16, 8).data[24..48]);
+        let at = |n: usize| (frame.positions[n].source, frame.positions[n].rect, frame.positions[n].view);
+        assert_eq!(at(5), (Source::Row(5), [0.75, 0.0, 1.0, 0.5], 1));
+        assert_eq!(at(9), (Source::Row(9), [0.5, 0.0, 1.0, 0.5], 0));
+        assert_eq!(frame.whole(), frame.views.last());
+        for divided in [Some(&sample_image(8, 8)), None] {
+            let frame = Frame::split([16, 8], divided, sample_image(8, 8), square);
+            assert_eq!((frame.grid, frame.views.len(), frame.positions.len()), ([0, 0], 1, 4));
+        }
     }
 
     #[test]

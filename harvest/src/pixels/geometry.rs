@@ -103,6 +103,64 @@ pub(super) fn smart_video(
     }
 }
 
+/// The size of an image of `[height, width]` whose longest edge becomes `edge`, and at most 4,096 (Idefics3).
+pub(super) fn longest_edge([height, width]: [usize; 2], edge: usize) -> [usize; 2] {
+    const MOST: usize = 4_096;
+    let shorter = |edge: usize, ratio: f64| (edge as f64 * ratio) as usize;
+    let is_wide = width >= height;
+    // As in the reference implementation, which divides by width / height or multiplies with it.
+    let fitted = |[height, width]: [usize; 2], edge: usize| {
+        let ratio = width as f64 / height as f64;
+        if is_wide { [(edge as f64 / ratio) as usize, edge] } else { [edge, shorter(edge, ratio)] }
+    };
+    let [height, width] = fitted([height, width], edge);
+    // The shorter edge becomes even.
+    let even = if is_wide { [height + height % 2, width] } else { [height, width + width % 2] }.map(|side| side.max(1));
+    let fits = even[usize::from(is_wide)] <= MOST;
+    if fits { even } else { fitted(even, MOST).map(|side| side.max(1)) }
+}
+
+/// The size to which an image of `[height, width]` is enlarged so that squares of `side` pixels divide it (Idefics3).
+pub(super) fn whole_tiles([height, width]: [usize; 2], side: usize) -> [usize; 2] {
+    let ratio = width as f64 / height as f64;
+    let up = |edge: usize| edge.max(1).div_ceil(side) * side;
+    if width >= height {
+        let width = up(width);
+        [up((width as f64 / ratio) as usize), width]
+    } else {
+        let height = up(height);
+        [height, up((height as f64 * ratio) as usize)]
+    }
+}
+
+/// The rows and columns of tiles of `side` pixels whose proportions are closest to those of an image of `[height, width]`; of
+/// equally close ones with least area first, a later one if the image has more than half as many pixels (InternVL).
+pub(super) fn canvas([height, width]: [usize; 2], side: usize, [least, most]: [usize; 2]) -> [usize; 2] {
+    let ratio = width as f64 / height as f64;
+    let rows = |columns: usize| (1..=most / columns).map(move |rows| [rows, columns]);
+    let mut grids: Vec<[usize; 2]> =
+        (1..=most).flat_map(rows).filter(|[rows, columns]| rows * columns >= least).collect();
+    grids.sort_by_key(|[rows, columns]| rows * columns);
+    let (mut best, mut closest) = ([1, 1], f64::INFINITY);
+    for [rows, columns] in grids {
+        let distance = (ratio - columns as f64 / rows as f64).abs();
+        let is_small = (height * width) as f64 <= 0.5 * (side * side * rows * columns) as f64;
+        if distance < closest || distance == closest && !is_small {
+            (best, closest) = ([rows, columns], distance);
+        }
+    }
+    best
+}
+
+/// The size of an image of `[height, width]` that is reduced to fit into `most`, and enlarged to whole cells of `cell` pixels
+/// (Pixtral). Nothing if it is so elongated that no pixel is left on one side.
+pub(super) fn whole_cells(size: [usize; 2], most: [usize; 2], cell: usize) -> Option<[usize; 2]> {
+    let [by_height, by_width] = [0, 1].map(|axis| size[axis] as f64 / most[axis] as f64);
+    let ratio = by_height.max(by_width);
+    let fitted = if ratio > 1.0 { size.map(|side| (side as f64 / ratio).floor() as usize) } else { size };
+    fitted.iter().all(|side| *side > 0).then(|| fitted.map(|side| side.div_ceil(cell) * cell))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +198,52 @@ mod tests {
         ] {
             assert_eq!(at_most(grid, most), expected, "{grid:?}");
         }
+    }
+
+    #[test]
+    fn tiles_divide_an_image_whose_longest_edge_is_set() {
+        // What the `resize` and the `resize_for_vision_encoder` of Idefics3's processor of `transformers` 5.23 choose.
+        for (size, edge, resized, divided) in [
+            ([480, 640], 2048, [1536, 2048], [1536, 2048]),
+            ([481, 640], 1456, [1094, 1456], [1456, 1456]),
+            ([1080, 1920], 1456, [820, 1456], [1092, 1456]),
+            ([70, 33], 40, [40, 18], [364, 364]),
+            ([1, 9000], 5000, [1, 4096], [364, 4368]),
+            ([9000, 7], 5000, [4096, 3], [4368, 364]),
+        ] {
+            assert_eq!(longest_edge(size, edge), resized, "{size:?}");
+            assert_eq!(whole_tiles(resized, if edge == 2048 { 512 } else { 364 }), divided, "{size:?}");
+        }
+    }
+
+    #[test]
+    fn the_canvas_has_the_proportions_of_the_image() {
+        // What `get_optimal_tiled_canvas` of GotOcr2's processor of `transformers` 5.23 returns.
+        for (size, bounds, expected) in [
+            ([480, 640], [1, 12], [3, 4]),
+            ([300, 300], [1, 12], [1, 1]),
+            ([900, 900], [1, 12], [2, 2]),
+            ([2000, 2000], [1, 12], [3, 3]),
+            ([100, 4000], [1, 12], [1, 12]),
+            ([4000, 1500], [2, 6], [3, 1]),
+            ([640, 480], [3, 3], [3, 1]),
+        ] {
+            assert_eq!(canvas(size, 448, bounds), expected, "{size:?} {bounds:?}");
+        }
+    }
+
+    #[test]
+    fn whole_cells_cover_an_image_inside_the_bounds() {
+        // What `get_resize_output_image_size` of Pixtral's processor of `transformers` 5.23 returns.
+        for (size, most, expected) in [
+            ([480, 640], [1540, 1540], [504, 644]),
+            ([3000, 2000], [1540, 1540], [1540, 1036]),
+            ([28, 29], [1540, 1540], [28, 56]),
+            ([10, 5000], [1540, 700], [28, 700]),
+        ] {
+            assert_eq!(whole_cells(size, most, 28), Some(expected), "{size:?}");
+        }
+        assert_eq!(whole_cells([1, 5000], [1540, 1540], 28), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod jpeg;
 mod picture;
 mod prismatic;
 pub mod quality;
+mod settings;
 mod video;
 
 pub use config::ImageProcessor;

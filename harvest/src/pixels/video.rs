@@ -1,11 +1,12 @@
 //! The checkpoint's video processor: frames of one size become the patches of a video, each of a few consecutive frames. Frames
 //! are used as they are given; none is dropped. Which file describes the processor is decided in `precedence.rs`.
 
-use super::config::{ELONGATED, Raw, Values, defaults, over};
+use super::config::ELONGATED;
 use super::decode::{PIXEL_LIMIT, decode};
 use super::error::ImageError;
 use super::frame::{Frame, Patches};
 use super::geometry;
+use super::settings::{Raw, Values, defaults, over};
 use crate::model::Image;
 use crate::model::config::{Tiling, VideoTiming, VisionConfig};
 use crate::precedence;

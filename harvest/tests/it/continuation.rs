@@ -207,7 +207,7 @@ fn other_kernels_continue_a_sample_up_to_rounding() {
 fn a_gpu_continues_a_sample_up_to_rounding_in_every_family() {
     // One folder of each family: a software device needs minutes for all.
     let is_second =
-        |folder: &&PathBuf| ["-b", "-c", "-video"].iter().any(|end| folder.to_string_lossy().ends_with(end));
+        |folder: &&PathBuf| ["-b", "-c", "-e", "-video"].iter().any(|end| folder.to_string_lossy().ends_with(end));
     for device in DeviceChoice::found() {
         families().iter().filter(|folder| !is_second(folder)).for_each(|folder| is_continued(folder, &device));
     }

@@ -30,7 +30,7 @@ fn changed(checkpoint: &Checkpoint, before: &Frame, after: &Frame) -> BTreeSet<u
     let width = tower.patches.width();
     // With native tiling, several patches become one position. Otherwise a class token may come before each view.
     let (merged, prefix) = match vision.tiling {
-        Tiling::Native { merge, .. } => (merge * merge, 0),
+        Tiling::Native { merge, .. } | Tiling::Split { merge, .. } => (merge * merge, 0),
         _ => (1, tower.prefix_rows()),
     };
     let (mut rows, mut start, mut at) = (BTreeSet::new(), 0, 0);
@@ -96,6 +96,13 @@ fn paint_changes_the_positions_whose_rectangles_contain_it() {
         "llava-next-b",
         "llava_onevision-a",
         "llava_onevision-b",
+        "idefics3-a",
+        "smolvlm-a",
+        "smolvlm-b",
+        "mistral3-a",
+        "mistral3-e",
+        "internvl-a",
+        "internvl-b",
         "qwen2_5_vl-a",
         "qwen3_vl-a",
     ] {

@@ -19,9 +19,18 @@ fn nest(copy: &CheckpointCopy) -> Value {
 
 #[test]
 fn a_nested_image_processor_takes_precedence_over_a_separate_one() {
-    for name in
-        ["llava-a", "llava-next-a", "llava_onevision-a", "qwen2_5_vl-a", "qwen3_vl-a", "gemma3-a", "chameleon-a"]
-    {
+    for name in [
+        "llava-a",
+        "llava-next-a",
+        "llava_onevision-a",
+        "smolvlm-a",
+        "mistral3-a",
+        "internvl-a",
+        "qwen2_5_vl-a",
+        "qwen3_vl-a",
+        "gemma3-a",
+        "chameleon-a",
+    ] {
         let copy = CheckpointCopy::new(name);
         let mut stale = nest(&copy);
         let fields = stale.as_object_mut().unwrap();
@@ -145,6 +154,10 @@ fn a_processor_that_counts_positions_differently_from_the_model_is_rejected() {
         default,
         "vision_aspect_ratio is anyres_max_9 in the processor: expected anyres_max_4",
     );
+    check_error("internvl-a", json!({}), "image_seq_length is 256 in the processor: expected 4");
+    check_error("mistral3-a", json!({}), "patch_size times spatial_merge_size is 16 in the processor: expected 8");
+    check_error("idefics3-a", json!({}), "image_seq_len is 169 in the processor: expected 1");
+    check_error("smolvlm-a", json!({"image_seq_len": 16}), "image_seq_len is 16 in the processor: expected 4");
     let copy = CheckpointCopy::new("llava-a");
     copy.write("processor_config.json", &json!({"patch_size": 7, "vision_feature_select_strategy": "default"}));
     copy.check_equals_the_original();

@@ -3,8 +3,8 @@
 use crate::bad_input;
 use crate::golden::{Golden, relative_error, repository};
 use burn::tensor::{DType, Device};
-use harvest::model::config::Tiling;
-use harvest::model::{Compute, Image, Input};
+use harvest::model::config::{ImageTokens, Tiling};
+use harvest::model::{Compute, Image, ImageLayout, Input};
 use harvest::prompt::{Media, Text};
 use harvest::resample::{Filter, Rgb, resize};
 use harvest::{Answers, Checkpoint, Templating};
@@ -30,9 +30,9 @@ pub fn prepared(golden: &Golden, checkpoint: &Checkpoint) -> Vec<(Vec<Token>, In
             (checkpoint.prompter().tokens(&text, Media::Video(&patches)).unwrap(), images)
         } else {
             let frames = checkpoint.images().map(|images| images.frames(&sample.images).unwrap()).unwrap_or_default();
-            let positions: Vec<usize> = frames.iter().map(|frame| frame.positions.len()).collect();
+            let layouts: Vec<ImageLayout> = frames.iter().map(|frame| frame.layout()).collect();
             let images = frames.iter().map(|frame| checkpoint.images().unwrap().image(frame)).collect();
-            (checkpoint.prompter().tokens(&text, Media::Images(&positions)).unwrap(), images)
+            (checkpoint.prompter().tokens(&text, Media::Images(&layouts)).unwrap(), images)
         };
         let ids = tokens.iter().map(|token| token.token_id as u32).collect();
         (tokens, Input { ids, images })
@@ -45,20 +45,24 @@ pub fn inputs(golden: &Golden, checkpoint: &Checkpoint) -> Vec<Input> {
     prepared(golden, checkpoint).into_iter().map(|(_, input)| input).collect()
 }
 
-/// The reference's pixel values, in the order of patches that the tower reads.
-fn patches(shape: &[usize], values: &[f32], images: &[Image], side: usize) -> Vec<f32> {
+/// The reference's pixel values, in the order of patches that the tower reads: squares of `merge` patches per side.
+fn patches(shape: &[usize], values: &[f32], images: &[Image], side: usize, merge: usize) -> Vec<f32> {
     let [.., 3, height, width] = *shape else { return values.to_vec() };
-    let views = if shape.len() == 5 { shape[1] } else { 1 };
-    let view = 3 * height * width;
+    // LLaVA-NeXT pads the images of a batch so that they are equally long; Idefics3 and InternVL have one list of all tiles.
+    let is_padded = shape.len() == 5 && shape[0] == images.len();
+    let mut views = values.chunks_exact(3 * height * width);
     let mut out = Vec::new();
-    for (image, values) in images.iter().zip(values.chunks_exact(views * view)) {
-        // Padding, which makes the images of a batch equally long, is omitted.
-        for values in values.chunks_exact(view).take(image.views.len()) {
-            for y in (0..height / side).map(|y| y * side) {
-                for x in (0..width / side).map(|x| x * side) {
-                    for channel in values.chunks_exact(height * width) {
-                        (y..y + side).for_each(|y| out.extend_from_slice(&channel[y * width + x..][..side]));
-                    }
+    for image in images {
+        let stored = if is_padded { shape[1] } else { image.views.len() };
+        let of_image: Vec<_> = views.by_ref().take(stored).collect();
+        // Pixtral pads the images of a batch at the bottom and on the right.
+        for (values, [rows, columns]) in of_image.iter().zip(&image.views) {
+            let squares = (0..rows / merge).flat_map(|y| (0..columns / merge).map(move |x| [y, x]));
+            let patches = squares
+                .flat_map(|[y, x]| (0..merge * merge).map(move |n| [y * merge + n / merge, x * merge + n % merge]));
+            for [y, x] in patches.map(|patch| patch.map(|n| n * side)) {
+                for channel in values.chunks_exact(height * width) {
+                    (y..y + side).for_each(|y| out.extend_from_slice(&channel[y * width + x..][..side]));
                 }
             }
         }
@@ -79,6 +83,12 @@ fn check(folder: &Path, bf16: f64) {
             _ => unreachable!("an image tokenizer takes squares"),
         },
     });
+    let merge = checkpoint.config().vision.as_ref().map_or(1, |vision| match vision.tiling {
+        Tiling::Split { merge, .. } => merge,
+        // Qwen's processor arranges patches itself.
+        Tiling::Native { merge, .. } if vision.image_tokens == ImageTokens::Rows => merge,
+        _ => 1,
+    });
     for (sample, (tokens, input)) in golden.samples.iter().zip(&prepared) {
         assert_eq!(input.ids, golden.ids(&sample.name), "{name} {}: token ids", sample.name);
         if let Some(modality) = golden.bytes(&sample.name, "modality") {
@@ -86,13 +96,14 @@ fn check(folder: &Path, bf16: f64) {
             assert_eq!(found, modality, "{name} {}: modality", sample.name);
         }
         let expected = golden.get(&sample.name, "pixel_values");
-        let expected = expected.map_or(Vec::new(), |(shape, values)| patches(&shape, &values, &input.images, side));
+        let expected =
+            expected.map_or(Vec::new(), |(shape, values)| patches(&shape, &values, &input.images, side, merge));
         let found: Vec<f32> = input.images.iter().flat_map(|image| &image.patches).copied().collect();
         assert_eq!(found.len(), expected.len(), "{name} {}: pixel values", sample.name);
         let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst <= PIXEL_TOLERANCE, "{name} {}: pixel values differ by {worst}", sample.name);
         if let Some((shape, values)) = golden.get(&sample.name, "fused_pixel_values") {
-            let expected = patches(&shape, &values, &input.images, side);
+            let expected = patches(&shape, &values, &input.images, side, merge);
             let found = input.images.iter().flat_map(|image| &image.fused);
             let worst = found.zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst <= PIXEL_TOLERANCE, "{name} {}: pixel values of the second tower", sample.name);
@@ -265,6 +276,22 @@ fn llava_onevision_equals_transformers() {
 }
 
 #[test]
+fn idefics3_and_smolvlm_equal_transformers() {
+    family("idefics3", 1);
+    family("smolvlm", 2);
+}
+
+#[test]
+fn internvl_equals_transformers() {
+    family("internvl", 2);
+}
+
+#[test]
+fn mistral3_equals_transformers() {
+    family("mistral3", 2);
+}
+
+#[test]
 fn qwen2_5_vl_equals_transformers_on_images_and_videos() {
     family("qwen2_5_vl", 3);
 }
@@ -339,7 +366,7 @@ fn the_bundled_model_equals_transformers() {
         };
         let shape = golden.shape(&format!("{name}.pixel_values")).unwrap();
         let side = checkpoint.config().vision.as_ref().unwrap().tower().unwrap().0.patches.side;
-        let pixel_values = patches(shape, &expected("pixel_values"), &input.images, side);
+        let pixel_values = patches(shape, &expected("pixel_values"), &input.images, side, 1);
         let found: Vec<f32> = input.images.iter().flat_map(|image| &image.patches).copied().collect();
         let worst = found.iter().zip(&pixel_values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst <= PIXEL_TOLERANCE, "{key}: pixel values differ by {worst}");
@@ -381,7 +408,7 @@ fn every_position_has_its_modality_role_and_text() {
     let checkpoint = Checkpoint::open(&golden.folder).unwrap();
     let sample = &golden.samples[2];
     let text = Text::Conversation { turns: &sample.turns, generate: sample.generate };
-    let tokens = checkpoint.prompter().tokens(&text, Media::Images(&[17, 17])).unwrap();
+    let tokens = checkpoint.prompter().tokens(&text, Media::Images(&[17.into(); 2])).unwrap();
     let text_of = |role: Role| {
         let pieces = tokens.iter().filter(|t| t.role == role && t.modality == Modality::Text).map(|t| t.piece.as_str());
         pieces.collect::<String>()

@@ -129,6 +129,20 @@ pub(super) const QWEN2_5_TOWER: Names = Names {
 pub(super) const QWEN3_TOWER: Names =
     Names { qkv: Qkv::Stacked("attn.qkv"), out: "attn.proj", mlp: Mlp::Plain(["mlp.linear_fc1", "mlp.linear_fc2"]) };
 
+/// The names in InternVL's vision tower.
+pub(super) const INTERN_TOWER: Names = Names {
+    qkv: Qkv::Separate(["attention.q_proj", "attention.k_proj", "attention.v_proj"]),
+    out: "attention.projection_layer",
+    mlp: Mlp::Plain(["mlp.fc1", "mlp.fc2"]),
+};
+
+/// The names in Pixtral's vision tower.
+pub(super) const PIXTRAL: Names = Names {
+    qkv: Qkv::Separate(["attention.q_proj", "attention.k_proj", "attention.v_proj"]),
+    out: "attention.o_proj",
+    mlp: Mlp::Gated(["feed_forward.gate_proj", "feed_forward.up_proj", "feed_forward.down_proj"]),
+};
+
 /// Norms before attention and before the MLP, with Llama's names.
 pub(super) const LLAMA_NORMS: [Option<&str>; 4] =
     [Some("input_layernorm"), None, Some("post_attention_layernorm"), None];

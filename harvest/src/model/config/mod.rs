@@ -12,8 +12,8 @@ pub use block::{Biases, BlockConfig, Mlp, Names, NormConfig, QkNorm, Qkv};
 pub use rope::{AXES, Axes, RopeConfig, Scaling};
 pub use text::{Layer, TextConfig};
 pub use vision::{
-    ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, Tiling, TowerConfig, TowerNames, VideoConfig,
-    VideoTiming, VisionConfig, VisionEncoder, VqTokenizerConfig, Windows,
+    ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, Tiling, TowerConfig, TowerNames, TowerRope,
+    VideoConfig, VideoTiming, VisionConfig, VisionEncoder, VqTokenizerConfig, Windows,
 };
 
 use crate::fields::Fields;
@@ -23,10 +23,14 @@ use serde_json::Value;
 use std::path::Path;
 
 /// The supported models, by their `model_type`.
-pub const SUPPORTED: [&str; 13] = [
+pub const SUPPORTED: [&str; 17] = [
     "llava",
     "llava_next",
     "llava_onevision",
+    "idefics3",
+    "smolvlm",
+    "mistral3",
+    "internvl",
     "qwen2_5_vl",
     "qwen3_vl",
     "gemma3",
@@ -84,6 +88,10 @@ impl ModelConfig {
             "llava" => ("LlavaForConditionalGeneration", Some(vision::llava)),
             "llava_next" => ("LlavaNextForConditionalGeneration", Some(vision::llava_next)),
             "llava_onevision" => ("LlavaOnevisionForConditionalGeneration", Some(vision::llava_onevision)),
+            "idefics3" => ("Idefics3ForConditionalGeneration", Some(vision::idefics3)),
+            "smolvlm" => ("SmolVLMForConditionalGeneration", Some(vision::idefics3)),
+            "mistral3" => ("Mistral3ForConditionalGeneration", Some(vision::mistral3)),
+            "internvl" => ("InternVLForConditionalGeneration", Some(vision::internvl)),
             "qwen2_5_vl" => ("Qwen2_5_VLForConditionalGeneration", Some(vision::qwen2_5)),
             "qwen3_vl" => ("Qwen3VLForConditionalGeneration", Some(vision::qwen3)),
             "gemma3" => ("Gemma3ForConditionalGeneration", Some(vision::gemma3)),
@@ -174,6 +182,58 @@ mod tests {
             let error =
                 error(json!({"model_type": "llava_onevision", "text_config": {}, "vision_aspect_ratio": ratio}));
             assert!(error.contains(ratio) && error.contains("anyres_max_9"), "{error}");
+        }
+    }
+
+    #[test]
+    fn sizes_of_idefics3_internvl_and_mistral3_that_disagree_are_rejected() {
+        let smolvlm = |vision: Value, scale: Value| json!({"model_type": "smolvlm", "text_config": {}, "scale_factor": scale, "vision_config": vision});
+        let vision = parse(smolvlm(json!({"image_size": 384, "patch_size": 14}), json!(3))).vision.unwrap();
+        assert_eq!(vision.tiling, Tiling::Split { side: 384, grid: 9, merge: 3 });
+        let with = |mut config: Value, field: &str, value: Value| {
+            config[field] = value;
+            config
+        };
+        let internvl = |field: &str, value| with(json!({"model_type": "internvl", "text_config": {}}), field, value);
+        let vision = parse(internvl("image_token_id", json!(5))).vision.unwrap();
+        assert_eq!((vision.tiling, vision.image_token_id), (Tiling::Split { side: 448, grid: 16, merge: 2 }, 5));
+        let mistral = |field: &str, value| {
+            let config = json!({"model_type": "mistral3", "text_config": {"rms_norm_eps": 1e-5}, "vision_config": {"patch_size": 14}});
+            with(config, field, value)
+        };
+        let config = parse(mistral("image_token_id", json!(7)));
+        assert!(config.text.tied_head && config.vision.as_ref().unwrap().image_token_id == 7);
+        let Some((tower, ProjectorConfig::PatchMerger { feature: 24, eps: 1e-5, .. })) =
+            config.vision.as_ref().and_then(VisionConfig::tower)
+        else {
+            panic!("Pixtral")
+        };
+        assert_eq!((tower.block.head_dim, tower.rope.map(|rope| rope.theta)), (64, Some(1e4)));
+        for (config, named) in [
+            (smolvlm(json!({"image_size": 384, "patch_size": 14}), json!(2)), "scale_factor 2 does not fit 27 x 27"),
+            (smolvlm(json!({}), json!(0)), "scale_factor 0"),
+            (smolvlm(json!({"image_size": 8, "patch_size": 16}), json!(1)), "patch size 16"),
+            (smolvlm(json!({"num_attention_heads": 7}), json!(1)), "7 heads"),
+            (json!({"model_type": "idefics3"}), "no text_config"),
+            (internvl("downsample_ratio", json!(0.3)), "downsample_ratio 0.3 does not fit 32 x 32"),
+            (internvl("downsample_ratio", json!(0.0)), "downsample_ratio 0 "),
+            (internvl("downsample_ratio", json!(-0.5)), "downsample_ratio -0.5"),
+            (internvl("downsample_ratio", json!(1e-9)), "does not fit 32 x 32"),
+            (internvl("vision_feature_select_strategy", json!("full")), "expected default"),
+            (internvl("vision_config", json!({"use_qk_norm": true})), "use_qk_norm"),
+            (internvl("vision_config", json!({"norm_type": "batch_norm"})), "norm_type \"batch_norm\""),
+            (internvl("vision_config", json!({"image_size": [448, 336]})), "image_size"),
+            (internvl("vision_config", json!({"image_size": 8})), "8 pixels in patches of 14"),
+            (mistral("spatial_merge_size", json!(1 << 20)), "spatial_merge_size 1048576"),
+            (mistral("spatial_merge_size", json!(0)), "spatial_merge_size 0"),
+            (mistral("vision_feature_layer", json!([-1, -2])), "names 2 layers"),
+            (mistral("vision_feature_layer", json!(i64::MIN)), "there is no vision_feature_layer"),
+            (mistral("vision_config", json!({"hidden_size": 24, "num_attention_heads": 4})), "width 24, 4 heads"),
+            (mistral("vision_config", json!({"patch_size": 1 << 20})), "patches of 1048576"),
+            (mistral("vision_config", json!({"model_type": "siglip_vision_model"})), "expected pixtral"),
+        ] {
+            let error = error(config);
+            assert!(error.contains(named), "{error}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Families with a vision tower of CLIP or SigLIP: LLaVA, LLaVA-NeXT, LLaVA-OneVision and Gemma 3.
 
+use super::features::features;
 use super::types::{
     ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames,
     VisionConfig, VisionEncoder,
@@ -8,14 +9,6 @@ use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
 use crate::model::config::block::{Biases, BlockConfig, CLIP, NormConfig};
 use crate::precedence::{self, BEGIN_OF_IMAGE, END_OF_IMAGE, IMAGE_TOKEN};
-use serde::Deserialize;
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(i64),
-    More(Vec<i64>),
-}
 
 /// The class token of CLIP.
 const CLASS: [PrefixRows; 1] = [PrefixRows { name: "embeddings.class_embedding", shape: &[] }];
@@ -23,7 +16,7 @@ const CLIP_TYPE: &str = "clip_vision_model";
 const SIGLIP_TYPE: &str = "siglip_vision_model";
 
 /// The width, `d_ff`, the numbers of blocks and heads, and the sides of an image and of a patch in pixels.
-type Sizes = [usize; 6];
+pub(super) type Sizes = [usize; 6];
 const CLIP_SIZES: Sizes = [768, 3_072, 12, 12, 224, 32];
 const SIGLIP_SIZES: Sizes = [768, 3_072, 12, 12, 224, 16];
 
@@ -76,10 +69,21 @@ fn clip(
             return Err(format!("unsupported vision tower type {kind:?}: expected {CLIP_TYPE} or {SIGLIP_TYPE}"));
         }
     };
+    siglip_like(vision, is_siglip, default_sizes(vision, absent)?, used)
+}
+
+/// The tower of SigLIP, or of CLIP, with these sizes where its configuration does not say, up to the last block that is used,
+/// and the side of an image in pixels.
+pub(super) fn siglip_like(
+    vision: Fields,
+    is_siglip: bool,
+    sizes: Sizes,
+    used: impl Fn(usize) -> Result<usize, String>,
+) -> Result<(TowerConfig, usize), String> {
     if vision.or("num_channels", 3)? != 3 {
         return Err("the vision tower does not take RGB images: num_channels is not 3".into());
     }
-    let [width, d_ff, layers, heads, image, patch] = default_sizes(vision, absent)?;
+    let [width, d_ff, layers, heads, image, patch] = sizes;
     let width = vision.size("hidden_size", width)?;
     let heads = vision.size("num_attention_heads", heads)?;
     let (image, patch) = (vision.side("image_size", image)?, vision.side("patch_size", patch)?);
@@ -114,7 +118,7 @@ fn clip(
         patches: Patches { side: patch, frames: 1, bias: is_siglip },
         prefix: if is_siglip { &[] } else { &CLASS },
         positions: Positions::Table(image / patch),
-        rope_theta: None,
+        rope: None,
         windows: None,
         // This is the spelling in checkpoints.
         first_norm: (!is_siglip).then_some("pre_layrnorm"),
@@ -146,25 +150,9 @@ fn default_sizes(vision: Fields, absent: Absent) -> Result<Sizes, String> {
 /// The tower of a LLaVA with its projector, the side of an image in pixels and in patches, and whether the class token is
 /// kept.
 fn llava_tower(config: Fields, default: Llava) -> Result<(VisionEncoder, usize, usize, bool), String> {
-    let layers = config.or("vision_feature_layer", OneOrMore::One(default.feature_layer))?;
-    let layers = match layers {
-        OneOrMore::One(layer) => vec![layer],
-        OneOrMore::More(layers) => layers,
-    };
-    let features = |blocks: usize| {
-        let states = blocks as i64 + 1;
-        let features = layers.iter().map(|layer| {
-            let state = if *layer < 0 { layer + states } else { *layer };
-            let exists = (0..states).contains(&state);
-            exists.then_some(state as usize).ok_or_else(|| {
-                format!("there is no vision_feature_layer {layer}: the vision tower has {blocks} blocks")
-            })
-        });
-        features.collect::<Result<Vec<_>, _>>()
-    };
     let vision = config.under("vision_config");
     let blocks = vision.size("num_hidden_layers", default_sizes(vision, default.tower)?[2])?;
-    let features = features(blocks)?;
+    let features = features(config, default.feature_layer, blocks)?;
     let last = *features.iter().max().ok_or("vision_feature_layer names no layer")?;
     let (tower, side) = clip(vision, default.tower, |_| Ok(last))?;
     let strategy = config.or("vision_feature_select_strategy", default.select_strategy.to_owned())?;

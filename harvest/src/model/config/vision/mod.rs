@@ -2,15 +2,22 @@
 
 mod chameleon;
 mod clip;
+mod features;
+mod idefics3;
+mod internvl;
+mod mistral3;
 mod prismatic;
 mod qwen;
 mod types;
 
 pub(super) use chameleon::chameleon;
 pub(super) use clip::{gemma3, llava, llava_next, llava_onevision};
+pub(super) use idefics3::idefics3;
+pub(super) use internvl::internvl;
+pub(super) use mistral3::mistral3;
 pub(super) use prismatic::openvla;
 pub(super) use qwen::{qwen2_5, qwen3};
 pub use types::{
-    ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, Tiling, TowerConfig, TowerNames, VideoConfig,
-    VideoTiming, VisionConfig, VisionEncoder, VqTokenizerConfig, Windows,
+    ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, Tiling, TowerConfig, TowerNames, TowerRope,
+    VideoConfig, VideoTiming, VisionConfig, VisionEncoder, VqTokenizerConfig, Windows,
 };

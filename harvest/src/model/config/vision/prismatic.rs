@@ -124,7 +124,7 @@ fn tower(config: Fields, defaults: &Defaults, side: usize) -> Result<TowerConfig
         patches: Patches { side: patch, frames: 1, bias: true },
         prefix: defaults.prefix,
         positions: Positions::Patches(side / patch),
-        rope_theta: None,
+        rope: None,
         windows: None,
         first_norm: None,
         last_norm: None,

@@ -1,8 +1,8 @@
 //! The vision towers of Qwen2.5-VL and Qwen3-VL.
 
 use super::types::{
-    ImageTokens, Patches, Positions, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames, VideoConfig,
-    VideoTiming, VisionConfig, VisionEncoder, Windows,
+    ImageTokens, Patches, Positions, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames, TowerRope,
+    VideoConfig, VideoTiming, VisionConfig, VisionEncoder, Windows,
 };
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
@@ -22,6 +22,19 @@ struct Qwen {
     theta: f64,
 }
 
+/// The base of the frequencies, of rows and columns. They are never scaled.
+pub(super) fn theta(vision: Fields) -> Result<f64, String> {
+    let rope = precedence::rope(vision, RopeDefaults { theta: 1e4, context: 1 })?;
+    let rope = Fields(&rope);
+    let kind = rope.or("rope_type", rope.or("type", "default".to_owned())?)?;
+    if !["default", "axial"].contains(&kind.as_str()) {
+        return Err(format!(
+            "unsupported type {kind:?} of rotary positions in a vision tower: expected default or axial"
+        ));
+    }
+    rope.or("rope_theta", 1e4)
+}
+
 impl Qwen {
     fn read(vision: Fields, [width, d_ff, heads, layers, patch]: [usize; 5]) -> Result<Self, String> {
         if vision.or("in_channels", 3)? != 3 {
@@ -35,7 +48,7 @@ impl Qwen {
             patch: vision.side("patch_size", patch)?,
             merge: vision.size("spatial_merge_size", 2)?,
             frames: vision.size("temporal_patch_size", 2)?,
-            theta: Self::theta(vision)?,
+            theta: theta(vision)?,
         };
         // Rows and columns share the rotary frequencies of a head.
         if qwen.width.is_multiple_of(4 * qwen.heads) && qwen.patch * qwen.merge <= SIDE_LIMIT {
@@ -47,19 +60,6 @@ impl Qwen {
         ))
     }
 
-    /// The base of the frequencies, which rows and columns share. They are never scaled.
-    fn theta(vision: Fields) -> Result<f64, String> {
-        let rope = precedence::rope(vision, RopeDefaults { theta: 1e4, context: 1 })?;
-        let rope = Fields(&rope);
-        let kind = rope.or("rope_type", rope.or("type", "default".to_owned())?)?;
-        if !["default", "axial"].contains(&kind.as_str()) {
-            return Err(format!(
-                "unsupported type {kind:?} of rotary positions in a vision tower: expected default or axial"
-            ));
-        }
-        rope.or("rope_theta", 1e4)
-    }
-
     fn tower(&self, block: BlockConfig, bias: bool, positions: Positions, windows: Option<Windows>) -> TowerConfig {
         TowerConfig {
             block,
@@ -67,7 +67,7 @@ impl Qwen {
             patches: Patches { side: self.patch, frames: self.frames, bias },
             prefix: &[],
             positions,
-            rope_theta: Some(self.theta),
+            rope: Some(TowerRope { theta: self.theta, alternating: false }),
             windows,
             first_norm: None,
             last_norm: None,

@@ -58,6 +58,13 @@ pub enum ImageTokens {
     },
     /// By two tokens with fixed names. There is no chat template, and every turn ends with a separator.
     Chameleon,
+    /// Each tile by a token with its row and column, the whole image by one of its own, and all of them by a token around images;
+    /// tiles and their rows are apart in the text (Idefics3).
+    Tiles,
+    /// By two tokens that the tokenizer names, around all tiles (InternVL).
+    Named,
+    /// By a token behind each row of positions, another one behind the last (Pixtral).
+    Rows,
     /// Not at all: the only image of a sample stands behind the first token, whatever the text is.
     Prismatic,
 }
@@ -97,7 +104,17 @@ pub enum Tiling {
         /// (LLaVA-OneVision).
         most_tiles: Option<usize>,
     },
-    /// The image in its own proportions, in patches of which `merge` x `merge` become one position (Qwen).
+    /// The image, resized so that square tiles divide it, row by row, and then the whole of it in one square; only the latter if
+    /// the image is not larger than a tile. Each tile has its own positions, row by row (Idefics3, InternVL).
+    Split {
+        /// Side of a tile in pixels.
+        side: usize,
+        /// Side of a tile in positions.
+        grid: usize,
+        /// Side of a position in patches.
+        merge: usize,
+    },
+    /// The image in its own proportions, in patches of which `merge` x `merge` become one position (Qwen, Mistral 3).
     Native {
         /// Side of a patch in pixels.
         patch: usize,
@@ -121,8 +138,8 @@ pub struct TowerConfig {
     pub prefix: &'static [PrefixRows],
     /// Learned positions.
     pub positions: Positions,
-    /// Base of rotary positions of rows and columns, if there are any.
-    pub rope_theta: Option<f64>,
+    /// Rotary positions of rows and columns, if there are any.
+    pub rope: Option<TowerRope>,
     /// The windows to which attention is limited, if it is.
     pub windows: Option<Windows>,
     /// Name of the norm before the blocks, if there is one.
@@ -174,10 +191,21 @@ pub enum Positions {
     None,
     /// One for every patch of a square with this many patches per side, and one for every row before them.
     Table(usize),
+    /// The same as a table, stored with a leading dimension of 1.
+    Stacked(usize),
     /// One for every patch of such a square alone, stored with a leading dimension of 1.
     Patches(usize),
     /// A square with this many positions per side, interpolated to the grid of the image.
     Interpolated(usize),
+}
+
+/// The rotary positions of rows and columns. One half of a head is rotated by the row of a patch, the other half by its column.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TowerRope {
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// Whether columns have the frequencies between those of rows (Pixtral); otherwise both have the same (Qwen).
+    pub alternating: bool,
 }
 
 /// Attention that is limited to windows.
@@ -228,6 +256,33 @@ pub enum ProjectorConfig {
         /// The blocks of the tower whose outputs are added behind the decoder's first blocks (DeepStack).
         deep: Vec<usize>,
     },
+    /// One layer without a bias on the concatenated patches of a square (Idefics3, which calls it a pixel shuffle).
+    Shuffle {
+        /// Number of patches that become one position.
+        patches: usize,
+    },
+    /// A norm and two layers on the concatenated patches of a square (InternVL).
+    ShuffleMlp {
+        /// Number of patches that become one position.
+        patches: usize,
+        /// The hidden state that is used: 0 is the input of the first block, `n` is the output of the `n`-th block.
+        feature: usize,
+        /// The activation function between the layers.
+        activation: Activation,
+    },
+    /// Patches are normalized, one layer without a bias merges those of a square, and two layers follow (Mistral 3).
+    PatchMerger {
+        /// Number of patches that become one position.
+        patches: usize,
+        /// The hidden state that is used: 0 is the input of the first block, `n` is the output of the `n`-th block.
+        feature: usize,
+        /// The epsilon of the norm.
+        eps: f64,
+        /// The activation function between the last two layers.
+        activation: Activation,
+        /// Whether these have biases.
+        bias: bool,
+    },
     /// Two towers read the same image, normalized in two ways. Three layers are applied to the concatenated features of each
     /// patch (OpenVLA).
     Fused {
@@ -267,6 +322,13 @@ pub struct VqTokenizerConfig {
     pub attends: bool,
     /// The token of each code.
     pub tokens: Vec<u32>,
+}
+
+impl ImageTokens {
+    /// Whether other tokens stand between the positions of an image.
+    pub fn interrupt_images(self) -> bool {
+        matches!(self, Self::Tiles | Self::Rows)
+    }
 }
 
 impl ProjectorConfig {
