@@ -1,9 +1,10 @@
 //! Reads the data set of a run again: the rows that samples came from, for the writers of `filters`, and the images of
 //! samples. Every row is compared with the one that was harvested.
 
-use crate::{Error, Result};
+use crate::{Error, Result, objects};
 use filters::write::{Division, Image, JsonRows, Row, below};
 use harvest::data::{self, ImageFile, Mapping, Melt, Record, SET, Source};
+use harvest::objects::Mirror;
 use harvest::pixels::{ImageError, Picture};
 use sae_core::Run;
 use sae_core::path_text;
@@ -46,6 +47,8 @@ pub(crate) struct Dataset {
     pub root: PathBuf,
     /// The folder that paths of its images are relative to, if one was named.
     images_root: Option<PathBuf>,
+    /// The copies of objects, if the data or its images are in a bucket.
+    mirror: Option<Mirror>,
     mapping: Mapping,
     /// Columns of rows that are samples of their own.
     melt: Option<Melt>,
@@ -59,13 +62,16 @@ impl Dataset {
     pub fn open(record: &StoreRecord) -> Result<Self> {
         let arguments = &record.spec.arguments;
         let root = path_text::decode(arguments["data_root"].as_str().ok_or(Error::NoDataRoot)?);
-        if !root.is_dir() {
+        let (root, mirror) = objects::data_root(root)?;
+        if mirror.is_none() && !root.is_dir() {
             return Err(Error::DataMoved { root });
         }
         let mapping = serde_json::from_value(arguments["map"].clone()).unwrap_or_default();
         let melt = melt_of(record);
         let images_root = arguments["images_root"].as_str().map(path_text::decode);
-        Ok(Self { root, images_root, mapping, melt })
+        let images_root = images_root.map(objects::data_root).transpose()?;
+        let (images_root, images_mirror) = images_root.unzip();
+        Ok(Self { root, images_root, mirror: mirror.or(images_mirror.flatten()), mapping, melt })
     }
 
     /// The folder that paths of images are relative to in a copy of the rows, relative to that copy; `None` if they
@@ -73,6 +79,17 @@ impl Dataset {
     pub fn images_root_of_copies(&self) -> Option<PathBuf> {
         let images_root = self.images_root.as_ref()?;
         Some(below(&self.root, images_root).unwrap_or_default())
+    }
+
+    /// Opens a file of the data set, which is copied first if it is in a bucket and not on this machine.
+    fn open_file(&self, file: &str) -> Result<Source> {
+        let path = path_text::resolve(&self.root, file);
+        if let Some(mirror) = &self.mirror
+            && let Some(url) = mirror.url(&path)
+        {
+            mirror.copy(&url, &mut |_| Ok(()))?;
+        }
+        Ok(Source::open(&path)?.mirrored(self.mirror.clone()).images_in(self.images_root.clone())?)
     }
 
     /// The path of a copy of a file, relative to the copies of the rows.
@@ -111,8 +128,7 @@ impl Dataset {
         }
         let images = RowImages::new(samples, |source| places.contains_key(source));
         for file in files {
-            let open = || Source::open(&path_text::resolve(root, file))?.images_in(self.images_root.clone());
-            let source = open().map_err(Error::from)?.melting(self.melt.clone());
+            let source = self.open_file(file)?.melting(self.melt.clone());
             for row in source.rows(&self.mapping).map_err(Error::from)? {
                 let row = row.map_err(Error::from)?;
                 let place = match row.source.rsplit_once(':') {
@@ -163,6 +179,8 @@ impl Dataset {
         if self.melt.is_some() {
             columns.insert(SET.to_owned(), sample.meta[SET].clone());
         }
+        let images = record.images.into_iter().zip(known).map(|(image, known)| self.image(image, known)).collect();
+        self.mirror.as_ref().map_or(Ok(()), Mirror::check)?;
         Ok(Row {
             number: n as u32,
             id: sample.id.clone(),
@@ -171,7 +189,7 @@ impl Dataset {
             score: None,
             turns: record.turns,
             pair: record.pair,
-            images: record.images.into_iter().zip(known).map(|(image, known)| self.image(image, known)).collect(),
+            images,
             columns,
         })
     }
@@ -185,6 +203,8 @@ impl Dataset {
 
     /// An image of a row, as it was harvested.
     pub fn image(&self, image: ImageFile, known: &ImageRef) -> Image {
+        // An image that is missing is reported by whoever needs it; a bucket that does not answer by the check after the row.
+        let _ = image.copy();
         Image {
             name: image.path.into(),
             inside: self.path_of_copy(&image.file),
@@ -201,7 +221,7 @@ impl Dataset {
     pub fn trees(&self, files: &BTreeSet<&str>) -> Result<harvest::data::Rows> {
         let mut rows: Vec<harvest::data::Rows> = Vec::new();
         for file in files {
-            let source = Source::open(&path_text::resolve(&self.root, file))?.images_in(self.images_root.clone())?;
+            let source = self.open_file(file)?;
             let file = (*file).to_owned();
             rows.push(Box::new(source.rows(&self.mapping)?.map(move |row| {
                 let mut row = row?;

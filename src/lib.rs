@@ -52,6 +52,7 @@
 //! | choose what to label | [`PairsRequest`] |
 //! | have a model write, with a guard | [`GenerateRequest`] |
 //! | share the passes of an index, a scoring or a question between machines | [`PassRequest`], [`ReduceRequest`] |
+//! | bring folders into a bucket, and from there | [`PushRequest`], [`PullRequest`] |
 //! | choose data | [`FilterRequest`], [`PatchesRequest`] |
 //! | read and convert files | [`InfoRequest`], [`ConvertRequest`] |
 //! | find features by captions | [`caption_search::CaptionSearch`] |
@@ -106,6 +107,7 @@ mod model;
 mod model_card;
 pub mod models;
 pub mod numbers;
+pub mod objects;
 pub mod pairs;
 pub mod parts;
 mod passes;
@@ -146,6 +148,7 @@ pub use label::{LabelReport, LabelRequest};
 pub use launch::{LaunchReport, LaunchRequest};
 pub use merge::{MergeReport, MergeRequest};
 pub use models::{ModelsChoice, OwnershipReport, OwnershipRequest, SeriesReport, SeriesRequest};
+pub use objects::{PullReport, PullRequest, PushReport, PushRequest};
 pub use pairs::{PairsReport, PairsRequest};
 pub use parts::{PartOperation, PassReport, PassRequest, ReduceReport, ReduceRequest};
 pub use patches::{MeasurePatchesRequest, PatchesMeasured, PatchesReport, PatchesRequest};

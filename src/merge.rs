@@ -1,7 +1,7 @@
 //! Merging: checks the shards of a job and joins them into one run, together with their passes with blank images.
 
 use crate::control::{Control, Stage};
-use crate::{Error, Result};
+use crate::{Error, Result, objects};
 use filters::pmi::BLANK_DIR;
 use sae_core::store;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Which shards to join.
 #[derive(Clone, Debug)]
 pub struct MergeRequest {
-    /// Their run folders, in any order.
+    /// Their run folders, in any order, or addresses in buckets: of a folder that was pushed, or of a folder of such folders.
     pub shards: Vec<PathBuf>,
     /// The new run folder.
     pub run: PathBuf,
@@ -85,8 +85,9 @@ impl MergeRequest {
     }
 
     fn check(&self, control: &mut Control) -> Result<Checked> {
-        let blank = self.blank()?;
-        let shards = check(&self.shards, control)?;
+        let shards = objects::local_folders(&self.shards, control)?;
+        let blank = blank(&shards)?;
+        let shards = check(&shards, control)?;
         let blank = if blank.is_empty() { None } else { Some(check(&blank, control)?) };
         Ok(Checked { shards, blank })
     }
@@ -104,16 +105,16 @@ impl MergeRequest {
             skipped: total.skipped(),
         }
     }
+}
 
-    /// The shards' passes with blank images: all of them have one, or none has.
-    fn blank(&self) -> Result<Vec<PathBuf>> {
-        let has_blank = |shard: &&PathBuf| shard.join(BLANK_DIR).is_dir();
-        let (with, without): (Vec<&PathBuf>, Vec<_>) = self.shards.iter().partition(has_blank);
-        if !with.is_empty() && !without.is_empty() {
-            return Err(Error::NoBlankImages { shards: without.into_iter().cloned().collect() });
-        }
-        Ok(with.into_iter().map(|shard| shard.join(BLANK_DIR)).collect())
+/// The shards' passes with blank images: all of them have one, or none has.
+fn blank(shards: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let has_blank = |shard: &&PathBuf| shard.join(BLANK_DIR).is_dir();
+    let (with, without): (Vec<&PathBuf>, Vec<_>) = shards.iter().partition(has_blank);
+    if !with.is_empty() && !without.is_empty() {
+        return Err(Error::NoBlankImages { shards: without.into_iter().cloned().collect() });
     }
+    Ok(with.into_iter().map(|shard| shard.join(BLANK_DIR)).collect())
 }
 
 fn check(shards: &[PathBuf], control: &mut Control) -> Result<store::Merge> {

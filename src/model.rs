@@ -3,7 +3,7 @@
 
 use crate::control::{Control, Detail, Stage};
 use crate::sae::LoadedSae;
-use crate::{Error, Result, crosscoder, transcoder};
+use crate::{Error, Result, crosscoder, objects, transcoder};
 use harvest::hub::{self, RepoLocation};
 use harvest::{Checkpoint, Plan, Preview};
 use sae_core::Run;
@@ -38,13 +38,13 @@ fn place(model: &Path) -> Result<RepoLocation> {
     Ok(model.to_str().map_or_else(|| Ok(RepoLocation::Folder(model.into())), hub::locate)?)
 }
 
-/// The plan with its model as a folder on this machine. Downloads the model only with a `control`.
-pub(crate) fn resolve(plan: &Plan, control: Option<&mut Control>) -> Result<Plan> {
-    let model = match control {
+/// The plan with its model as a folder and its data as files on this machine. Downloads them only with a `control`.
+pub(crate) fn resolve(plan: &Plan, mut control: Option<&mut Control>) -> Result<Plan> {
+    let model = match control.as_deref_mut() {
         Some(control) => download(&plan.model, control)?,
         None => local(&plan.model)?,
     };
-    Ok(Plan { model, ..plan.clone() })
+    objects::local_data(Plan { model, ..plan.clone() }, control)
 }
 
 /// [`resolve`] for the model of an autoencoder that reconstructs what it reads, with its hook; the widths must agree.

@@ -1,6 +1,7 @@
 //! Finds the pictures of samples (files, or inside the tables and archives of the data set), checks that they are the ones that
 //! were harvested, and decodes them. Changes no file and follows no links into the network.
 
+use crate::objects;
 use harvest::data::{Mapping, Melt};
 use harvest::pixels::{ImageError, Picture};
 use sae_core::store::STEP;
@@ -170,7 +171,9 @@ fn recorded(run: &Run) -> Vec<PathBuf> {
         });
         paths.flatten().map(path_text::decode).collect::<Vec<_>>()
     };
-    steps.into_iter().flat_map(|(_, entry)| named(entry)).collect()
+    // Objects that were copied to this machine are found in their copies.
+    let copied = |path: PathBuf| objects::data_root(path.clone()).map_or(path, |(copy, _)| copy);
+    steps.into_iter().flat_map(|(_, entry)| named(entry)).map(copied).collect()
 }
 
 /// An argument of the harvest.

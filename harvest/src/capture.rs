@@ -141,9 +141,14 @@ pub(crate) fn with_locations(mut arguments: serde_json::Value, plan: &Plan, sour
     let folder = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_path_buf() };
     let absolute = |path: &Path| folder(path).canonicalize().unwrap_or_else(|_| path.to_path_buf());
     arguments["model_folder"] = path_text::encode(&absolute(&plan.model)).into();
-    arguments["data_root"] = path_text::encode(&absolute(&source.root)).into();
+    // The place of an object is its address, wherever its copy is.
+    let place = |path: &Path| {
+        let url = source.mirror.as_ref().and_then(|mirror| mirror.url(path));
+        url.map_or_else(|| path_text::encode(&absolute(path)), |url| url.to_string())
+    };
+    arguments["data_root"] = place(&source.root).into();
     if let Some(root) = &source.images_root {
-        arguments["images_root"] = path_text::encode(&absolute(root)).into();
+        arguments["images_root"] = place(root).into();
     }
     arguments
 }
@@ -243,7 +248,11 @@ fn capture(
         let captured = overlap(
             |emit| read_chunks(rows, emit),
             1,
-            |_, chunk: Result<Vec<Row>>| Ok(prepare(checkpoint, plan, chunk?)),
+            |_, chunk: Result<Vec<Row>>| {
+                let prepared = prepare(checkpoint, plan, chunk?);
+                plan.check_images()?;
+                Ok(prepared)
+            },
             |prepared| {
                 overlap(
                     |emit| emit_steps(checkpoint, plan, prepared, emit),

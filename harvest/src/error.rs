@@ -41,6 +41,20 @@ pub enum Error {
     /// The hub was asked for a name that is not one of its models.
     #[error("invalid model name {0:?}: expected org/name or org/name@revision")]
     ModelName(String),
+    /// An object of a bucket, or a folder of objects, that cannot be read or written.
+    #[error("{cause}: {url}")]
+    Objects {
+        /// What prevents it.
+        cause: String,
+        /// Its address.
+        url: String,
+    },
+    /// There is no folder in which copies of objects could be.
+    #[error("there is no home folder, so copies of objects have no place")]
+    NoObjectCache {
+        /// The variable that names one.
+        variable: &'static str,
+    },
     /// There is no folder in which the hub's cache could be.
     #[error("there is no home folder, so the cache of the hub has no place")]
     NoHomeFolder,
@@ -292,6 +306,7 @@ impl Error {
             Self::Core(error) => error.hint(),
             Self::Hinted { hint, .. } => Some(hint.clone()),
             Self::NoHomeFolder => Some("set HF_HOME to a folder".into()),
+            Self::NoObjectCache { variable } => Some(format!("set {variable} to a folder").into()),
             Self::PiecesExclude { setting, .. } => Some(Hint::Unset(*setting)),
             Self::LargeTrees { .. } => {
                 Some("divide the data into files of whole trees, and capture each into a run".into())

@@ -75,6 +75,7 @@ mod logit_lens;
 pub mod model;
 mod model_pair;
 mod net;
+pub mod objects;
 mod online;
 mod overlap;
 mod pieces;

@@ -1,4 +1,4 @@
-//! The only HTTP client of the crate, with bounds on time and redirects. Sends no request by itself. `https` is done by
+//! The only HTTP client of the crate, with bounds on time and redirects, and what tells how far a transfer is. Sends no request by itself. `https` is done by
 //! rustls with the root certificates that it was built with; proxies are those of the environment.
 
 use std::time::Duration;
@@ -10,6 +10,17 @@ const CONNECT: Duration = Duration::from_secs(20);
 
 /// Time without a byte after which a connection counts as dead.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How far a download or an upload is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransferProgress<'a> {
+    /// The file that is being transferred.
+    pub file: &'a str,
+    /// Bytes that have been transferred, of all files.
+    pub bytes: u64,
+    /// Size of all files in bytes, as far as it is known: files of weights count once their index has been received.
+    pub total: u64,
+}
 
 /// A client. If there is an `all`, no answer takes longer than this as a whole; otherwise only the time between two
 /// bytes is bounded.

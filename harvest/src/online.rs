@@ -111,6 +111,7 @@ impl OnlineActivations {
             Ok(sample) => Either::Left(sample),
             Err(skipped) => Either::Right(skipped),
         });
+        plan.check_images()?;
         // Later rounds skip the same rows again.
         if self.position.rounds == 0 {
             self.skipped.extend(skipped);

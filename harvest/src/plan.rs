@@ -3,6 +3,7 @@
 
 use crate::checkpoint::{Answers, Checkpoint, Templating};
 use crate::data::{Corruption, ImageMasks, ImageSizes, Mapping, Melt, Notes, PerImage, Rows, Source, corrupted, trees};
+use crate::objects::Mirror;
 use crate::{ActionStatistics, Error, Pieces, Result, Shard};
 use burn::tensor::DType;
 use sae_core::device::DeviceChoice;
@@ -69,6 +70,8 @@ pub struct Plan {
     pub melt: Option<Melt>,
     /// The folder to which the paths of images are relative, if it is not the folder of the file that names them.
     pub images_root: Option<PathBuf>,
+    /// The copies of objects, if the data or its images are in a bucket: `data` and `images_root` are then paths of copies.
+    pub mirror: Option<Mirror>,
     /// Whether images behind links are fetched.
     pub fetch_images: bool,
     /// Corruptions that are applied to rows before the model reads them; usually none.
@@ -121,6 +124,7 @@ impl Plan {
             mapping: Mapping::new(),
             melt: None,
             images_root: None,
+            mirror: None,
             fetch_images: false,
             corruptions: Vec::new(),
             image_sizes: None,
@@ -237,7 +241,7 @@ impl Plan {
 
     /// Opens the data set, and looks for the columns that are melted.
     pub(crate) fn source(&self) -> Result<Source> {
-        let source = Source::open(&self.data)?.images_in(self.images_root.clone())?;
+        let source = Source::open(&self.data)?.mirrored(self.mirror.clone()).images_in(self.images_root.clone())?;
         let source = source.noting(&self.notes).fetching(self.fetch_images).melting(self.melt.clone());
         source.check_melt(&self.mapping, self.limit.unwrap_or(u64::MAX))?;
         Ok(source)
@@ -266,6 +270,11 @@ impl Plan {
         };
         let samples = source.samples_per_row();
         Ok((range.start.saturating_mul(samples), range.end.saturating_mul(samples)))
+    }
+
+    /// An error if an image is in a bucket that did not answer: a row that names it is not a bad row.
+    pub(crate) fn check_images(&self) -> Result<()> {
+        self.mirror.as_ref().map_or(Ok(()), Mirror::check)
     }
 
     /// How many rows of the stream are read at most, for readers that ignore the shard.

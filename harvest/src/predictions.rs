@@ -66,6 +66,7 @@ pub(crate) fn for_each_prepared<R: Send>(
         let row_count = chunk.len();
         let prepared: Vec<_> =
             chunk.into_par_iter().map(|row| checkpoint.prepare(row, plan.answers, plan.template)).collect();
+        plan.check_images()?;
         let mut samples = Vec::with_capacity(prepared.len());
         for prepared in prepared {
             prepared.map_or_else(|row| skipped.push(row), |sample| samples.push(sample));

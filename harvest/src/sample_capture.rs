@@ -45,7 +45,9 @@ pub fn for_each_sample<E: From<Error>>(
         }
         let prepared = chunk.into_par_iter().map(|row| checkpoint.prepare_with_files(row, plan.answers, plan.template));
         let (mut samples, mut files) = (Vec::new(), Vec::new());
-        for prepared in prepared.collect::<Vec<_>>() {
+        let prepared = prepared.collect::<Vec<_>>();
+        plan.check_images()?;
+        for prepared in prepared {
             match prepared {
                 Ok((prepared, image_files)) => {
                     samples.push(prepared);

@@ -28,12 +28,15 @@ Examples:
   sae harvest ... --shard 3/8 --run run-3    on the third of eight machines
   # in a Slurm script with --array=1-8:
   sae harvest ... --shard auto --run run-$SLURM_ARRAY_TASK_ID
+  sae harvest ... --data s3://lab/train.jsonl --images-root s3://lab/images
   sae merge run-1 run-2 run-3 run-4 run-5 run-6 run-7 run-8 --run run")]
 pub struct HarvestArgs {
     /// Checkpoint: a folder in Hugging Face layout, or org/name@revision on the hub, which is downloaded once
     #[arg(long, group = "reader")]
     pub model: PathBuf,
-    /// Data set: a .jsonl, .json, .parquet, .tar or .tar.gz file, a folder of them or of captioned images, or shards such as name-{000..012}.tar
+    /// Data set: a .jsonl, .json, .parquet, .tar or .tar.gz file, a folder of them or of captioned images, or shards such as
+    /// name-{000..012}.tar; or one of these in a bucket: s3://BUCKET/KEY, gs://BUCKET/KEY, az://CONTAINER/KEY, with a / at the end of a
+    /// folder. Objects are copied into SAE_OBJECT_CACHE; images that rows name when they are read
     #[arg(long)]
     pub data: PathBuf,
     /// Decoder blocks whose outputs are captured, counted from 0: short for --hooks layers.L

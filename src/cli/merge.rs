@@ -16,9 +16,10 @@ system, the new run shares the files of its shards (hard links) rather than copy
 
 Examples:
   sae merge run-* --run run
-  sae merge run-* --run run --dry-run        only look at them")]
+  sae merge run-* --run run --dry-run        only look at them
+  sae merge s3://lab/job/ --run run          all that were pushed below this address")]
 pub struct MergeArgs {
-    /// Run folders of the shards, in any order
+    /// Run folders of the shards, in any order; or s3://BUCKET/FOLDER/, where `sae push` has put one or several
     #[arg(required = true, value_name = "SHARD")]
     pub shards: Vec<PathBuf>,
     /// New run folder

@@ -25,6 +25,7 @@ mod pairs;
 mod pass;
 mod patches;
 mod probe;
+mod push;
 mod reduce;
 mod saes;
 mod score;
@@ -59,6 +60,7 @@ use pairs::PairsArgs;
 use pass::Pass;
 use patches::PatchesArgs;
 use probe::ProbeArgs;
+use push::{PullArgs, PushArgs};
 use reduce::ReduceArgs;
 use sae_workbench::Control;
 use saes::Saes;
@@ -157,6 +159,10 @@ Examples:
     Import(ImportArgs),
     /// Upload an autoencoder, or a filtered data set, to the hub
     Upload(UploadArgs),
+    /// Write a folder into a bucket, where others see it complete or not at all
+    Push(PushArgs),
+    /// Read a folder from a bucket
+    Pull(PullArgs),
     /// Find released autoencoders of others
     #[command(subcommand)]
     Saes(Saes),
@@ -280,6 +286,8 @@ fn run(args: &Args, control: &mut Control) -> Result<Outcome> {
         Command::Export(args) => export::run(args, invocation),
         Command::Import(args) => import::run(args, invocation),
         Command::Upload(args) => upload::run(args, invocation),
+        Command::Push(args) => push::run(args, invocation),
+        Command::Pull(args) => push::pull(args, invocation),
         Command::Saes(saes) => saes::run(saes, invocation),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args, invocation),

@@ -89,7 +89,7 @@ pub struct PartArgs {
     /// Which of several parts, counted from 1: 1/8 to 8/8; auto: the one that the scheduler's variables name, as for `sae harvest --shard auto`
     #[arg(long, value_name = "N/OF|auto")]
     pub part: ShareArg,
-    /// Folder of the part files (default: parts in the run)
+    /// Folder of the part files (default: parts in the run); or s3://BUCKET/FOLDER/, where each part becomes a folder that `sae reduce` reads
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

@@ -22,7 +22,7 @@ Examples:
   sae reduce --run run                                   all parts in run/parts
   sae reduce --run run run/parts/index-base-*            those of an index")]
 pub struct ReduceArgs {
-    /// Part files, or folders of them (default: parts in the run)
+    /// Part files, or folders of them (default: parts in the run); or s3://BUCKET/FOLDER/, the --out of `sae pass`
     #[arg(value_name = "PART")]
     pub parts: Vec<PathBuf>,
     /// Run folder

@@ -10,10 +10,11 @@ mod reduce;
 pub use operation::PartOperation;
 pub use reduce::{ReducePlan, ReduceReport, ReduceRequest, Reduced};
 
-use crate::Result;
 use crate::control::Control;
 use crate::passes::{Passes, share};
+use crate::{Result, objects};
 use harvest::Shard;
+use harvest::objects::ObjectUrl;
 use sae_core::analysis::part::{Header, PartWriter, PassPart};
 use sae_core::store::run::Lock;
 use serde::Serialize;
@@ -42,7 +43,7 @@ pub struct PassRequest {
     pub operation: PartOperation,
     /// Which part.
     pub part: Shard,
-    /// The folder of the part files; that of the run if left out.
+    /// The folder of the part files, or an address in a bucket, below which each part is a folder; the folder of the run if left out.
     pub folder: Option<PathBuf>,
     /// The command that makes the part, with `{part}` in the place of its number, for whoever finds that a part is missing.
     pub command: Vec<String>,
@@ -100,6 +101,29 @@ impl PassRequest {
     /// As [`PassRequest::plan`]; [`sae_core::Error::Busy`] if another process makes the part at this moment; a full disk; a request
     /// to stop, which leaves no file.
     pub fn run(&self, control: &mut Control) -> Result<PassReport> {
+        match self.folder.as_deref().map(objects::address).transpose()?.flatten() {
+            Some(url) => self.run_into(&url, control),
+            None => self.run_here(control),
+        }
+    }
+
+    /// Makes the part in a temporary folder, unless it is in the bucket, and writes it into the bucket.
+    fn run_into(&self, url: &ObjectUrl, control: &mut Control) -> Result<PassReport> {
+        let planned = self.plan()?;
+        let place = url.join(&planned.file.with_extension("").file_name().unwrap_or_default().to_string_lossy());
+        let folder = tempfile::tempdir().map_err(sae_core::Error::io("create a folder in", &std::env::temp_dir()))?;
+        if objects::is_complete(&place, control)? {
+            objects::pull(&place, folder.path(), control)?;
+        }
+        // The command names the run's folder on this machine, and the part has to have the same bytes on every one.
+        let here = Self { folder: Some(folder.path().to_path_buf()), command: Vec::new(), ..self.clone() };
+        let mut report = here.run_here(control)?;
+        objects::push(&report.plan.file, &place, control)?;
+        report.plan.file = planned.file;
+        Ok(report)
+    }
+
+    fn run_here(&self, control: &mut Control) -> Result<PassReport> {
         let sae = self.operation.sae().load_with_pieces()?;
         let (header, file) = (self.header(&sae)?, self.file(&sae));
         let folder = file.parent().unwrap_or(Path::new("."));

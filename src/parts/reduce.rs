@@ -5,7 +5,7 @@ use crate::control::{Control, Stage};
 use crate::error::JobsError;
 use crate::passes::Passes;
 use crate::sae::{LoadedSae, SaeChoice};
-use crate::{IndexReport, Result, ScoreReport, SummariesReport};
+use crate::{IndexReport, Result, ScoreReport, SummariesReport, objects};
 use harvest::Shard;
 use sae_core::analysis::part::{Header, Origin, PassPart};
 use sae_core::device::DeviceChoice;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub struct ReduceRequest {
     /// The run folder.
     pub run: PathBuf,
-    /// Part files, or folders of them, in any order; the folder of the run if there are none.
+    /// Part files, or folders of them, in any order, or addresses in buckets; the folder of the run if there are none.
     pub parts: Vec<PathBuf>,
     /// Where to compute what follows the pass.
     pub device: DeviceChoice,
@@ -104,7 +104,7 @@ impl ReduceRequest {
     }
 
     fn check(&self, control: &mut Control) -> Result<Whole> {
-        let (files, place) = self.files()?;
+        let (files, place) = self.files(control)?;
         let mut staged = control.stage(Stage::Check, files.len() as u64)?;
         let mut parts: BTreeMap<u32, PassPart> = BTreeMap::new();
         for (path, n) in files.iter().zip(1..) {
@@ -148,9 +148,10 @@ impl ReduceRequest {
     }
 
     /// The files of the parts, sorted, and where they were looked for.
-    fn files(&self) -> Result<(Vec<PathBuf>, PathBuf)> {
+    fn files(&self, control: &mut Control) -> Result<(Vec<PathBuf>, PathBuf)> {
         let own = [sae_core::Run::open(&self.run)?.parts()];
-        let named = if self.parts.is_empty() { &own[..] } else { &self.parts };
+        let local = objects::local_folders(&self.parts, control)?;
+        let named = if self.parts.is_empty() { &own[..] } else { &local };
         let mut files = Vec::new();
         for path in named {
             if path.is_dir() {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
 mod bad_input;
+mod bucket;
 mod caches;
 mod contrast;
 mod contributing;
@@ -26,6 +27,7 @@ mod label;
 mod launch;
 mod melt;
 mod models;
+mod objects;
 mod one_build;
 mod pairs;
 mod parts;

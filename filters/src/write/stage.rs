@@ -3,6 +3,7 @@
 
 use crate::{Error, Result};
 use sae_core::error::{Cause, Hint, Setting};
+use sae_core::store::run::is_object_address;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -67,6 +68,12 @@ pub fn check_folders(folders: &[&Path]) -> Result<()> {
 }
 
 fn check_empty(out: &Path) -> Result<()> {
+    if out.to_str().is_some_and(is_object_address) {
+        return Err(refused(
+            out,
+            "expected a folder of this machine, which can be pushed into a bucket when it is complete",
+        ));
+    }
     if out.exists() && !out.is_dir() {
         return Err(refused(out, "this is a file, not a folder"));
     }

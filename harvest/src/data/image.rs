@@ -6,6 +6,7 @@ use super::fields::{self, Fields};
 use super::lenient::{self, json_type};
 use super::redraw::{Redraw, redraw};
 use super::row_error::RowError;
+use crate::objects::Mirror;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -41,6 +42,8 @@ pub struct ImageFile {
     pub bytes: Option<Vec<u8>>,
     /// Downloads the image if it is behind a link and links are to be followed.
     pub fetch: Option<Fetch>,
+    /// Copies the image from a bucket if its file would be such a copy.
+    pub(super) mirror: Option<Mirror>,
     /// The steps by which the image is redrawn when it is read; usually none.
     pub(super) redraw: Vec<Redraw<Self>>,
 }
@@ -48,7 +51,7 @@ pub struct ImageFile {
 impl ImageFile {
     /// A file that the data set names by a path or link.
     pub(super) fn from_path(path: &str) -> Self {
-        Self { path: path.to_owned(), file: PathBuf::new(), bytes: None, fetch: None, redraw: Vec::new() }
+        Self { path: path.to_owned(), file: PathBuf::new(), bytes: None, fetch: None, mirror: None, redraw: Vec::new() }
     }
 
     /// A file on disk that no data set names.
@@ -58,7 +61,7 @@ impl ImageFile {
 
     /// A file whose content the data set holds, under the name `path`.
     pub(super) fn from_bytes(path: String, bytes: Vec<u8>) -> Self {
-        Self { path, file: PathBuf::new(), bytes: Some(bytes), fetch: None, redraw: Vec::new() }
+        Self { path, file: PathBuf::new(), bytes: Some(bytes), fetch: None, mirror: None, redraw: Vec::new() }
     }
 
     /// An image in JSON: a path or link, base64, a list of bytes, or an object with one of these. Nothing if the value
@@ -111,11 +114,18 @@ impl ImageFile {
 
     /// Determines the location on disk ([`resolve_image_path`]), unless the reader of the file already did, and sets
     /// what downloads the image if it is behind a link.
-    pub(super) fn locate(&mut self, folder: &Path, images_root: Option<&Path>, fetch: Option<&Fetch>) {
+    pub(super) fn locate(
+        &mut self,
+        folder: &Path,
+        images_root: Option<&Path>,
+        fetch: Option<&Fetch>,
+        mirror: Option<&Mirror>,
+    ) {
         if self.file.as_os_str().is_empty() {
             self.file = resolve_image_path(&self.path, folder, images_root);
         }
         self.fetch = fetch.cloned();
+        self.mirror = mirror.cloned();
     }
 
     /// Reads the content of the file. If the image is redrawn, this is the content of a PNG file.
@@ -145,7 +155,21 @@ impl ImageFile {
                 let cause = format!("the image is behind a link of an unsupported kind ({}): {link}", brief(scheme));
                 Err(cause.into())
             }
-            _ => Ok(Cow::Owned(self.read_file()?)),
+            _ => {
+                self.copy()?;
+                Ok(Cow::Owned(self.read_file()?))
+            }
+        }
+    }
+
+    /// Copies the file from the bucket that it is in, if it is in one and has not been copied.
+    ///
+    /// # Errors
+    /// The reason why it cannot be copied.
+    pub fn copy(&self) -> Result<(), RowError> {
+        match &self.mirror {
+            Some(mirror) if self.bytes.is_none() => Ok(mirror.copy_small(&self.file)?),
+            _ => Ok(()),
         }
     }
 
@@ -340,7 +364,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = |path: &str| {
             let mut image = ImageFile::from_path(path);
-            image.locate(dir.path(), None, None);
+            image.locate(dir.path(), None, None, None);
             image.read().unwrap_err()
         };
         let reason = |path: &str| error(path).cause;

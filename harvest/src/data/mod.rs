@@ -58,6 +58,7 @@ pub use redraw::{ImageMasks, ImageSizes};
 pub use row::{Row, Rows};
 pub use row_error::RowError;
 pub use sae_core::store::conversation::{AnswerPair, Turn, TurnPart};
+pub use shards::addresses;
 pub use source::{Mapping, Source, record};
 pub(crate) use tree::MOST_BYTES;
 pub use tree::{TreeCounter, TreeCounts, trees};

@@ -1,5 +1,6 @@
-//! Patterns for the names of shards: `name-{000000..000012}.tar` stands for thirteen files. Knows no formats.
+//! Patterns for the names of shards: `name-{000000..000012}.tar` stands for thirteen files or objects. Knows no formats.
 
+use crate::objects::ObjectUrl;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,16 @@ pub(super) fn expand(path: &Path) -> Result<Option<Vec<PathBuf>>> {
         names = all.map(|(name, n)| number(name, n)).collect();
     }
     Ok((names.len() > 1 || names[0] != text).then(|| names.into_iter().map(PathBuf::from).collect()))
+}
+
+/// The objects for which an address stands, if it is a pattern; otherwise the address itself.
+///
+/// # Errors
+/// The pattern stands for too many objects.
+pub fn addresses(url: &ObjectUrl) -> Result<Vec<ObjectUrl>> {
+    let Some(paths) = expand(Path::new(&url.to_string()))? else { return Ok(vec![url.clone()]) };
+    let address = |path: PathBuf| ObjectUrl::from_path(&path).ok().flatten();
+    Ok(paths.into_iter().filter_map(address).collect())
 }
 
 /// The last range in a name: its start and end in the name, its first and last number, and the number of digits.

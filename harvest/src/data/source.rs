@@ -10,6 +10,7 @@ use super::record::Record;
 use super::row::{FileRows, Row, Rows};
 use super::row_error::RowError;
 use super::{filtered, imagefolder, layout, parquet, schema, shards};
+use crate::objects::Mirror;
 use crate::{Error, Result};
 use sae_core::path_text;
 use serde_json::Value;
@@ -39,8 +40,16 @@ pub fn record(
     };
     let Some(columns) = rows.next() else { return Ok(None) };
     let lerobot = LeRobot::containing(file)?;
-    let context =
-        RowContext { mapping, melt, file, images_root, fetch: None, lerobot: lerobot.as_ref(), notes: &notes };
+    let context = RowContext {
+        mapping,
+        melt,
+        file,
+        images_root,
+        fetch: None,
+        mirror: None,
+        lerobot: lerobot.as_ref(),
+        notes: &notes,
+    };
     let mut failed = None;
     for row in read_row(columns?, &context, "") {
         match row.record {
@@ -69,6 +78,8 @@ pub struct Source {
     pub images_root: Option<PathBuf>,
     /// Downloads images behind links, if they are to be followed.
     pub fetch: Option<Fetch>,
+    /// The copies of objects, if files are such copies: images that rows name are copied when they are read.
+    pub mirror: Option<Mirror>,
     /// Columns that become samples of their own, if rows hold several texts.
     pub melt: Option<Melt>,
     /// What people should know about the data although no row is skipped because of it.
@@ -114,7 +125,7 @@ impl Source {
     }
 
     fn from_files(root: &Path, files: Vec<PathBuf>, notes: Notes) -> Self {
-        Self { root: root.to_path_buf(), files, images_root: None, fetch: None, melt: None, notes }
+        Self { root: root.to_path_buf(), files, images_root: None, fetch: None, mirror: None, melt: None, notes }
     }
 
     fn from_shards(files: Vec<PathBuf>) -> Result<Self> {
@@ -142,7 +153,10 @@ impl Source {
     /// The folder does not exist.
     pub fn images_in(self, root: Option<PathBuf>) -> Result<Self> {
         match &root {
-            Some(folder) if !folder.is_dir() => Err(Error::data(folder)("the images root is not a folder")),
+            // Images of a bucket are copied one by one.
+            Some(folder) if self.mirror.is_none() && !folder.is_dir() => {
+                Err(Error::data(folder)("the images root is not a folder"))
+            }
             _ => Ok(Self { images_root: root.or(self.images_root), ..self }),
         }
     }
@@ -152,6 +166,12 @@ impl Source {
     pub fn noting(self, notes: &Notes) -> Self {
         self.notes.take().into_iter().for_each(|note| notes.add(note));
         Self { notes: notes.clone(), ..self }
+    }
+
+    /// The same data set, whose images may be objects that have not been copied yet.
+    #[must_use]
+    pub fn mirrored(self, mirror: Option<Mirror>) -> Self {
+        Self { mirror, ..self }
     }
 
     /// The same data set, whose links to images are followed if `links` says so.
@@ -202,12 +222,14 @@ impl Source {
         let (root, mapping) = (self.root.clone(), mapping.clone());
         let (files, images_root) = (self.files.clone(), self.images_root.clone());
         let (fetch, notes, melt) = (self.fetch.clone(), self.notes.clone(), self.melt.clone());
+        let mirror = self.mirror.clone();
         let per_row = self.samples_per_row();
         let melted = melt.clone();
         let rows = files.into_iter().flat_map(move |file| {
             let name = path_text::encode(file.strip_prefix(&root).unwrap_or(&file));
             let (mapping, images_root) = (mapping.clone(), images_root.clone());
             let (fetch, notes, melt) = (fetch.clone(), notes.clone(), melt.clone());
+            let mirror = mirror.clone();
             let lerobot = LeRobot::containing(&file);
             let rows = format::open(&file).and_then(|format| format.rows(&file, &notes));
             let (rows, lerobot) = match lerobot {
@@ -222,6 +244,7 @@ impl Source {
                     file: &file,
                     images_root: images_root.as_deref(),
                     fetch: fetch.as_ref(),
+                    mirror: mirror.as_ref(),
                     lerobot: lerobot.as_ref(),
                     notes: &notes,
                 };
@@ -253,6 +276,7 @@ struct RowContext<'a> {
     file: &'a Path,
     images_root: Option<&'a Path>,
     fetch: Option<&'a Fetch>,
+    mirror: Option<&'a Mirror>,
     lerobot: Option<&'a LeRobot>,
     notes: &'a Notes,
 }
@@ -290,6 +314,6 @@ fn interpret(part: Melted, context: &RowContext) -> Result<Record, RowError> {
         record.meta[name] = Value::Null;
     }
     let folder = context.file.parent().unwrap_or(Path::new(""));
-    record.images.iter_mut().for_each(|image| image.locate(folder, context.images_root, context.fetch));
+    record.images.iter_mut().for_each(|image| image.locate(folder, context.images_root, context.fetch, context.mirror));
     Ok(record)
 }

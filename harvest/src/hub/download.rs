@@ -5,6 +5,7 @@ use super::cache::Snapshot;
 use super::client::{Client, Listing, Sibling, hub_error};
 use super::name::RepoName;
 use crate::identity::hex;
+use crate::net::TransferProgress;
 use crate::precedence::{DECISIVE, OTHER_CONFIGS};
 use crate::{Error, Result};
 use sae_core::error::Hint;
@@ -28,17 +29,6 @@ pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
 /// Bytes that are received at once.
 const BUFFER: usize = 1 << 18;
-
-/// How far a download or an upload is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TransferProgress<'a> {
-    /// The file that is being transferred.
-    pub file: &'a str,
-    /// Bytes that have been transferred, of all files.
-    pub bytes: u64,
-    /// Size of all files in bytes, as far as it is known: files of weights count once their index has been received.
-    pub total: u64,
-}
 
 /// A download of several files of one commit.
 pub(super) struct Download<'a> {

@@ -14,12 +14,12 @@ mod name;
 mod repository;
 mod upload;
 
+pub use crate::net::TransferProgress;
 use crate::precedence::{self, ADAPTER, CONFIG, NO_ADAPTERS};
 use crate::{Error, Result};
 use cache::Snapshot;
 use client::{Client, hub_error};
 pub use destination::{Destination, RepoKind};
-pub use download::TransferProgress;
 use download::{Download, SMALL_LIMIT, WEIGHTS_LIMIT};
 use name::RepoName;
 pub use name::model_name;

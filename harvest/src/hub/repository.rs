@@ -4,8 +4,9 @@
 use super::Hub;
 use super::cache::Snapshot;
 use super::client::{Listing, Sibling, hub_error};
-use super::download::{Download, SMALL_LIMIT, TransferProgress, WEIGHTS_LIMIT};
+use super::download::{Download, SMALL_LIMIT, WEIGHTS_LIMIT};
 use super::name::RepoName;
+use crate::net::TransferProgress;
 use crate::{Error, Result};
 use std::path::{Component, Path, PathBuf};
 

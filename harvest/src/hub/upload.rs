@@ -5,8 +5,9 @@
 use super::Hub;
 use super::client::{Client, hub_error};
 use super::destination::{Destination, RepoKind};
-use super::download::{Failure, PAUSE, TRIES, TransferProgress};
+use super::download::{Failure, PAUSE, TRIES};
 use crate::identity::hex;
+use crate::net::TransferProgress;
 use crate::{Error, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -62,6 +62,11 @@ impl Server {
 
     /// A server whose responses depend on the path, the headers (in lowercase) and the body of a request.
     pub fn with_body(answer: impl Fn(&str, &[String], &[u8]) -> Answer + Send + 'static) -> Self {
+        Self::with_method(move |_, path, headers, body| answer(path, headers, body))
+    }
+
+    /// A server whose responses depend on everything in a request: method, path, headers (in lowercase) and body.
+    pub fn with_method(answer: impl Fn(&str, &str, &[String], &[u8]) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (requests, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
@@ -81,10 +86,11 @@ impl Server {
                 if reader.read_exact(&mut body).is_err() {
                     continue;
                 }
-                let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+                let mut words = first.split(' ');
+                let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default().to_owned());
                 log.lock().unwrap().push(path.clone());
                 // The client may have closed the connection.
-                let _ = answer(&path, &headers, &body).write(&mut stream);
+                let _ = answer(method, &path, &headers, &body).write(&mut stream);
             }
         });
         Self { address, requests, stop, thread: Some(thread) }

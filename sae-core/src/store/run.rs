@@ -62,6 +62,20 @@ pub struct Run {
     root: PathBuf,
 }
 
+/// Whether a text is the address of an object in a bucket rather than a path on this machine.
+pub fn is_object_address(text: &str) -> bool {
+    ["s3://", "gs://", "az://"].iter().any(|scheme| text.starts_with(scheme))
+}
+
+/// Rejects an address of an object where a folder is needed.
+fn check_local(root: &Path) -> Result<()> {
+    if !root.to_str().is_some_and(is_object_address) {
+        return Ok(());
+    }
+    let hint = "pull it into a folder, or work in a folder and push it when it is finished".into();
+    Err(Error::run(root, Cause::with_hint("a run is a folder of this machine, not in a bucket", hint)))
+}
+
 /// Held while a command writes to a run or a file; a second writer is rejected. Released when dropped or when the process dies.
 #[derive(Debug)]
 pub struct Lock {
@@ -107,6 +121,7 @@ impl Run {
     /// # Errors
     /// The folder has no `run.json`, or one of another layout.
     pub fn open(root: &Path) -> Result<Self> {
+        check_local(root)?;
         let run = Self { root: root.to_path_buf() };
         run.record()?;
         Ok(run)
@@ -117,6 +132,7 @@ impl Run {
     /// # Errors
     /// The folder holds other files and no `run.json`, it is a run of another layout, or it cannot be written.
     pub fn create(root: &Path) -> Result<Self> {
+        check_local(root)?;
         let run = Self { root: root.to_path_buf() };
         if run.record_path().exists() {
             run.record()?;
