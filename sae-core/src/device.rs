@@ -108,6 +108,24 @@ impl DeviceChoice {
     }
 }
 
+/// The error of a device that failed while it worked. Of what the device reported, which drivers follow with their own
+/// backtrace, the causes are kept, on one line.
+///
+/// ```
+/// let reported = "The device was poisoned\nCaused by:\n  Unknown: it was unplugged\nBacktrace:\n  0: main";
+/// let error = sae_core::device::failed(reported);
+/// assert_eq!(error.to_string(), "the device failed: The device was poisoned: Unknown: it was unplugged");
+/// ```
+pub fn failed(reported: impl std::fmt::Display) -> Error {
+    let reported = reported.to_string();
+    let lines = reported.lines().map(str::trim).take_while(|line| !line.starts_with("Backtrace"));
+    let causes: Vec<_> = lines.filter(|line| !line.is_empty() && *line != "Caused by:").collect();
+    Error::device(Cause::with_hint(
+        format!("the device failed: {}", causes.join(": ")),
+        Hint::set(Setting::Device, "cpu"),
+    ))
+}
+
 #[cfg(feature = "gpu")]
 pub(crate) use gpu::Gpu;
 

@@ -7,6 +7,7 @@ use crate::{Error, Result};
 use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
+use sae_core::device::failed;
 use std::ops::Range;
 
 /// A matrix of numbers.
@@ -55,12 +56,11 @@ impl Matrix {
     /// # Errors
     /// The device failed.
     pub fn into_values(self) -> Result<Vec<f32>> {
-        let failed = |e: String| Error::from(sae_core::Error::device(format!("the device failed: {e}")));
         match self {
             Self::Host { values, .. } => Ok(values),
             Self::Device(x) => {
-                let data = x.try_into_data().map_err(|e| failed(format!("{e:?}")))?;
-                data.convert::<f32>().try_into_vec().map_err(|e| failed(format!("{e:?}")))
+                let data = x.try_into_data().map_err(failed)?;
+                Ok(data.convert::<f32>().try_into_vec().map_err(failed)?)
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::{Error, Result};
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, module};
+use sae_core::device::failed;
 
 /// Number of groups in which channels are normalized.
 const GROUPS: usize = 32;
@@ -93,9 +94,8 @@ impl ImageTokenizer {
         let products = x.clone().matmul(self.codebook.clone().transpose());
         let distances = squares(x) + squares(self.codebook.clone()).transpose() - products * 2.0;
         let nearest: Tensor<2, Int> = distances.argmin(1);
-        let failed = |e: String| Error::from(sae_core::Error::device(format!("the device failed: {e}")));
-        let nearest = nearest.try_into_data().map_err(|e| failed(format!("{e:?}")))?.convert::<i64>();
-        let nearest = nearest.try_into_vec::<i64>().map_err(|e| failed(format!("{e:?}")))?;
+        let nearest = nearest.try_into_data().map_err(failed)?.convert::<i64>();
+        let nearest = nearest.try_into_vec::<i64>().map_err(failed)?;
         Ok(nearest.into_iter().map(|code| self.config.tokens[code as usize]).collect())
     }
 

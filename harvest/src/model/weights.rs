@@ -7,6 +7,7 @@ use crate::{Error, Result, precedence};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::bf16;
 use rayon::prelude::*;
+use sae_core::device::failed;
 use sae_core::random::{self, SplitMix64};
 use sae_core::tensors::{Tensors, extend_f32, to_f32};
 use safetensors::Dtype;
@@ -343,7 +344,7 @@ fn upload(data: TensorData, device: &Device) -> Result<Weight> {
     let dtype = data.dtype();
     let weight = Tensor::from_data(data, (device, dtype));
     // A device copies later than it is asked to. Without waiting, the queue could hold the whole model in memory.
-    device.sync().map_err(|e| sae_core::Error::device(format!("the device failed: {e:?}")))?;
+    device.sync().map_err(failed)?;
     Ok(Weight::Device(weight))
 }
 

@@ -6,6 +6,7 @@ use super::config::{Decoder, JumpReluPenalty, TrainConfig};
 use super::engine::{Batch, Engine, StepStats, TrainState, aux_weight, clipped, finite};
 use super::params::{ARRAYS, B_ENC, B_MAG, Params, R_MAG, SCALARS, THRESHOLD};
 use crate::autoencoder::Architecture;
+use crate::device::failed;
 use crate::{Error, Result};
 use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
@@ -267,7 +268,7 @@ impl Engine for AutodiffEngine {
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
-    let data = tensor.try_into_data().map_err(|e| Error::device(format!("the device failed: {e}")))?;
+    let data = tensor.try_into_data().map_err(failed)?;
     data.try_into_vec().map_err(|e| Error::device(format!("the device returned other data than f32: {e:?}")))
 }
 

@@ -1,6 +1,7 @@
 //! Arrays on a device: allocation, views of some of their rows, upload and download. Knows nothing of what is in them.
 
-use crate::{Error, Result};
+use crate::Result;
+use crate::device::failed;
 use cubecl::bytes::Bytes;
 use cubecl::client::Client;
 use cubecl::prelude::*;
@@ -82,7 +83,7 @@ pub fn fetch_all<'a>(client: &Client, buffers: impl IntoIterator<Item = &'a Buff
     #[cfg(test)]
     WAITS.set(WAITS.get() + 1);
     let (handles, lens): (Vec<_>, Vec<_>) = buffers.into_iter().map(|b| (b.handle.clone(), b.len)).unzip();
-    let read = client.read(handles).map_err(|e| Error::device(format!("the GPU failed: {e:?}")))?;
+    let read = client.read(handles).map_err(failed)?;
     Ok(read.into_iter().zip(lens).map(|(bytes, len)| Fetched { bytes, len }).collect())
 }
 

@@ -22,6 +22,8 @@ mod topk;
 mod update;
 
 #[cfg(test)]
+mod failure;
+#[cfg(test)]
 pub use memory::WAITS;
 pub use state::{GpuEngine, PRODUCT_BYTES};
 
