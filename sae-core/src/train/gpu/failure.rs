@@ -63,10 +63,9 @@ fn a_device_that_is_lost_stops_the_training_and_the_last_state_continues_on_a_cp
 
     let instance = wgpu::Instance::default();
     let Ok(adapter) = block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())) else { return };
-    let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
-        required_limits: adapter.limits(),
-        ..Default::default()
-    }))
+    let (device, queue) = block_on(
+        adapter.request_device(&wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() }),
+    )
     .unwrap();
     let backend = adapter.get_info().backend;
     let setup = WgpuSetup { instance, adapter, device: device.clone(), queue, backend };
