@@ -60,7 +60,7 @@ def make(args):
 class Bench:
     """The model with its tower's output for every picture computed once."""
 
-    def __init__(self, out, model=ASSETS / "demo-mllm"):
+    def __init__(self, out, model=ASSETS / "demo-mllm", pool="pool"):
         sys.path.insert(0, str(ASSETS / "demo-mllm"))
         import torch
         import train as recipe
@@ -73,7 +73,7 @@ class Bench:
         self.model.model.vision_tower.requires_grad_(False)
         self.start = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.prompt = self.processor.tokenizer(recipe.PROMPT).input_ids
-        self.pool, self.held = [[json.loads(line) for line in open(out / f"{name}.jsonl")] for name in ("pool", "held-out")]
+        self.pool, self.held = [[json.loads(line) for line in open(out / f"{name}.jsonl")] for name in (pool, "held-out")]
         rng = random.Random(1)
         self.wrong = [rng.sample([answer(o) for o in self.held if answer(o) != answer(row)], CHOICES - 1) for row in self.held]
 
