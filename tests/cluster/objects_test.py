@@ -3,7 +3,7 @@
 The proxy answers some requests with 503 or 500, cuts some answers off after the server has done what was asked, holds some back, is
 down for a minute, and says for a while that credentials have expired. Workers have nothing in common but the bucket; one of them is
 killed while it writes, and another makes its shard again while a third writes the same one. The result has to have the bytes of the
-same job on one disk. Needs moto and the program. Takes about three minutes, one of which is the outage.
+same job on one disk. Needs moto and the program. Takes about five minutes, one of which is the outage.
 
     cargo build --release
     pip install 'moto[server,s3]==5.2.5'
