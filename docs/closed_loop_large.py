@@ -46,7 +46,7 @@ SCORES = ["random", "cosine_paper", "likelihood_drop", "pmi_blank", "pmi_rank"]
 MEASURES = {
     "nll": "held-out NLL per token (lower is better)",
     "retrieval": "right caption of four (higher is better)",
-    "f1": "F1 of the words of the greedy caption (higher is better)",
+    "f1": "F1 of the greedy caption's words (higher is better)",
 }
 
 
