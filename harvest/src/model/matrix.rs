@@ -3,7 +3,7 @@
 
 use super::compute::Compute;
 use crate::kernel::pointwise::Activation;
-use crate::{Error, Result};
+use crate::Result;
 use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;

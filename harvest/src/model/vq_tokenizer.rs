@@ -6,7 +6,7 @@ use super::compute::Compute;
 use super::config::VqTokenizerConfig;
 use super::input::Image;
 use super::weights::Loader;
-use crate::{Error, Result};
+use crate::Result;
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, module};
