@@ -2,8 +2,8 @@
 //! weights.
 
 use super::compute::Compute;
-use crate::kernel::pointwise::Activation;
 use crate::Result;
+use crate::kernel::pointwise::Activation;
 use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
