@@ -224,9 +224,8 @@ impl State {
         }
         // Names are unique, so that the last one of a page says where the next begins.
         let last = xml.rfind("<Key>").map(|at| xml[at + 5..].split('<').next().unwrap().to_owned());
-        match (rest.peek(), last) {
-            (Some(_), Some(last)) => xml += &format!("<NextContinuationToken>{last}</NextContinuationToken>"),
-            _ => {}
+        if let (Some(_), Some(last)) = (rest.peek(), last) {
+            xml += &format!("<NextContinuationToken>{last}</NextContinuationToken>");
         }
         Answer::ok((xml + "</ListBucketResult>").into_bytes())
     }
