@@ -8,7 +8,6 @@ use crate::autoencoder::Architecture;
 use crate::device::DeviceChoice;
 use crate::error::{Hint, Setting};
 use crate::fixture;
-use crate::train::cpu::CpuEngine;
 use crate::train::engine::Batch;
 use cubecl::prelude::*;
 
@@ -58,6 +57,7 @@ fn a_kernel_that_a_device_cannot_run_is_an_error_and_the_next_kernel_runs() {
 #[cfg(feature = "vulkan")]
 #[test]
 fn a_device_that_is_lost_stops_the_training_and_the_last_state_continues_on_a_cpu() {
+    use crate::train::cpu::CpuEngine;
     use cubecl::future::block_on;
     use cubecl::wgpu::{RuntimeOptions, WgpuSetup, init_device, wgpu};
 
