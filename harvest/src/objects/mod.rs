@@ -1,7 +1,7 @@
 //! Object storage: `s3://`, `gs://` and `az://`. A [`Mirror`] keeps local copies of objects that are read, and [`push`] and [`pull`]
 //! move whole folders. What moves is a stream of parts of fixed size, so that memory does not grow with an object.
 //!
-//! A bucket has neither locks nor renames. A folder there is complete once it has a listing ([`listing`]) with the names, sizes and
+//! A bucket has neither locks nor renames. A folder there is complete once it has a listing ([`LISTING`]) with the names, sizes and
 //! hashes of its files, which is written last and only if there is none. Nothing here runs unless an address is named.
 
 mod bucket;
