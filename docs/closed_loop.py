@@ -37,24 +37,33 @@ def answer(row):
     return row["chosen"] if "chosen" in row else row["conversations"][1]["value"]
 
 
-def make(args):
-    rows = [json.loads(line) for line in open(ASSETS / "demo-data/data.jsonl")]
-    for row in rows:
-        row["image"] = str(ASSETS / "demo-data" / row["image"])
-    rng = random.Random(0)
-    pool = [row for row in rows if row["source"] != HELD_OUT]
+def swap(pool, rng):
+    """Gives a share of the rows, `NOISE`, the caption of the next one among them, in a random order, unless that says the same."""
     wrong = rng.sample(range(len(pool)), round(NOISE * len(pool)))
-    # Each wrong row gets the caption of the next one in this random order, unless that says the same.
     captions = [answer(pool[i]) for i in wrong]
     for row in pool:
         row["swapped"] = False
     for i, caption in zip(wrong, captions[1:] + captions[:1]):
         pool[i]["swapped"] = caption != answer(pool[i])
         pool[i]["conversations"][1]["value"] = caption
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name, part in (("pool", pool), ("held-out", [row for row in rows if row["source"] == HELD_OUT])):
-        (args.out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
-        print(f"{name}: {len(part)} pairs, {sum(row.get('swapped', False) for row in part)} swapped")
+
+
+def write(folder, parts):
+    """Writes the parts of a data set as JSON lines."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in parts.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        print(f"{folder / name}: {len(rows)} pairs, {sum(row.get('swapped', False) for row in rows)} swapped")
+
+
+def make(args):
+    rows = [json.loads(line) for line in open(ASSETS / "demo-data/data.jsonl")]
+    for row in rows:
+        row["image"] = str(ASSETS / "demo-data" / row["image"])
+    rng = random.Random(0)
+    pool = [row for row in rows if row["source"] != HELD_OUT]
+    swap(pool, rng)
+    write(args.out, {"pool": pool, "held-out": [row for row in rows if row["source"] == HELD_OUT]})
 
 
 class Bench:

@@ -33,7 +33,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from closed_loop import ASSETS, NOISE, ROOT, Bench, UpperBench, answer
+from closed_loop import ASSETS, NOISE, ROOT, Bench, UpperBench, answer, swap, write
 from PIL import Image
 
 SIDE, DRAWS = 112, 3
@@ -86,19 +86,8 @@ def make(args):
             while len(rows) < size:
                 rows += [json.loads(json.dumps(row)) for row in groups[labels.pop()]]
             parts[part] = rows[:size]
-        pool = parts["pool"]
-        wrong = rng.sample(range(len(pool)), round(NOISE * len(pool)))
-        captions = [answer(pool[i]) for i in wrong]
-        for row in pool:
-            row["swapped"] = False
-        for i, caption in zip(wrong, captions[1:] + captions[:1]):
-            pool[i]["swapped"] = caption != answer(pool[i])
-            pool[i]["conversations"][1]["value"] = caption
-        folder = args.out / f"draw-{draw}"
-        folder.mkdir(exist_ok=True)
-        for part, rows in parts.items():
-            (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        print(f"draw {draw}: {len(pool)} pairs in the pool, {sum(row['swapped'] for row in pool)} swapped")
+        swap(parts["pool"], rng)
+        write(args.out / f"draw-{draw}", parts)
 
 
 def warm(args):

@@ -5,6 +5,8 @@
 
 #![allow(clippy::print_stdout, reason = "a measurement for a terminal")]
 
+mod process;
+
 use filters::select::greedy::{self, Candidate};
 use filters::select::objective::{Objective, TargetDistribution};
 use filters::select::{Decision, Groups, Keep, Rule, Rules, choose};
@@ -37,14 +39,6 @@ fn sets(samples: usize, features: usize, seed: u64) -> FeatureSets {
         sets.push(&set);
     }
     sets
-}
-
-/// Processor seconds of this process, all threads together, to a hundredth.
-fn processor_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = |n: usize| after_name.split_whitespace().nth(n).and_then(|ticks| ticks.parse::<f64>().ok());
-    (ticks(11).unwrap_or_default() + ticks(12).unwrap_or_default()) / 100.0
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -94,7 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!(
             "{name}: {:.2} s, {:.2} s of processor time; {} kept: diversity {:.1}, features {:.0}, match {:.4}",
             started.0.elapsed().as_secs_f64(),
-            processor_seconds() - started.1,
+            process::seconds() - started.1,
             of_chosen().count(),
             worth(Objective::Diverse),
             worth(Objective::NewFeatures),
@@ -103,19 +97,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let wanted = |name: &str| asked.iter().any(|asked| asked == name) || (asked.is_empty() && name != "exact");
     for (name, rules) in all.iter().filter(|(name, _)| wanted(name)) {
-        let started = (Instant::now(), processor_seconds());
+        let started = (Instant::now(), process::seconds());
         let decisions = choose(&scores, rules)?;
         report(name, started, &decisions.iter().map(|decision| *decision == Decision::Kept).collect::<Vec<_>>());
     }
     for (name, objective) in [("exact diverse", Objective::Diverse), ("exact match", Objective::Match(&target))] {
         if wanted("exact") {
-            let started = (Instant::now(), processor_seconds());
+            let started = (Instant::now(), process::seconds());
             let mut chosen = vec![false; samples];
             greedy::exact(&feature_sets, objective, &candidates, &[kept])
                 .iter()
                 .for_each(|n| chosen[*n as usize] = true);
             report(name, started, &chosen);
-            let started = (Instant::now(), processor_seconds());
+            let started = (Instant::now(), process::seconds());
             chosen.fill(false);
             greedy::stochastic(&feature_sets, objective, &candidates, &[kept], 0)
                 .iter()
@@ -123,7 +117,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             report(&name.replace("exact", "stochastic"), started, &chosen);
         }
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default());
+    println!("peak memory {}", process::peak_memory());
     Ok(())
 }

@@ -11,6 +11,8 @@
 
 #![allow(clippy::print_stdout, reason = "a measurement for a terminal")]
 
+mod process;
+
 use filters::select::greedy::{self, Candidate};
 use filters::select::objective::Objective;
 use filters::select::shortlist::{BLOCK, Shortlist};
@@ -54,14 +56,6 @@ impl Samples {
         set.dedup();
         set
     }
-}
-
-/// Processor seconds of this process, all threads together, to a hundredth.
-fn processor_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = |n: usize| after_name.split_whitespace().nth(n).and_then(|ticks| ticks.parse::<f64>().ok());
-    (ticks(11).unwrap_or_default() + ticks(12).unwrap_or_default()) / 100.0
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -110,9 +104,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         (chosen, count, 0)
     };
-    let (passed, processor) = (begun.elapsed().as_secs_f64(), processor_seconds());
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default().trim();
+    let (passed, processor) = (begun.elapsed().as_secs_f64(), process::seconds());
+    let peak = process::peak_memory();
 
     let mut sets = FeatureSets::from_sets(&[], D_SAE);
     let (mut of_chosen, mut score) = (Vec::new(), 0.0);

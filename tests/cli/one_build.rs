@@ -122,3 +122,12 @@ fn features_for_gpus_belong_to_burn_and_cubecl_alone() {
     let lines = lines.collect::<Vec<_>>().join("\n");
     assert!(lines.is_empty(), "add the extra features to workspace-hack/Cargo.toml:\n{lines}");
 }
+
+/// `.ci/run` tests with two commands on a GPU, and what is below our own crates is compiled by the first of them alone.
+#[test]
+#[cfg(target_os = "linux")]
+fn both_tests_on_gpus_share_one_build() {
+    let lines = differences(GPU[1], &GPU[..1]).into_iter().filter(|line| !line.starts_with("sae-core#"));
+    let lines = lines.collect::<Vec<_>>().join("\n");
+    assert!(lines.is_empty(), "add the missing features to workspace-hack/Cargo.toml:\n{lines}");
+}
