@@ -13,7 +13,7 @@ are the packages `@tabler/icons` and `@tabler/icons-png` 3.48.0 of npm (MIT), un
     python docs/closed_loop_large.py train --out LARGE                    # every score and share; continues where it stopped
     python docs/closed_loop_large.py plot  --out LARGE --picture docs/images/closed-loop-large.png
 
-Each draw splits the icons by name, so that no name is in two parts, filled or not. The bundled model, which has seen emoji alone, first
+Each draw splits the icons by name, so that no name is in two parts, filled or not. The bundled model, which has seen emoji and clip art, first
 learns right captions of the warm-up icons. It and its autoencoder score the pool, of which 40 % have the caption of another pair; no
 label and no right pair is used. Then the last two blocks, the last norm and the head of that model are trained for the same number
 of steps (one pass over the whole pool) on whatever a score ranks highest. The seed determines the order of the data and the draw of `random`.
