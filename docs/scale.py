@@ -27,10 +27,12 @@ def arguments():
     p.add_argument("--train-tokens", type=float, default=4e9)
     p.add_argument("--flops", type=float, default=800e12, help="operations of a GPU's matrix product in a second")
     p.add_argument("--run-samples", type=float, default=1e5, help="samples of one run, which is one job")
+    p.add_argument("--captures", type=float, default=2, help="captures of a job: with the images, and with blank ones")
+    p.add_argument("--threads", type=float, default=8, help="threads of `sae filter`, each with a block of 100,000 samples")
     p.add_argument("--shard-tokens", type=float, default=65_536, help="positions of a file of activations")
-    p.add_argument("--sample-bytes", type=float, default=138, help="bytes of a row of samples.parquet")
-    p.add_argument("--token-bytes", type=float, default=0.83, help="bytes of a row of tokens/*.parquet")
-    p.add_argument("--score-bytes", type=float, default=95, help="bytes of a row of the score table")
+    p.add_argument("--sample-bytes", type=float, default=144, help="bytes of a row of samples.parquet")
+    p.add_argument("--token-bytes", type=float, default=0.96, help="bytes of a row of tokens/*.parquet")
+    p.add_argument("--score-bytes", type=float, default=127, help="bytes of a row of the score table")
     p.add_argument("--gpu-hour", type=float, default=2.5, help="price of a GPU for an hour")
     p.add_argument("--gb-month", type=float, default=0.023, help="price of a gigabyte in an object store for a month")
     return p.parse_args()
@@ -93,18 +95,21 @@ def main():
     ]
     table(["file", "in all", f"of a run of {a.run_samples:,.0f}", "from"], [[name, *size(total), source] for name, total, source in sizes])
 
+    features = lambda samples: samples * (1.3 * a.active + 20)
     memory = [
-        ("`sae merge`, `sae filter`, `sae score`: the samples, 2 KB each", 2000, MEASURED),
-        ("`sae filter --diverse`: features, 1.3 bytes each and 20 for a sample", 1.3 * a.active + 20, MEASURED),
-        ("`sae filter --diverse --keep 1% --shortlist 4`: the same of 4 % of the samples", 0.04 * (1.3 * a.active + 20), FORMULA),
+        ("`sae merge`, `sae filter`, `sae score`: the samples, 2 KB each", lambda samples: 2000 * samples, MEASURED),
+        ("`sae filter --diverse`: features, 1.3 bytes each and 20 for a sample", features, MEASURED),
+        ("`sae filter --diverse --keep 1% --shortlist 4`: the same of 4 % of the samples, and of a block of 100,000 for each thread",
+         lambda samples: features(0.04 * samples + min(samples, 1e5 * a.threads)), FORMULA),
     ]
-    rows = [[name, amount(of_one * a.samples, "B"), amount(of_one * a.run_samples, "B"), source] for name, of_one, source in memory]
+    rows = [[name, amount(of(a.samples), "B"), amount(of(a.run_samples), "B"), source] for name, of, source in memory]
     table(["memory of one process", "if it were one run", f"of a run of {a.run_samples:,.0f}", "from"], rows)
 
-    node = a.harvest * 8
-    print(f"A node of 8 GPUs captures a run in {duration(a.run_samples * a.positions / node)} at least, and writes {amount(node * a.width * a.bytes, 'B')}/s at most.")
+    node, run = a.harvest * 8, a.captures * a.run_samples * a.positions
+    print(f"A node of 8 GPUs captures a run, {a.captures:.0f} times, in {duration(run / node)} at least, and writes {amount(node * a.width * a.bytes, 'B')}/s at most. "
+          f"Its activations are {amount(run * a.width * a.bytes, 'B')}.")
     print(f"Keeping all activations of one hook for a month: ${positions * a.width * a.bytes / 1e9 * a.gb_month:,.0f}; of one run at a time on 8 nodes: "
-          f"{amount(8 * a.run_samples * a.positions * a.width * a.bytes, 'B')} in flight.")
+          f"{amount(8 * run * a.width * a.bytes, 'B')} at any time.")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ use super::input::{Chosen, Input};
 use super::{FilterRequest, SelectionRules};
 use crate::Result;
 use crate::control::{Control, Stage};
+use crate::error::FilterError;
 use filters::select::shortlist::Shortlist;
 use sae_core::analysis::between::Part;
 use sae_core::analysis::summary::{SampleSummary, SummaryObserver};
@@ -35,7 +36,7 @@ impl FilterRequest {
     /// The decisions about all candidates, from one reading of the features of all samples.
     ///
     /// # Errors
-    /// Rules that no shortlist approaches; a factor below 1; whatever ends a pass over the activations.
+    /// A budget, and other rules that no shortlist approaches; a factor below 1; whatever ends a pass over the activations.
     pub(super) fn shortlisted(
         &self,
         input: &Input,
@@ -43,9 +44,11 @@ impl FilterRequest {
         rules: &SelectionRules,
         control: &mut Control,
     ) -> Result<Chosen> {
+        let Some(factor) = rules.shortlist.filter(|_| input.budget.is_none()) else {
+            return Err(FilterError::NoShortlist.into());
+        };
         let (plan, numbers) = (input.plan(rules)?, input.candidates.numbers());
         let (sae, threshold) = self.load(sae)?;
-        let factor = rules.shortlist.unwrap_or(1.0);
         let mut feed = Feed {
             shortlist: Shortlist::new(&plan, factor, sae.saved.weights.d_sae)?,
             numbers: &numbers,

@@ -58,11 +58,12 @@ fn is_parquet(path: &Path) -> bool {
 /// `key`. `keep` or `stays` is true or false; a sample without a row then has no decision (`None`). Without such a column, the
 /// listed samples are kept and all others are not. Where a file has numbers and ids, both have to be those of the run. Other
 /// columns are ignored, so that `decisions.csv` and `decisions.parquet` of an earlier filter can be edited and used again. A text
-/// file with a single column needs no header. Memory: the names of one batch of rows, and a few bytes for each sample.
+/// file with a single column needs no header. Memory: the names of one batch of rows, and a few bytes for each sample; about a hundred
+/// more for each name if samples are not identified by their numbers.
 ///
 /// # Errors
 /// A file cannot be read, a column has a type that cannot hold what it should, a row names no sample of the run or says nothing
-/// about it, or two rows decide about one sample.
+/// about it, two rows have the number of one sample, or rows of one name contradict each other.
 pub fn read(path: &Path, samples: &[Sample]) -> Result<Vec<Option<bool>>> {
     let mut tally = Tally::new(samples);
     for path in &files(path)? {
@@ -303,8 +304,10 @@ fn parquet(path: &Path, tally: &mut Tally) -> Result<()> {
         let text = format!("the column {name} holds {kind}: expected {expected}");
         Err(Error::source(path, Cause::with_hint(text, format!("cast the column {name} before it is written").into())))
     };
-    check(&columns.name, "numbers or texts that name samples", |kind| kind.is_numeric())?;
-    columns.id.iter().try_for_each(|id| check(id, "texts", |kind| kind.is_numeric()))?;
+    // Narrower types round numbers of samples to those of others.
+    let is_exact = |kind: &DataType| kind.is_integer() || *kind == DataType::Float64;
+    check(&columns.name, "whole numbers or texts that name samples", is_exact)?;
+    columns.id.iter().try_for_each(|id| check(id, "texts", is_exact))?;
     let is_flag = |kind: &DataType| kind.is_numeric() || *kind == DataType::Boolean;
     columns.flag.iter().try_for_each(|flag| check(flag, "booleans, or the numbers 1 and 0", is_flag))?;
     tally.begin(path, &columns)?;

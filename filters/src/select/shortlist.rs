@@ -14,7 +14,7 @@
 //! Near-duplicates are looked for within blocks and then among the shortlist, so that no two kept samples of a group are alike.
 //! Blocks are computed at the same time, and do not know each other: the result does not depend on the number of threads.
 
-use super::{Decision, Plan, Rule};
+use super::{Decision, Keep, Plan, Rule};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use sae_core::analysis::feature_sets::FeatureSets;
@@ -22,6 +22,9 @@ use sae_core::error::{Cause, Hint, Setting};
 
 /// Samples in a block.
 pub const BLOCK: usize = super::greedy::EXACT;
+
+/// How many blocks are held and computed at the same time, at most, however many threads there are.
+const AT_ONCE: usize = 8;
 
 /// Consecutive samples with their features.
 struct Block {
@@ -41,7 +44,7 @@ impl Block {
 }
 
 /// A selection that sees the features of one sample after the other. Memory: the features of the shortlist, and of a block for each
-/// thread; a few bytes for each sample and feature.
+/// thread, up to eight; a few bytes for each sample and feature.
 ///
 /// ```
 /// use filters::select::shortlist::Shortlist;
@@ -67,6 +70,8 @@ pub struct Shortlist<'a> {
     d_sae: usize,
     /// The samples of each cell that may be kept.
     eligible: Vec<usize>,
+    /// Those of them in blocks that have chosen their share.
+    seen: Vec<usize>,
     /// By a score: whether each sample is on the shortlist.
     best: Option<Vec<bool>>,
     next: u32,
@@ -113,6 +118,10 @@ impl<'a> Shortlist<'a> {
         }
         let mut eligible = vec![0; plan.quotas().len()];
         plan.eligible().iter().for_each(|n| eligible[plan.cell(*n)] += 1);
+        if let Keep::AtLeast(_) = plan.rules().keep {
+            let text = "a threshold may keep every sample above it, so that no shortlist is short";
+            return Err(Error::request(Cause::with_hint(text, Hint::Unset(Setting::Shortlist))));
+        }
         let best = match plan.rules().rule {
             Rule::Diverse => None,
             Rule::Score => Some(best(plan, factor)),
@@ -126,6 +135,7 @@ impl<'a> Shortlist<'a> {
             factor,
             block_size: block_size.max(1),
             d_sae,
+            seen: vec![0; eligible.len()],
             eligible,
             best,
             next: 0,
@@ -141,10 +151,13 @@ impl<'a> Shortlist<'a> {
     /// Takes in the features of a sample, ascending. Samples come in the order of their numbers; those that are left out have none.
     ///
     /// # Errors
-    /// A sample that does not follow the one before, or has a feature that does not exist.
+    /// A sample that does not follow the one before, or has features that are not ascending or do not exist.
     pub fn push(&mut self, sample: u32, set: &[u32]) -> Result<()> {
         if sample < self.next || sample as usize >= self.plan.samples() {
             return Err(Error::request(format!("sample {sample} does not follow the samples before it")));
+        }
+        if !set.is_sorted() {
+            return Err(Error::request(format!("the features of sample {sample} are not in ascending order")));
         }
         for feature in set {
             let shown = self.shown.get_mut(*feature as usize);
@@ -167,7 +180,7 @@ impl<'a> Shortlist<'a> {
         if self.block.samples.len() == self.block_size {
             self.full.push(std::mem::replace(&mut self.block, Block::new(self.d_sae)));
         }
-        if self.full.len() >= rayon::current_num_threads() {
+        if self.full.len() >= rayon::current_num_threads().min(AT_ONCE) {
             self.list();
         }
     }
@@ -175,8 +188,9 @@ impl<'a> Shortlist<'a> {
     /// Chooses within the blocks that are full.
     fn list(&mut self) {
         let blocks = std::mem::take(&mut self.full);
-        let decide = |block: &Block| self.plan.decide(&block.samples, Some(&block.sets), &self.quotas(block));
-        let decided: Vec<Vec<Decision>> = blocks.par_iter().map(decide).collect();
+        let quotas: Vec<Vec<usize>> = blocks.iter().map(|block| self.quotas(block)).collect();
+        let decide = |(block, quotas): (&Block, _)| self.plan.decide(&block.samples, Some(&block.sets), quotas);
+        let decided: Vec<Vec<Decision>> = blocks.par_iter().zip(&quotas).map(decide).collect();
         self.blocks += blocks.len();
         for (block, decided) in blocks.iter().zip(decided) {
             for (n, decision) in decided.into_iter().enumerate() {
@@ -189,16 +203,20 @@ impl<'a> Shortlist<'a> {
         }
     }
 
-    /// How many samples of each cell a block puts on the shortlist: its share, rounded up.
-    fn quotas(&self, block: &Block) -> Vec<usize> {
+    /// How many samples of each cell the next block puts on the shortlist: its share, so that all blocks so far have theirs, rounded
+    /// up once and not for each block.
+    fn quotas(&mut self, block: &Block) -> Vec<usize> {
         let mut here = vec![0usize; self.eligible.len()];
         let eligible = block.samples.iter().filter(|n| self.plan.is_eligible(**n));
         eligible.for_each(|n| here[self.plan.cell(*n)] += 1);
-        let share = |(cell, here): (usize, &usize)| {
-            let share = *here as f64 / self.eligible[cell].max(1) as f64;
-            ((self.factor * self.plan.quotas()[cell] as f64 * share).ceil() as usize).min(*here)
+        let share = |(cell, here): (usize, usize)| {
+            let whole = self.factor * self.plan.quotas()[cell] as f64;
+            let up_to = |seen: usize| (whole * seen as f64 / self.eligible[cell].max(1) as f64).ceil() as usize;
+            let seen = self.seen[cell];
+            self.seen[cell] += here;
+            (up_to(seen + here) - up_to(seen)).min(here)
         };
-        here.iter().enumerate().map(share).collect()
+        here.into_iter().enumerate().map(share).collect()
     }
 
     /// Chooses among the shortlist.
@@ -240,7 +258,7 @@ fn best(plan: &Plan, factor: f64) -> Vec<bool> {
 mod tests {
     use super::*;
     use crate::select::objective::Objective;
-    use crate::select::{Groups, Keep, Rules, choose, greedy};
+    use crate::select::{Groups, Rules, choose, greedy};
     use proptest::prelude::*;
     use rayon::ThreadPoolBuilder;
     use sae_core::random::SplitMix64;
@@ -306,6 +324,7 @@ mod tests {
             let kept: Vec<usize> = (0..90).filter(|n| found.decisions[*n] == Decision::Kept).collect();
             prop_assert_eq!(kept.len() + found.short, count);
             prop_assert_eq!(found.blocks, 5);
+            prop_assert!(found.samples.len() <= 2 * count);
             for (place, a) in kept.iter().enumerate() {
                 prop_assert!(!is_ranked || scores[*a].1.is_some());
                 prop_assert!(kept[..place].iter().all(|b| feature_sets.similarity(*a, *b) < 0.8));
@@ -342,6 +361,17 @@ mod tests {
     }
 
     #[test]
+    fn many_small_groups_do_not_make_a_shortlist_long() {
+        let (sets, scores) = samples(400, 2);
+        let groups = Groups { names: (0..40).map(|n| n.to_string()).collect(), of: (0..400).map(|n| n % 40).collect() };
+        let rules = Rules { rule: Rule::Diverse, ranked: false, ..Rules::new(Keep::Count(40), &groups) };
+        let plan = Plan::new(&scores, &rules).unwrap();
+        let found = listed(&plan, &sets, 2.0, 40);
+        // Each group has one sample in each of ten blocks.
+        assert_eq!((found.blocks, found.samples.len(), found.short), (10, 80, 0));
+    }
+
+    #[test]
     fn what_does_not_belong_to_a_shortlist_is_rejected() {
         let (sets, scores) = samples(10, 1);
         let groups = Groups::one(10);
@@ -352,7 +382,11 @@ mod tests {
         let greedselect = Rules { rule: Rule::GreedSelect, ..rules };
         let other = Plan::new(&scores, &greedselect).unwrap();
         assert!(said(Shortlist::new(&other, 2.0, 64).map(drop)).contains("a shortlist is for"));
+        let threshold = Rules { dedup: Some(0.9), ..Rules::new(Keep::AtLeast(0.5), &groups) };
+        let high = Plan::new(&scores, &threshold).unwrap();
+        assert!(said(Shortlist::new(&high, 2.0, 64).map(drop)).contains("a threshold may keep every sample"));
         let mut shortlist = Shortlist::new(&plan, 2.0, 64).unwrap();
+        assert!(said(shortlist.push(3, &[2, 1])).contains("sample 3 are not in ascending order"));
         shortlist.push(3, &sets[3]).unwrap();
         assert!(said(shortlist.push(3, &sets[3])).contains("sample 3 does not follow"));
         assert!(said(shortlist.push(10, &[])).contains("sample 10 does not follow"));
