@@ -189,7 +189,8 @@ impl<'a> Shortlist<'a> {
     fn list(&mut self) {
         let blocks = std::mem::take(&mut self.full);
         let quotas: Vec<Vec<usize>> = blocks.iter().map(|block| self.quotas(block)).collect();
-        let decide = |(block, quotas): (&Block, _)| self.plan.decide(&block.samples, Some(&block.sets), quotas);
+        let decide =
+            |(block, quotas): (&Block, &Vec<usize>)| self.plan.decide(&block.samples, Some(&block.sets), quotas);
         let decided: Vec<Vec<Decision>> = blocks.par_iter().zip(&quotas).map(decide).collect();
         self.blocks += blocks.len();
         for (block, decided) in blocks.iter().zip(decided) {
