@@ -366,7 +366,7 @@ fn text(path: &Path, tally: &mut Tally) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{BooleanArray, Date32Array, Float64Array, Int64Array, LargeStringArray};
+    use arrow::array::{BooleanArray, Date32Array, Float32Array, Float64Array, Int64Array, LargeStringArray};
     use std::fs;
 
     fn samples() -> Vec<Sample> {
@@ -453,7 +453,10 @@ mod tests {
         assert!(dates.contains("the column keep holds Date32: expected booleans"), "{dates}");
         let truths = || BooleanArray::from(vec![true, false]);
         let names = said(vec![table::column("sample", truths()), table::column("keep", truths())]);
-        assert!(names.contains("the column sample holds Boolean: expected numbers or texts"), "{names}");
+        assert!(names.contains("the column sample holds Boolean: expected whole numbers or texts"), "{names}");
+        // 16,777,217 would be 16,777,216.
+        let rounded = said(vec![table::column("sample", Float32Array::from(vec![1.0]))]);
+        assert!(rounded.contains("the column sample holds Float32: expected whole numbers"), "{rounded}");
         let ids = said(vec![sample(), table::column("id", truths())]);
         assert!(ids.contains("the column id holds Boolean: expected texts"), "{ids}");
         let halves = said(vec![sample(), table::column("keep", Float64Array::from(vec![1.0, 0.5]))]);
