@@ -51,6 +51,15 @@ fn reduce(run: &Path, more: &[&str]) -> Vec<String> {
     words.iter().chain(more).map(|word| (*word).to_owned()).collect()
 }
 
+/// A run with a part of a scoring, which is the whole, its file, and the bytes of that.
+fn with_a_part(dir: &Path) -> (PathBuf, PathBuf, Vec<u8>) {
+    let run = trained(dir);
+    json(&pass("score", &run, "1/1"));
+    let file = part_files(&run)[0].clone();
+    let bytes = fs::read(&file).unwrap();
+    (run, file, bytes)
+}
+
 fn part_files(run: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(run.join("parts")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
@@ -282,10 +291,7 @@ fn a_full_disk_on_one_node_and_clocks_that_are_apart_change_no_byte() {
 #[test]
 fn a_process_that_was_thought_lost_keeps_its_part_and_ends_with_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    let run = trained(dir.path());
-    json(&pass("score", &run, "1/1"));
-    let file = part_files(&run)[0].clone();
-    let expected = fs::read(&file).unwrap();
+    let (run, file, expected) = with_a_part(dir.path());
     for _ in 0..50 {
         fs::remove_dir_all(run.join("parts")).unwrap();
         let mut lost = sae()
@@ -323,10 +329,7 @@ fn a_process_that_was_thought_lost_keeps_its_part_and_ends_with_the_same_bytes()
 #[test]
 fn an_interrupted_part_leaves_no_file_and_is_made_by_the_same_command() {
     let dir = tempfile::tempdir().unwrap();
-    let run = trained(dir.path());
-    json(&pass("score", &run, "1/1"));
-    let file = part_files(&run)[0].clone();
-    let expected = fs::read(&file).unwrap();
+    let (run, file, expected) = with_a_part(dir.path());
     for signal in ["-TERM", "-USR1"] {
         let mut interrupted = false;
         for _ in 0..50 {
