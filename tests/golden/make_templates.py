@@ -190,6 +190,10 @@ def tokenizers():
     cases.append(("text-gemma3", config(tokenizer_class="GemmaTokenizer")))
     cases.append(("gemma3-a", config(tokenizer_class="GemmaTokenizerFast")))
     cases.append(("gemma3-a", {"config.json": {"tokenizer_class": "GemmaTokenizer"}, **config(tokenizer_class=None)}))
+    # No file declares a class. That of the model divides texts in another way than the file.
+    split = {"type": "Sequence", "pretokenizers": [
+        {"type": "WhitespaceSplit"}, {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}]}
+    cases.append(("internvl-a", {"tokenizer.json": {"pre_tokenizer": split}, **config(tokenizer_class=None)}))
     out = []
     for name, edits in cases:
         with tempfile.TemporaryDirectory() as scratch:
