@@ -110,12 +110,13 @@ pub fn check_input(
     if found != expected {
         return Err(format!("the text has {found} image positions, but its {} images have {expected}", images.len()));
     }
-    let is_divided = config.vision.as_ref().is_some_and(|vision| vision.image_tokens.interrupt_images());
+    let has_tokens_between =
+        config.vision.as_ref().is_some_and(|vision| vision.image_tokens.has_tokens_between_positions());
     let rows = images.iter().map(|length| {
         let mut rows = placeholders.by_ref().take(*length);
         let first = rows.next().unwrap_or_default();
         let end = rows.last().unwrap_or(first) + 1;
-        if end - first == *length || is_divided {
+        if end - first == *length || has_tokens_between {
             Ok(first..end)
         } else {
             Err("the positions of an image are not consecutive".into())

@@ -4,7 +4,7 @@ use super::decode::PIXEL_LIMIT;
 use super::frame::Patches;
 use super::geometry;
 use crate::fields::short;
-use crate::model::config::{ProjectorConfig, Tiling, VisionConfig, VisionEncoder};
+use crate::model::config::{ProjectorConfig, SIDE_LIMIT, Tiling, VisionConfig, VisionEncoder};
 use crate::resample::Filter;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -202,16 +202,20 @@ impl Resize {
     }
 }
 
+/// A number of pixels that an edge may have.
+fn edge(value: &Value) -> Option<usize> {
+    value.as_u64().and_then(|edge| usize::try_from(edge).ok()).filter(|edge| (1..=SIDE_LIMIT).contains(edge))
+}
+
 /// The side of `{"longest_edge": 512}`.
 pub(super) fn longest_edge(size: &Value) -> Result<usize, String> {
-    let edge = size["longest_edge"].as_u64().filter(|v| (1..=1 << 14).contains(v)).map(|v| v as usize);
-    edge.ok_or_else(|| format!("the image processor's size {} is not supported: expected a longest_edge", short(size)))
+    edge(&size["longest_edge"])
+        .ok_or_else(|| format!("the image processor's size {} is not supported: expected a longest_edge", short(size)))
 }
 
 /// A size as image processors write it: `336` (of a `square`, or of its shorter edge), `[336, 336]`,
 /// `{"shortest_edge": 336}` or `{"height": 336, "width": 336}`.
 pub(super) fn size(value: &Value, square: bool) -> Result<Resize, String> {
-    let edge = |value: &Value| value.as_u64().filter(|v| (1..=1 << 14).contains(v)).map(|v| v as usize);
     let both = |height: &Value, width: &Value| {
         edge(width).zip(edge(height)).map(|(width, height)| Resize::To { width, height })
     };

@@ -11,6 +11,7 @@ mod vision;
 pub use block::{Biases, BlockConfig, Mlp, Names, NormConfig, QkNorm, Qkv};
 pub use rope::{AXES, Axes, RopeConfig, Scaling};
 pub use text::{Layer, TextConfig};
+pub(crate) use vision::SIDE_LIMIT;
 pub use vision::{
     ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, Tiling, TowerConfig, TowerNames, TowerRope,
     VideoConfig, VideoTiming, VisionConfig, VisionEncoder, VqTokenizerConfig, Windows,
@@ -214,6 +215,7 @@ mod tests {
             (smolvlm(json!({}), json!(0)), "scale_factor 0"),
             (smolvlm(json!({"image_size": 8, "patch_size": 16}), json!(1)), "patch size 16"),
             (smolvlm(json!({"num_attention_heads": 7}), json!(1)), "7 heads"),
+            (smolvlm(json!({"num_channels": 1}), json!(1)), "num_channels is not 3"),
             (json!({"model_type": "idefics3"}), "no text_config"),
             (internvl("downsample_ratio", json!(0.3)), "downsample_ratio 0.3 does not fit 32 x 32"),
             (internvl("downsample_ratio", json!(0.0)), "downsample_ratio 0 "),

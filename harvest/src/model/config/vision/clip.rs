@@ -3,7 +3,7 @@
 use super::features::features;
 use super::types::{
     ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames,
-    VisionConfig, VisionEncoder,
+    VisionConfig, VisionEncoder, check_channels,
 };
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
@@ -69,20 +69,18 @@ fn clip(
             return Err(format!("unsupported vision tower type {kind:?}: expected {CLIP_TYPE} or {SIGLIP_TYPE}"));
         }
     };
-    siglip_like(vision, is_siglip, default_sizes(vision, absent)?, used)
+    clip_or_siglip(vision, is_siglip, default_sizes(vision, absent)?, used)
 }
 
-/// The tower of SigLIP, or of CLIP, with these sizes where its configuration does not say, up to the last block that is used,
-/// and the side of an image in pixels.
-pub(super) fn siglip_like(
+/// The tower of SigLIP if it `is_siglip`, otherwise of CLIP, with these sizes where its configuration does not say, up to the last
+/// block that is used, and the side of an image in pixels.
+pub(super) fn clip_or_siglip(
     vision: Fields,
     is_siglip: bool,
     sizes: Sizes,
     used: impl Fn(usize) -> Result<usize, String>,
 ) -> Result<(TowerConfig, usize), String> {
-    if vision.or("num_channels", 3)? != 3 {
-        return Err("the vision tower does not take RGB images: num_channels is not 3".into());
-    }
+    check_channels(vision, "num_channels")?;
     let [width, d_ff, layers, heads, image, patch] = sizes;
     let width = vision.size("hidden_size", width)?;
     let heads = vision.size("num_attention_heads", heads)?;

@@ -27,3 +27,11 @@ pub(super) fn features(config: Fields, default: i64, blocks: usize) -> Result<Ve
     });
     features.collect()
 }
+
+/// The same in a family whose projector uses one hidden state.
+pub(super) fn feature(config: Fields, default: i64, blocks: usize) -> Result<usize, String> {
+    match features(config, default, blocks)?[..] {
+        [feature] => Ok(feature),
+        ref features => Err(format!("vision_feature_layer names {} layers: expected one", features.len())),
+    }
+}

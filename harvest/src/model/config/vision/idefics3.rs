@@ -1,7 +1,7 @@
 //! Idefics3 and SmolVLM: the tower of SigLIP on tiles of an image and on the whole image, whose patches are concatenated in
 //! squares.
 
-use super::clip::{Sizes, siglip_like};
+use super::clip::{Sizes, clip_or_siglip};
 use super::types::{ImageTokens, ProjectorConfig, Tiling, TowerNames, VisionConfig, VisionEncoder};
 use crate::fields::Fields;
 
@@ -10,7 +10,7 @@ const SIZES: Sizes = [1_152, 3_072, 12, 16, 224, 32];
 
 pub(in super::super) fn idefics3(config: Fields) -> Result<VisionConfig, String> {
     // The class of the tower is fixed, whatever its `model_type` is.
-    let (mut tower, side) = siglip_like(config.under("vision_config"), true, SIZES, Ok)?;
+    let (mut tower, side) = clip_or_siglip(config.under("vision_config"), true, SIZES, Ok)?;
     tower.last_norm = Some("post_layernorm");
     tower.names = TowerNames { prefixes: &["model.vision_model.", "vision_model."], ..tower.names };
     let (merge, patches) = (config.size("scale_factor", 2)?, side / tower.patches.side);

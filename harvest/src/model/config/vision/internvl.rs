@@ -1,9 +1,9 @@
 //! InternVL: its tower on tiles of an image and on the whole image, whose patches are concatenated in squares.
 
-use super::features::features;
+use super::features::feature;
 use super::types::{
     ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames,
-    VisionConfig, VisionEncoder,
+    VisionConfig, VisionEncoder, check_channels,
 };
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
@@ -13,10 +13,7 @@ const CLASS: [PrefixRows; 1] = [PrefixRows { name: "embeddings.cls_token", shape
 
 pub(in super::super) fn internvl(config: Fields) -> Result<VisionConfig, String> {
     let vision = config.under("vision_config");
-    let features = features(config, -1, vision.size("num_hidden_layers", 24)?)?;
-    let [feature] = features[..] else {
-        return Err(format!("vision_feature_layer names {} layers: expected one", features.len()));
-    };
+    let feature = feature(config, -1, vision.size("num_hidden_layers", 24)?)?;
     let strategy = config.or("vision_feature_select_strategy", "default".to_owned())?;
     if strategy != "default" {
         return Err(format!("invalid vision_feature_select_strategy {strategy:?}: expected default"));
@@ -45,9 +42,7 @@ pub(in super::super) fn internvl(config: Fields) -> Result<VisionConfig, String>
 
 /// The tower up to its `layers`-th block, and the side of an image in pixels.
 fn tower(vision: Fields, layers: usize) -> Result<(TowerConfig, usize), String> {
-    if vision.or("num_channels", 3)? != 3 {
-        return Err("the vision tower does not take RGB images: num_channels is not 3".into());
-    }
+    check_channels(vision, "num_channels")?;
     if vision.or("use_qk_norm", false)? {
         return Err("use_qk_norm is not supported in the vision tower".into());
     }

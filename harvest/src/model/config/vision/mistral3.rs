@@ -1,10 +1,10 @@
 //! Mistral 3: the tower of Pixtral, which reads images in their own proportions, and a merger of patches.
 
-use super::features::features;
+use super::features::feature;
 use super::qwen::theta;
 use super::types::{
     ImageTokens, Patches, Positions, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames, TowerRope,
-    VisionConfig, VisionEncoder,
+    VisionConfig, VisionEncoder, check_channels,
 };
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
@@ -19,11 +19,7 @@ pub(in super::super) fn mistral3(config: Fields) -> Result<VisionConfig, String>
     if kind != TYPE {
         return Err(format!("unsupported vision tower type {kind:?}: expected {TYPE}"));
     }
-    let blocks = vision.size("num_hidden_layers", 24)?;
-    let features = features(config, -1, blocks)?;
-    let [feature] = features[..] else {
-        return Err(format!("vision_feature_layer names {} layers: expected one", features.len()));
-    };
+    let feature = feature(config, -1, vision.size("num_hidden_layers", 24)?)?;
     let tower = tower(vision, feature)?;
     let merge = config.size("spatial_merge_size", 2)?;
     let patch = tower.patches.side;
@@ -48,9 +44,7 @@ pub(in super::super) fn mistral3(config: Fields) -> Result<VisionConfig, String>
 
 /// The tower of Pixtral, up to its `layers`-th block.
 fn tower(vision: Fields, layers: usize) -> Result<TowerConfig, String> {
-    if vision.or("num_channels", 3)? != 3 {
-        return Err("the vision tower does not take RGB images: num_channels is not 3".into());
-    }
+    check_channels(vision, "num_channels")?;
     let (width, heads) = (vision.size("hidden_size", 1_024)?, vision.size("num_attention_heads", 16)?);
     let patch = vision.side("patch_size", if vision.is_object() { 16 } else { 14 })?;
     // Rows and columns share the rotary frequencies of a head.

@@ -17,6 +17,7 @@ pub(super) use internvl::internvl;
 pub(super) use mistral3::mistral3;
 pub(super) use prismatic::openvla;
 pub(super) use qwen::{qwen2_5, qwen3};
+pub(crate) use types::SIDE_LIMIT;
 pub use types::{
     ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, Tiling, TowerConfig, TowerNames, TowerRope,
     VideoConfig, VideoTiming, VisionConfig, VisionEncoder, VqTokenizerConfig, Windows,

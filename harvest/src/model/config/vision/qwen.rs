@@ -2,7 +2,7 @@
 
 use super::types::{
     ImageTokens, Patches, Positions, ProjectorConfig, SIDE_LIMIT, Tiling, TowerConfig, TowerNames, TowerRope,
-    VideoConfig, VideoTiming, VisionConfig, VisionEncoder, Windows,
+    VideoConfig, VideoTiming, VisionConfig, VisionEncoder, Windows, check_channels,
 };
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
@@ -37,9 +37,7 @@ pub(super) fn theta(vision: Fields) -> Result<f64, String> {
 
 impl Qwen {
     fn read(vision: Fields, [width, d_ff, heads, layers, patch]: [usize; 5]) -> Result<Self, String> {
-        if vision.or("in_channels", 3)? != 3 {
-            return Err("the vision tower does not take RGB images: in_channels is not 3".into());
-        }
+        check_channels(vision, "in_channels")?;
         let qwen = Self {
             width: vision.size("hidden_size", width)?,
             d_ff: vision.size("intermediate_size", d_ff)?,

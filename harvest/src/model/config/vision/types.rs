@@ -1,11 +1,20 @@
 //! How a model turns images into positions of the decoder, as data: a vision tower with its projector, or an image
 //! tokenizer, and how an image is divided.
 
+use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
 use crate::model::config::block::{BlockConfig, NormConfig};
 
 /// Maximum side of an image that a tower reads as a whole, in pixels.
-pub(super) const SIDE_LIMIT: usize = 1 << 14;
+pub(crate) const SIDE_LIMIT: usize = 1 << 14;
+
+/// Rejects a tower that does not take RGB images. `name` is the field with the number of channels.
+pub(super) fn check_channels(vision: Fields, name: &str) -> Result<(), String> {
+    if vision.or(name, 3)? != 3 {
+        return Err(format!("the vision tower does not take RGB images: {name} is not 3"));
+    }
+    Ok(())
+}
 
 /// The part of a model that turns images into positions of the decoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -326,7 +335,7 @@ pub struct VqTokenizerConfig {
 
 impl ImageTokens {
     /// Whether other tokens stand between the positions of an image.
-    pub fn interrupt_images(self) -> bool {
+    pub fn has_tokens_between_positions(self) -> bool {
         matches!(self, Self::Tiles | Self::Rows)
     }
 }
