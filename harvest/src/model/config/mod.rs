@@ -215,6 +215,7 @@ mod tests {
             (smolvlm(json!({}), json!(0)), "scale_factor 0"),
             (smolvlm(json!({"image_size": 8, "patch_size": 16}), json!(1)), "patch size 16"),
             (smolvlm(json!({"num_attention_heads": 7}), json!(1)), "7 heads"),
+            (smolvlm(json!({"image_size": 266, "patch_size": 14}), json!(1)), "19 x 19 patches"),
             (smolvlm(json!({"num_channels": 1}), json!(1)), "num_channels is not 3"),
             (json!({"model_type": "idefics3"}), "no text_config"),
             (internvl("downsample_ratio", json!(0.3)), "downsample_ratio 0.3 does not fit 32 x 32"),
