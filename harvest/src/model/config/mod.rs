@@ -234,6 +234,15 @@ mod tests {
             (mistral("vision_config", json!({"hidden_size": 24, "num_attention_heads": 4})), "width 24, 4 heads"),
             (mistral("vision_config", json!({"patch_size": 1 << 20})), "patches of 1048576"),
             (mistral("vision_config", json!({"model_type": "siglip_vision_model"})), "expected pixtral"),
+            (mistral("text_config", json!({"model_type": "ministral3"})), "unsupported decoder type \"ministral3\""),
+            (
+                with(
+                    json!({"model_type": "llava", "text_config": {}}),
+                    "vision_config",
+                    json!({"model_type": "pixtral"}),
+                ),
+                "type \"pixtral\"",
+            ),
         ] {
             let error = error(config);
             assert!(error.contains(named), "{error}");
