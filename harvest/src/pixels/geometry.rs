@@ -106,17 +106,16 @@ pub(super) fn smart_video(
 /// The size of an image of `[height, width]` whose longest edge becomes `edge`, and at most 4,096 (Idefics3).
 pub(super) fn longest_edge([height, width]: [usize; 2], edge: usize) -> [usize; 2] {
     const MOST: usize = 4_096;
-    let shorter = |edge: usize, ratio: f64| (edge as f64 * ratio) as usize;
-    let is_wide = width >= height;
     // As in the reference implementation, which divides by width / height or multiplies with it.
     let fitted = |[height, width]: [usize; 2], edge: usize| {
         let ratio = width as f64 / height as f64;
-        if is_wide { [(edge as f64 / ratio) as usize, edge] } else { [edge, shorter(edge, ratio)] }
+        if width >= height { [(edge as f64 / ratio) as usize, edge] } else { [edge, (edge as f64 * ratio) as usize] }
     };
+    let is_wide = width >= height;
     let [height, width] = fitted([height, width], edge);
-    // The shorter edge becomes even.
+    // The shorter edge becomes even. That of a square may thereby become the longer one.
     let even = if is_wide { [height + height % 2, width] } else { [height, width + width % 2] }.map(|side| side.max(1));
-    let fits = even[usize::from(is_wide)] <= MOST;
+    let fits = even[0].max(even[1]) <= MOST;
     if fits { even } else { fitted(even, MOST).map(|side| side.max(1)) }
 }
 
@@ -210,6 +209,7 @@ mod tests {
             ([70, 33], 40, [40, 18], [364, 364]),
             ([1, 9000], 5000, [1, 4096], [364, 4368]),
             ([9000, 7], 5000, [4096, 3], [4368, 364]),
+            ([300, 300], 4097, [4096, 4095], [4368, 4368]),
         ] {
             assert_eq!(longest_edge(size, edge), resized, "{size:?}");
             assert_eq!(whole_tiles(resized, if edge == 2048 { 512 } else { 364 }), divided, "{size:?}");
