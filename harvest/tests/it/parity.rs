@@ -67,6 +67,7 @@ fn patches(shape: &[usize], values: &[f32], images: &[Image], side: usize, merge
             }
         }
     }
+    assert!(views.next().is_none(), "the reference has more views");
     out
 }
 
