@@ -5,7 +5,7 @@
 //! cannot be a target here: `src/probe/file.rs` has a test with changed files.
 
 use harvest::data::{Mapping, Source, read_archive};
-use harvest::model::ModelConfig;
+use harvest::model::{ModelConfig, VisionConfig};
 use harvest::pixels::ImageProcessor;
 use harvest::template::Template;
 use harvest::{Answers, CacheFormat, Checkpoint, Import, Templating};
@@ -124,7 +124,13 @@ pub const TARGETS: [Target; 19] = [
             "tests/golden/llava-b/config.json",
             "tests/golden/qwen2_5_vl-a/config.json",
             "tests/golden/qwen3_vl-b/config.json",
+            "tests/golden/smolvlm-a/config.json",
+            "tests/golden/mistral3-a/config.json",
+            "tests/golden/internvl-a/config.json",
             "tests/golden/llava-a/preprocessor_config.json",
+            "tests/golden/smolvlm-a/preprocessor_config.json",
+            "tests/golden/mistral3-a/preprocessor_config.json",
+            "tests/golden/internvl-a/preprocessor_config.json",
         ],
         texts: &ROPES,
     },
@@ -166,6 +172,10 @@ thread_local! {
     });
     static CHECKPOINT: LazyCell<Checkpoint> =
         LazyCell::new(|| Checkpoint::open(&repository().join("tests/golden/llava-a")).expect("a golden checkpoint"));
+    static VISIONS: LazyCell<Vec<VisionConfig>> = LazyCell::new(|| {
+        let config = |name| ModelConfig::open(&repository().join("tests/golden").join(name)).expect("a golden configuration");
+        ["llava-a", "smolvlm-a", "mistral3-a", "internvl-a"].map(config).into_iter().filter_map(|c| c.vision).collect()
+    });
     static STORE: LazyCell<(tempfile::TempDir, Store)> = LazyCell::new(|| {
         let (folder, caches) = (tempfile::tempdir().expect("a folder"), repository().join("tests/golden/caches/plain"));
         let run = Run::create(folder.path()).expect("a run");
@@ -219,9 +229,10 @@ fn config(bytes: &[u8]) {
         }
     });
     with_file(bytes, "preprocessor_config.json", |path| {
-        CHECKPOINT.with(|checkpoint| {
-            let Some(vision) = &checkpoint.config().vision else { return };
-            let _ = ImageProcessor::open(path.parent().expect("a folder"), vision);
+        VISIONS.with(|visions| {
+            for vision in visions.iter() {
+                let _ = ImageProcessor::open(path.parent().expect("a folder"), vision);
+            }
         });
     });
 }
