@@ -40,13 +40,13 @@ enum Steps {
     /// The image is divided into tiles. `background` surrounds an image that is not divided.
     Tiles { background: [u8; 3] },
     /// The image is resized, and then enlarged to whole tiles if it is `divided`, or else resized to a square.
-    Split { resize: Option<Resize>, divided: bool },
+    WholeTiles { resize: Option<Resize>, divided: bool },
     /// The image is resized to as many tiles, within these bounds, as fit its proportions best.
-    Canvas { tiles: [usize; 2] },
+    BestCanvas { tiles: [usize; 2] },
     /// The image is resized so that its sides are multiples of a patch and its area is within the bounds.
     Native { area: [usize; 2], resize: bool },
     /// The image is reduced to fit into this height and width, and its sides are enlarged to multiples of a position.
-    Inside { most: Option<[usize; 2]> },
+    FitInside { most: Option<[usize; 2]> },
 }
 
 impl ImageProcessor {
@@ -148,7 +148,7 @@ impl ImageProcessor {
             (Steps::Tiles { .. }, Tiling::AnyResolution { side, grid, pinpoints, most_tiles }) => {
                 Ok(Frame::any_resolution(rgb, self.filter, square(*side, *grid), pinpoints, *most_tiles))
             }
-            (Steps::Split { resize, divided }, Tiling::Split { side, grid, .. }) => {
+            (Steps::WholeTiles { resize, divided }, Tiling::Split { side, grid, .. }) => {
                 let rgb = match resize.map(|size| size.apply(original)) {
                     Some([width, height]) => self.resize(rgb, width, height)?,
                     None => rgb,
@@ -158,13 +158,13 @@ impl ImageProcessor {
                 let whole = self.resize(rgb.clone(), *side, *side)?;
                 Ok(Frame::split(original, divided.then_some(&rgb), whole, square(*side, *grid)))
             }
-            (Steps::Canvas { tiles }, Tiling::Split { side, grid, .. }) => {
+            (Steps::BestCanvas { tiles }, Tiling::Split { side, grid, .. }) => {
                 let [rows, columns] = geometry::canvas([rgb.height, rgb.width], *side, tiles);
                 let divided = self.resize(rgb.clone(), columns * side, rows * side)?;
                 let whole = self.resize(rgb, *side, *side)?;
                 Ok(Frame::split(original, Some(&divided), whole, square(*side, *grid)))
             }
-            (Steps::Inside { most }, _) => {
+            (Steps::FitInside { most }, _) => {
                 let cell = self.patches.side * self.patches.merge;
                 let [width, height] = original;
                 let size =
@@ -188,7 +188,7 @@ impl ImageProcessor {
                 }
                 Ok(Frame::native(original, self.resize(rgb, to_width, to_height)?, cell))
             }
-            (Steps::Square { .. } | Steps::Tiles { .. } | Steps::Split { .. } | Steps::Canvas { .. }, _) => {
+            (Steps::Square { .. } | Steps::Tiles { .. } | Steps::WholeTiles { .. } | Steps::BestCanvas { .. }, _) => {
                 Err(ImageError::Tiles)
             }
         }
@@ -328,7 +328,7 @@ fn steps(raw: &Raw, vision: &VisionConfig) -> Result<(Steps, Patches), String> {
         Tiling::Split { side, merge, .. } => {
             let patches = Patches { side: patch.unwrap_or(*side), merge: *merge, frames: 1 };
             if let Some((_, ProjectorConfig::ShuffleMlp { .. })) = vision.tower() {
-                return Ok((Steps::Canvas { tiles: canvas(raw, *side)? }, patches));
+                return Ok((Steps::BestCanvas { tiles: canvas(raw, *side)? }, patches));
             }
             let tile = longest_edge(&raw.max_image_size)?;
             if tile != *side {
@@ -340,7 +340,8 @@ fn steps(raw: &Raw, vision: &VisionConfig) -> Result<(Steps, Patches), String> {
                 sides if sides["longest_edge"].is_null() => size(sides, true),
                 sides => longest_edge(sides).map(Resize::LongestEdge),
             };
-            let steps = Steps::Split { resize: raw.do_resize.then(size).transpose()?, divided: raw.do_image_splitting };
+            let steps =
+                Steps::WholeTiles { resize: raw.do_resize.then(size).transpose()?, divided: raw.do_image_splitting };
             Ok((steps, patches))
         }
         Tiling::Native { patch, merge, frames } => {
@@ -353,7 +354,7 @@ fn steps(raw: &Raw, vision: &VisionConfig) -> Result<(Steps, Patches), String> {
                     Ok(Resize::To { width, height }) => Ok([height, width]),
                     _ => longest_edge(&raw.size).map(|edge| [edge; 2]),
                 };
-                return Ok((Steps::Inside { most: raw.do_resize.then(most).transpose()? }, patches));
+                return Ok((Steps::FitInside { most: raw.do_resize.then(most).transpose()? }, patches));
             }
             raw.check_patches(patches)?;
             let area = raw.area([raw.min_pixels, raw.max_pixels])?;
