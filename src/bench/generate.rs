@@ -115,8 +115,8 @@ impl BenchGenerateRequest {
                 bandwidth.push(rate);
             }
             for (prompts, seconds) in self.batches.iter().zip(&mut seconds) {
-                let inputs = (0..*prompts).map(|n| input(&config, None, self.prompt, n as u64)).collect();
-                let took = self.answer(&model, inputs)?;
+                let inputs = (0..*prompts).map(|n| input(&config, None, self.prompt, n as u64));
+                let took = self.answer(&model, inputs.collect::<Result<_>>()?)?;
                 if round > 0 {
                     seconds.iter_mut().zip(took).for_each(|(all, took)| all.push(took));
                 }

@@ -176,7 +176,7 @@ impl BenchHarvestRequest {
         }
         let Found { name, config, images, weights } = self.model.open(control)?;
         let inputs = (0..self.samples).map(|n| input(&config, images.as_ref(), self.text, n as u64));
-        let inputs: Vec<Input> = inputs.collect();
+        let inputs: Vec<Input> = inputs.collect::<Result<_>>()?;
         let batch: Vec<&Input> = inputs.iter().collect();
         let blocks = config.text.layers.len();
         let operations = layers(blocks).map(|layer| flops::operations(&config, &batch, layer + 1));

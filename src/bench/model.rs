@@ -89,17 +89,23 @@ impl BenchModel {
 }
 
 /// A sample with one image, if the model reads images, and text after it.
-pub(super) fn input(config: &ModelConfig, images: Option<&ImageProcessor>, words: usize, seed: u64) -> Input {
+///
+/// # Errors
+/// The model does not take images of 640x480 pixels.
+pub(super) fn input(config: &ModelConfig, images: Option<&ImageProcessor>, words: usize, seed: u64) -> Result<Input> {
     let mut noise = noise(seed + 1);
     let image_token = config.vision.as_ref().map(|vision| vision.image_token_id);
-    let image: Option<Image> = images.map(|images| images.blank(640, 480));
+    let image: Option<Image> = images
+        .map(|images| images.blank(640, 480))
+        .transpose()
+        .map_err(|cause| harvest::Error::InvalidInput(cause.to_string()))?;
     let positions = image.as_ref().map_or(0, |image| image.sources.len());
     let mut ids: Vec<u32> = image_token.into_iter().flat_map(|id| std::iter::repeat_n(id, positions)).collect();
     let mut word = || ((noise() + 1.0) / 2.0 * (config.text.vocab_size - 1) as f32) as u32;
     while ids.len() < positions + words {
         ids.extend(Some(word()).filter(|word| Some(*word) != image_token));
     }
-    Input { ids, images: image.into_iter().collect() }
+    Ok(Input { ids, images: image.into_iter().collect() })
 }
 
 /// `config.json` and `preprocessor_config.json` of a model of a known shape.

@@ -202,9 +202,12 @@ impl ImageProcessor {
     }
 
     /// The input of the model for a black image, for benchmarks.
-    pub fn blank(&self, width: usize, height: usize) -> Image {
-        let frame = self.resized_frame(Rgb { width, height, data: vec![0; width * height * 3] }, true);
-        self.image(&frame.expect("an image of ordinary size can be resized to any other"))
+    ///
+    /// # Errors
+    /// The model does not take images of this size.
+    pub fn blank(&self, width: usize, height: usize) -> Result<Image, ImageError> {
+        let rgb = Rgb { width, height, data: vec![0; width * height * 3] };
+        self.resized_frame(rgb, true).map(|frame| self.image(&frame))
     }
 
     /// The input of the model for a frame.
