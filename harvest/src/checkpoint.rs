@@ -380,7 +380,10 @@ impl Checkpoint {
         let files = record.images.iter().map(|image| image.read()).collect::<Result<Vec<_>, _>>()?;
         let (frames, patches) = match record.video {
             Some(video) => self.video(video, &files).map(|(frames, patches)| (frames, Some(patches)))?,
-            None => (self.images.as_ref().map(|images| images.frames(&files)).transpose()?.unwrap_or_default(), None),
+            None => {
+                let frames = self.images.as_ref().map(|images| images.frames(&files, self.config.text.context));
+                (frames.transpose()?.unwrap_or_default(), None)
+            }
         };
         if self.images.is_none() && !files.is_empty() {
             return Err("the row has images, but the model takes none".into());
@@ -394,6 +397,8 @@ impl Checkpoint {
         let positions: Vec<usize> = frames.iter().map(|frame| frame.positions.len()).collect();
         let layouts: Vec<ImageLayout> = frames.iter().map(|frame| frame.layout()).collect();
         let media = patches.map_or(Media::Images(&layouts), Media::Video);
+        // Before they are written into the text.
+        self.check_length(positions.iter().sum(), "positions of images")?;
         let mut tokens = self.prompter.tokens(prompt, media)?;
         let start = tokens.len() as u32;
         tokens.extend(action.into_iter().zip(start..).map(|(id, position)| Token {
@@ -406,12 +411,7 @@ impl Checkpoint {
             image: None,
             rect: None,
         }));
-        if tokens.len() > self.config.text.context {
-            let context = self.config.text.context;
-            return Err(
-                format!("the row has {} tokens, more than the model's context of {context}", tokens.len()).into()
-            );
-        }
+        self.check_length(tokens.len(), "tokens")?;
         let ids: Vec<u32> = tokens.iter().map(|token| token.token_id as u32).collect();
         check_input(&self.config, &ids, &positions, |id| format!("{id} ({})", self.prompter.token_name(id)))?;
         let places = frames.iter().flat_map(|frame| &frame.positions);
@@ -419,6 +419,15 @@ impl Checkpoint {
             (token.rect, token.special) = (Some(place.rect), place.special);
         }
         Ok(tokens)
+    }
+
+    /// Rejects a row that is longer than the model's context.
+    fn check_length(&self, count: usize, what: &str) -> Result<(), String> {
+        let context = self.config.text.context;
+        if count > context {
+            return Err(format!("the row has {count} {what}, more than the model's context of {context}"));
+        }
+        Ok(())
     }
 
     /// The frames of a video as the vision tower reads them, and how they stand in the text. Each patch has a few consecutive

@@ -80,6 +80,24 @@ pub enum ImageError {
         /// Height in pixels.
         height: usize,
     },
+    /// The image would be divided into too many tiles.
+    #[error("the image would be divided into {rows} rows of {columns} tiles: expected at most {limit} tiles")]
+    TooManyTiles {
+        /// Number of rows of tiles.
+        rows: usize,
+        /// Number of tiles in a row.
+        columns: usize,
+        /// Maximum number of tiles.
+        limit: usize,
+    },
+    /// The image alone has more positions than the model's context.
+    #[error("the image has {positions} positions, more than the model's context of {context}")]
+    TooManyPositions {
+        /// Number of positions.
+        positions: usize,
+        /// The model's context.
+        context: usize,
+    },
     /// The image processor divides images into tiles, which the model does not take.
     #[error("the image processor produces tiles, which the model does not take")]
     Tiles,

@@ -3,7 +3,8 @@
 
 use crate::checkpoint_copy::CheckpointCopy;
 use crate::golden::Golden;
-use harvest::Checkpoint;
+use harvest::data::{Mapping, Source};
+use harvest::{Answers, Checkpoint, Templating};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -161,4 +162,17 @@ fn a_processor_that_counts_positions_differently_from_the_model_is_rejected() {
     let copy = CheckpointCopy::new("llava-a");
     copy.write("processor_config.json", &json!({"patch_size": 7, "vision_feature_select_strategy": "default"}));
     copy.check_equals_the_original();
+}
+
+#[test]
+fn a_row_whose_images_alone_exceed_the_context_is_skipped_for_their_positions() {
+    let copy = CheckpointCopy::new("llava-a");
+    copy.edit(|config| config["text_config"]["max_position_embeddings"] = 15.into());
+    fs::copy(copy.golden.folder.join("images/square.png"), copy.path("square.png")).unwrap();
+    let turns = json!([{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "A ring."}]);
+    let data = copy.path("data.json");
+    fs::write(&data, json!([{"id": 1, "image": "square.png", "conversations": turns}]).to_string()).unwrap();
+    let row = Source::open(&data).unwrap().rows(&Mapping::new()).unwrap().next().unwrap().unwrap();
+    let skipped = copy.open().prepare(row, Answers::All, Templating::Auto).unwrap_err();
+    assert_eq!(skipped.reason, "the row has 16 positions of images, more than the model's context of 15");
 }

@@ -29,7 +29,8 @@ pub fn prepared(golden: &Golden, checkpoint: &Checkpoint) -> Vec<(Vec<Token>, In
             let images = frames.iter().map(|frame| checkpoint.videos().unwrap().image(frame)).collect();
             (checkpoint.prompter().tokens(&text, Media::Video(&patches)).unwrap(), images)
         } else {
-            let frames = checkpoint.images().map(|images| images.frames(&sample.images).unwrap()).unwrap_or_default();
+            let frames = checkpoint.images().map(|images| images.frames(&sample.images, usize::MAX).unwrap());
+            let frames = frames.unwrap_or_default();
             let layouts: Vec<ImageLayout> = frames.iter().map(|frame| frame.layout()).collect();
             let images = frames.iter().map(|frame| checkpoint.images().unwrap().image(frame)).collect();
             (checkpoint.prompter().tokens(&text, Media::Images(&layouts)).unwrap(), images)
