@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::control::{Control, Detail, Stage};
 use harvest::Plan;
-use harvest::objects::{self, Mirror, ObjectUrl, Pulled, Pushed};
+use harvest::objects::{self, Mirror, ObjectUrl, Pulled, Pushed, TransferProgress};
 use sae_core::Run;
 use sae_core::error::{Cause, Hint, Operation, Setting};
 use sae_core::store::{STEP, StoreRecord};
@@ -131,20 +131,12 @@ fn check(path: &Path) -> Result<()> {
 
 /// Writes a folder or a file into a bucket.
 pub(crate) fn push(path: &Path, to: &ObjectUrl, control: &mut Control) -> Result<Pushed> {
-    let mut staged = control.stage(Stage::Upload, None)?;
-    Ok(objects::push(path, to, &mut |progress| {
-        staged.extend(progress.total);
-        Ok(staged.advance_with(progress.bytes, Detail::Transfer { file: progress.file })?)
-    })?)
+    transfer(Stage::Upload, control, |progress| objects::push(path, to, progress))
 }
 
 /// Reads a folder of a bucket.
 pub(crate) fn pull(from: &ObjectUrl, folder: &Path, control: &mut Control) -> Result<Pulled> {
-    let mut staged = control.stage(Stage::Download, None)?;
-    Ok(objects::pull(from, folder, &mut |progress| {
-        staged.extend(progress.total);
-        Ok(staged.advance_with(progress.bytes, Detail::Transfer { file: progress.file })?)
-    })?)
+    transfer(Stage::Download, control, |progress| objects::pull(from, folder, progress))
 }
 
 /// Whether a folder of a bucket is complete.
@@ -163,13 +155,18 @@ pub(crate) fn address(path: &Path) -> Result<Option<ObjectUrl>> {
 
 /// Folders on this machine for what these paths name: paths as they are, and copies of all complete folders at an address.
 pub(crate) fn local_folders(paths: &[PathBuf], control: &mut Control) -> Result<Vec<PathBuf>> {
+    let urls = paths.iter().map(|path| address(path)).collect::<Result<Vec<_>>>()?;
+    if urls.iter().all(Option::is_none) {
+        return Ok(paths.to_vec());
+    }
+    // What one command copies is limited as a whole.
+    let (mirror, token) = (Mirror::from_env(control.token().requested())?, control.token());
     let mut local = Vec::with_capacity(paths.len());
-    for path in paths {
-        let Some(url) = address(path)? else {
+    for (path, url) in paths.iter().zip(urls) {
+        let Some(url) = url else {
             local.push(path.clone());
             continue;
         };
-        let (mirror, token) = (Mirror::from_env(control.token().requested())?, control.token());
         for folder in objects::committed(&url, &mut || Ok(token.check()?))? {
             local.push(copy(&mirror, &folder, control)?);
         }
@@ -220,8 +217,17 @@ pub(crate) fn data_root(root: PathBuf) -> Result<(PathBuf, Option<Mirror>)> {
 }
 
 fn copy(mirror: &Mirror, url: &ObjectUrl, control: &mut Control) -> Result<PathBuf> {
-    let mut staged = control.stage(Stage::Download, None)?;
-    Ok(mirror.copy(url, &mut |progress| {
+    transfer(Stage::Download, control, |progress| mirror.copy(url, progress))
+}
+
+/// Shows how far a transfer is.
+fn transfer<T>(
+    stage: Stage,
+    control: &mut Control,
+    run: impl FnOnce(&mut dyn FnMut(TransferProgress) -> harvest::Result<()>) -> harvest::Result<T>,
+) -> Result<T> {
+    let mut staged = control.stage(stage, None)?;
+    Ok(run(&mut |progress| {
         staged.extend(progress.total);
         Ok(staged.advance_with(progress.bytes, Detail::Transfer { file: progress.file })?)
     })?)

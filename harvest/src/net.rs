@@ -1,5 +1,5 @@
-//! The only HTTP client of the crate, with bounds on time and redirects, and what tells how far a transfer is. Sends no request by itself. `https` is done by
-//! rustls with the root certificates that it was built with; proxies are those of the environment.
+//! The only HTTP client of the crate, with bounds on time and redirects, and what tells how far a transfer is. Sends no request by
+//! itself. `https` is done by rustls with the root certificates that it was built with; proxies are those of the environment.
 
 use std::time::Duration;
 use ureq::Agent;

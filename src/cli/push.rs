@@ -31,7 +31,7 @@ pub struct PushArgs {
     pub path: PathBuf,
     /// Folder in the bucket: s3://BUCKET/KEY, gs://BUCKET/KEY or az://CONTAINER/KEY
     #[arg(value_name = "ADDRESS")]
-    pub to: ObjectUrl,
+    pub to: String,
 }
 
 /// `sae pull`
@@ -46,27 +46,36 @@ Examples:
 pub struct PullArgs {
     /// Folder in the bucket that `sae push` has written
     #[arg(value_name = "ADDRESS")]
-    pub from: ObjectUrl,
+    pub from: String,
     /// New folder
     pub folder: PathBuf,
 }
 
 /// Runs `sae push`.
 pub fn run(args: &PushArgs, invocation: &mut Invocation) -> Result<Outcome> {
-    let request = PushRequest { path: args.path.clone(), to: args.to.clone() };
+    let request = PushRequest { path: args.path.clone(), to: address(&args.to)? };
     invocation.outcome(|_| request.plan(), |control| request.run(control), |report| Ok(pushed(report)))
 }
 
 /// Runs `sae pull`.
 pub fn pull(args: &PullArgs, invocation: &mut Invocation) -> Result<Outcome> {
-    let request = PullRequest { from: args.from.clone(), folder: args.folder.clone() };
+    let request = PullRequest { from: address(&args.from)?, folder: args.folder.clone() };
     invocation.outcome(|_| Ok(request.plan()), |control| request.run(control), |report| Ok(pulled(report)))
+}
+
+/// The address in an argument. It is not read together with the arguments, whose errors repeat them: it may hold a password.
+fn address(text: &str) -> Result<ObjectUrl> {
+    Ok(text.parse::<ObjectUrl>().map_err(sae_core::Error::config)?)
 }
 
 fn pushed(report: &PushReport) -> String {
     let PushReport { plan, pushed } = report;
     let existed = if pushed.existed { "; it was there already, with the same data" } else { "" };
-    format!("{}, {} bytes{existed}\n  {}", counted(pushed.files as u64, "file"), count(pushed.bytes), plan.to)
+    let others = match &pushed.other_records[..] {
+        [] => String::new(),
+        records => format!("\n  records there that differ from those here: {}", records.join(", ")),
+    };
+    format!("{}, {} bytes{existed}\n  {}{others}", counted(pushed.files as u64, "file"), count(pushed.bytes), plan.to)
 }
 
 fn pulled(report: &PullReport) -> String {

@@ -16,7 +16,7 @@ use crate::{Result, objects};
 use harvest::Shard;
 use harvest::objects::ObjectUrl;
 use sae_core::analysis::part::{Header, PartWriter, PassPart};
-use sae_core::store::run::Lock;
+use sae_core::store::run::{Lock, is_object_address};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -110,7 +110,7 @@ impl PassRequest {
     /// Makes the part in a temporary folder, unless it is in the bucket, and writes it into the bucket.
     fn run_into(&self, url: &ObjectUrl, control: &mut Control) -> Result<PassReport> {
         let planned = self.plan()?;
-        let place = url.join(&planned.file.with_extension("").file_name().unwrap_or_default().to_string_lossy());
+        let place = url.join(&planned.file.file_stem().unwrap_or_default().to_string_lossy());
         let folder = tempfile::tempdir().map_err(sae_core::Error::io("create a folder in", &std::env::temp_dir()))?;
         if objects::is_complete(&place, control)? {
             objects::pull(&place, folder.path(), control)?;
@@ -157,7 +157,11 @@ impl PassRequest {
     fn file(&self, sae: &crate::LoadedSae) -> PathBuf {
         let folder = self.folder.clone().unwrap_or_else(|| sae.run.parts());
         let (operation, number, of) = (self.operation.name(), self.part.number(), self.part.count());
-        folder.join(format!("{operation}-{}-{number:05}-of-{of:05}.safetensors", sae.name))
+        let name = format!("{operation}-{}-{number:05}-of-{of:05}", sae.name);
+        // In a bucket, each part is in a folder of its own.
+        let is_address = folder.to_str().is_some_and(is_object_address);
+        let folder = if is_address { folder.join(&name) } else { folder };
+        folder.join(format!("{name}.safetensors"))
     }
 
     fn planned(&self, header: &Header, file: PathBuf) -> PassPlan {

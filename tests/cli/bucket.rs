@@ -21,6 +21,8 @@ pub enum Trouble {
     Status(u16, &'static str),
     /// The connection ends in the middle of the answer. What was asked for happens.
     Cut,
+    /// The headers say that the object has this many bytes.
+    Size(&'static str),
 }
 
 #[derive(Default)]
@@ -54,6 +56,7 @@ impl Bucket {
                     state.answer(method, path, headers, body);
                     Answer::ok(b"<".to_vec()).header("content-length", "1000")
                 }
+                Some(Trouble::Size(bytes)) => state.answer(method, path, headers, body).header("content-length", bytes),
                 None => state.answer(method, path, headers, body),
             }
         });

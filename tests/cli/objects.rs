@@ -6,7 +6,7 @@ use crate::tool::{data_set, fails, files, json, said, tiny_model};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn harvest<'a>(command: &'a mut Command, data: &str, run: &Path, more: &[&str]) -> &'a mut Command {
     command.args(["harvest", "--layers", "1", "--device", "cpu", "--json", "--data", data]).args(more);
@@ -60,7 +60,7 @@ fn a_data_set_in_a_bucket_is_harvested_as_if_it_were_here() {
     assert_eq!(record(&run)["steps"]["harvest"]["arguments"]["data_root"], "s3://lab/set");
     let folder = dir.path().join("folder");
     succeeded(harvest(&mut bucket.sae(&copies), "s3://lab/set/", &folder, &[]).output().unwrap());
-    assert_eq!(files(&folder).len(), files(&here).len());
+    assert_eq!(files(&folder), files(&here));
 
     // What is here already is not read again, and a plan needs no bucket.
     bucket.requests();
@@ -162,6 +162,10 @@ fn credentials_that_expire_are_named_and_never_shown() {
     let absent =
         fails(1, &["harvest", "--model", "m", "--layers", "1", "--data", "s3://k:very-secret@lab/x", "--run", "r"]);
     assert!(!absent.contains("very-secret"), "{absent}");
+    for command in [["push", ".", "s3://k:very-secret@lab/x"], ["pull", "s3://k:very-secret@lab/x", "x"]] {
+        let rejected = fails(1, &command);
+        assert!(rejected.contains("invalid address") && !rejected.contains("very-secret"), "{rejected}");
+    }
     let folder = fails(1, &["index", "--run", "s3://lab/run"]);
     assert!(folder.contains("a run is a folder of this machine") && folder.contains("hint: pull it"), "{folder}");
 }
@@ -197,8 +201,11 @@ fn a_shard_is_in_the_bucket_once_whoever_makes_it_and_merges_from_there() {
     let mut record = record(&again);
     record["created"] = "2020-01-01T00:00:00Z".into();
     fs::write(again.join("run.json"), record.to_string()).unwrap();
-    assert_eq!(succeeded(push(&bucket, &again, "s3://lab/job/1"))["existed"], false);
-    assert_eq!(succeeded(push(&bucket, &one, "s3://lab/job/1"))["existed"], true);
+    let continued = succeeded(push(&bucket, &again, "s3://lab/job/1"));
+    assert_eq!(continued["existed"], false);
+    assert!(continued["other_records"].as_array().unwrap().contains(&"run.json".into()), "{continued}");
+    let first = succeeded(push(&bucket, &one, "s3://lab/job/1"));
+    assert_eq!((&first["existed"], &first["other_records"]), (&true.into(), &Value::Array(Vec::new())));
     assert_eq!(bucket.get("job/1/run.json").unwrap(), fs::read(one.join("run.json")).unwrap(), "the first one decides");
 
     // Another shard, or objects that nobody has listed, are not replaced.
@@ -248,6 +255,8 @@ fn a_folder_in_a_bucket_that_lost_or_changed_an_object_is_not_pulled() {
         bucket.sae(dir.path()).args(["pull", "s3://lab/kept"]).arg(dir.path().join(name)).output().unwrap()
     };
     assert!(failed(&pull("none")).contains("no folder that was written completely"));
+    let elsewhere = bucket.sae(dir.path()).args(["pull", "s3://other/kept"]).arg(dir.path().join("none")).output();
+    assert!(failed(&elsewhere.unwrap()).contains("there is no such bucket: s3://other/kept"));
     let mut requests = 0;
     bucket.fail(move |method, path| {
         requests += u32::from(method == "PUT" && path.contains("partNumber"));
@@ -310,7 +319,10 @@ fn parts_of_a_pass_are_reduced_from_a_bucket() {
         ]);
         succeeded(pass.output().unwrap())
     };
-    assert_eq!(pass("1/2")["existed"], false);
+    let part = pass("1/2");
+    assert_eq!(part["existed"], false);
+    let key = part["file"].as_str().and_then(|file| file.strip_prefix("s3://lab/")).expect("an address");
+    assert!(bucket.get(key).is_some(), "{part}");
     let reduce = || {
         let mut reduce = bucket.sae(&dir.path().join("copies"));
         reduce.args(["reduce", "--json", "--device", "cpu", "--run", run_name, "s3://lab/parts/"]).output().unwrap()
@@ -324,4 +336,120 @@ fn parts_of_a_pass_are_reduced_from_a_bucket() {
     fs::remove_dir_all(run.join("features")).unwrap();
     json(&["index", "--run", run_name, "--sae", "base", "--device", "cpu"]);
     assert_eq!(reduced, files(&run.join("features")));
+}
+
+#[test]
+fn a_push_that_is_refused_or_whose_file_changes_leaves_the_folder_unfinished() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bucket, folder) = (Bucket::new(), dir.path().join("folder"));
+    fs::create_dir(&folder).unwrap();
+    let file = folder.join("rows.bin");
+    fs::write(&file, "rows").unwrap();
+    bucket.fail(|method, path| {
+        (method == "PUT" && path.contains("rows.bin"))
+            .then_some(Trouble::Status(409, "<Error><Code>OperationAborted</Code></Error>"))
+    });
+    assert!(failed(&push(&bucket, &folder, "s3://lab/refused")).contains("conflicts with another request"));
+    assert_eq!(bucket.get("refused/sae-files.json"), None);
+    bucket.recover();
+    succeeded(push(&bucket, &folder, "s3://lab/refused"));
+    assert_eq!(bucket.get("refused/rows.bin").unwrap(), b"rows");
+
+    // One object, and one in parts.
+    for (to, bytes) in [("s3://lab/small", 4), ("s3://lab/large", 9_000_000)] {
+        fs::write(&file, vec![1; bytes]).unwrap();
+        let changing = file.clone();
+        bucket.fail(move |method, path| {
+            if method == "PUT" && path.contains("sae-files.begun") {
+                fs::write(&changing, vec![2; bytes]).unwrap();
+            }
+            None
+        });
+        let changed = failed(&push(&bucket, &folder, to));
+        assert!(changed.contains("the file changed while it was pushed"), "{changed}");
+        bucket.recover();
+        assert_eq!(bucket.get(&format!("{}/rows.bin", &to["s3://lab/".len()..])), None);
+        let claimed = failed(&push(&bucket, &folder, to));
+        assert!(claimed.contains("an unfinished push has claimed this folder with other data"), "{claimed}");
+    }
+}
+
+/// The rows of LLaVA with these images.
+fn rows_of(images: &[&str]) -> String {
+    let row = |image: &&str| {
+        let turns = [("human", "<image>\nWhat is this?"), ("gpt", "A square.")];
+        let turns = turns.map(|(from, value)| serde_json::json!({ "from": from, "value": value }));
+        serde_json::json!({ "image": image, "conversations": turns }).to_string() + "\n"
+    };
+    images.iter().map(row).collect()
+}
+
+#[test]
+fn images_of_a_bucket_are_read_by_whatever_path_names_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bucket, copies) = (Bucket::new(), dir.path().join("copies"));
+    let data = data_set(&dir.path().join("set"), 1);
+    let paths = ["./images/wide.png", "images//tall.png", "../set/images/square.png", "images/grey.png"];
+    fs::write(&data, rows_of(&paths)).unwrap();
+    bucket.put_folder("set", &dir.path().join("set"));
+    let [here, there, bad] = ["here", "there", "bad"].map(|name| dir.path().join(name));
+    harvest(&mut crate::tool::sae(), data.to_str().unwrap(), &here, &[]).output().map(succeeded).unwrap();
+    let read = |run: &Path, more: &[&str]| {
+        harvest(&mut bucket.sae(&copies), "s3://lab/set/data.jsonl", run, more).output().unwrap()
+    };
+    assert_eq!(succeeded(read(&there, &[]))["skipped_rows"], 0);
+    assert_eq!(files(&there), files(&here));
+
+    // What cannot be an image is the fault of its row.
+    bucket.put("set/data.jsonl", rows_of(&["images/rgba.png", "../../../../etc/x.png", "images/palette.png"]));
+    bucket.fail(|method, path| (method == "GET" && path.contains("palette")).then_some(Trouble::Size("300000000")));
+    let report = succeeded(read(&bad, &[]));
+    assert_eq!((&report["skipped_rows"], &report["samples"]), (&2.into(), &1.into()));
+    let typo = dir.path().join("no-such-folder");
+    let typo = failed(&read(&dir.path().join("typo"), &["--images-root", typo.to_str().unwrap()]));
+    assert!(typo.contains("the images root is not a folder"), "{typo}");
+}
+
+#[test]
+fn a_folder_of_a_bucket_is_copied_whatever_was_copied_of_it_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bucket, here) = data_in_a_bucket(dir.path(), 3);
+    succeeded(push(&bucket, &dir.path().join("data"), "s3://lab/kept"));
+    let read = |copies: &str, data: &str, run: &str, variable: (&str, &str)| {
+        let mut sae = bucket.sae(&dir.path().join(copies));
+        sae.env(variable.0, variable.1);
+        harvest(&mut sae, data, &dir.path().join(run), &[])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let end = |child: std::process::Child| child.wait_with_output().unwrap();
+    let none = ("SAE_OBJECT_RETRY_SECONDS", "20");
+    succeeded(end(read("a", "s3://lab/kept/data.jsonl", "file", none)));
+    succeeded(end(read("a", "s3://lab/kept/", "folder", none)));
+    assert_eq!(files(&dir.path().join("folder")), files(&here));
+    // Two processes with the same copies.
+    let both = ["one", "two"].map(|run| read("b", "s3://lab/kept/", run, none));
+    for child in both {
+        succeeded(end(child));
+    }
+    assert_eq!(files(&dir.path().join("one")), files(&dir.path().join("two")));
+
+    // Objects in the place of folders.
+    bucket.put("set/images/", "");
+    succeeded(end(read("c", "s3://lab/set/", "marked", none)));
+    assert_eq!(files(&dir.path().join("marked")), files(&here));
+    bucket.put("set/images", "a file");
+    let both = failed(&end(read("d", "s3://lab/set/", "both", none)));
+    assert!(both.contains("an object has the name of a folder: set/images"), "{both}");
+
+    for (name, value, said) in [
+        ("SAE_OBJECT_CACHE_BYTES", "100", "more than the limit of 100"),
+        ("SAE_OBJECT_CACHE_BYTES", "10GB", "expected a whole number of bytes"),
+        ("SAE_OBJECT_RETRY_SECONDS", "5m", "expected a whole number of seconds"),
+    ] {
+        let rejected = failed(&end(read("e", "s3://lab/set/", "no", (name, value))));
+        assert!(rejected.contains(said), "{rejected}");
+    }
 }

@@ -211,6 +211,7 @@ def job(work, server_port):
     first = start("node-1", "push", work / "node-1/run", "s3://lab/job/1")
     while not any("samples" in key["Key"] or "tokens" in key["Key"] or "activations" in key["Key"]
                   for key in bucket.list_objects_v2(Bucket="lab", Prefix="job/1/").get("Contents", [])):
+        assert not first.poll(), first.communicate()[1]
         time.sleep(0.005)
     first.kill()
     first.wait()

@@ -6,6 +6,7 @@ use super::fields::{self, Fields};
 use super::lenient::{self, json_type};
 use super::redraw::{Redraw, redraw};
 use super::row_error::RowError;
+pub(super) use crate::objects::IMAGE_FILE_LIMIT;
 use crate::objects::Mirror;
 use base64::Engine;
 use base64::alphabet;
@@ -18,9 +19,6 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// Size of the largest image file that is read, in bytes.
-pub(super) const IMAGE_FILE_LIMIT: u64 = 1 << 28;
 
 /// Keys of an object that describes an image: keys with the content of the file (in base64 or as a list of numbers),
 /// keys with a nested description, and keys with a path or link.
@@ -125,6 +123,10 @@ impl ImageFile {
             self.file = resolve_image_path(&self.path, folder, images_root);
         }
         self.fetch = fetch.cloned();
+        // A copy has one path, however the row names it.
+        if let Some((mirror, url)) = mirror.and_then(|mirror| Some((mirror, mirror.url(&self.file)?))) {
+            self.file = mirror.path(&url);
+        }
         self.mirror = mirror.cloned();
     }
 

@@ -154,7 +154,7 @@ impl Source {
     pub fn images_in(self, root: Option<PathBuf>) -> Result<Self> {
         match &root {
             // Images of a bucket are copied one by one.
-            Some(folder) if self.mirror.is_none() && !folder.is_dir() => {
+            Some(folder) if !folder.is_dir() && self.mirror.as_ref().is_none_or(|m| m.url(folder).is_none()) => {
                 Err(Error::data(folder)("the images root is not a folder"))
             }
             _ => Ok(Self { images_root: root.or(self.images_root), ..self }),

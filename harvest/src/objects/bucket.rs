@@ -1,9 +1,9 @@
 //! Requests to a bucket: what is there, a range of an object, an object that is put whole, in parts, or only if there is none. Repeats
 //! what failed for a while, and says why it gave up, without repeating credentials.
 
-use super::object_error;
 use super::transport::Connector;
 use super::url::{ObjectUrl, Scheme};
+use super::{number_from_env, object_error};
 use crate::{Error, Result};
 use bytes::Bytes;
 use object_store::aws::AmazonS3Builder;
@@ -35,6 +35,9 @@ const SIGNED: Duration = Duration::from_secs(120);
 
 /// The first pause before a request is repeated, and the longest one. Pauses double, with some chance.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(15)];
+
+/// What services answer if there is no bucket. Where there is only no object, they answer something else.
+const NO_BUCKET: [&str; 2] = ["<Code>NoSuchBucket</Code>", "<Code>ContainerNotFound</Code>"];
 
 /// For how long requests that fail are repeated, in seconds, unless this variable says otherwise.
 const RETRY_SECONDS: (&str, u64) = ("SAE_OBJECT_RETRY_SECONDS", 900);
@@ -78,6 +81,7 @@ impl From<ObjectMeta> for Object {
 }
 
 /// How a request that was understood ended.
+#[must_use]
 enum Answer<T> {
     Done(T),
     /// There is no such object.
@@ -93,17 +97,17 @@ pub(super) enum Known {
     Unchanged,
     Missing,
     New(Object, Bytes),
+    /// It has this many bytes, more than the limit, and was not read.
+    TooLarge(u64),
 }
 
 impl Bucket {
     /// The bucket of an address, with the credentials of the environment. Sends no request.
     ///
     /// # Errors
-    /// The environment lacks something or contradicts itself.
+    /// The environment lacks something, contradicts itself, or has an invalid value.
     pub fn open(url: &ObjectUrl) -> Result<Self> {
-        let (variable, seconds) = RETRY_SECONDS;
-        let patience = std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(seconds);
-        let patience = Duration::from_secs(patience);
+        let patience = Duration::from_secs(number_from_env(RETRY_SECONDS, "seconds")?);
         let backoff = BackoffConfig { init_backoff: PAUSES[0], max_backoff: PAUSES[1], base: 2.0 };
         let retry = RetryConfig { backoff, max_retries: usize::MAX, retry_timeout: patience.min(SIGNED) };
         let service: object_store::Result<Arc<dyn Service>> = match url.scheme {
@@ -145,8 +149,7 @@ impl Bucket {
             Ok(_) => Ok(None),
             // The answer has no body, so that it does not say why. The one to the same question about the content does.
             Err(error @ (Error::Objects { .. } | Error::Hinted { .. })) if begun.elapsed() < self.patience => {
-                self.request(key, wait, || ask(false))?;
-                Err(error)
+                self.request(key, wait, || ask(false)).and(Err(error))
             }
             Err(error) => Err(error),
         }
@@ -216,10 +219,7 @@ impl Bucket {
         })?;
         match answer {
             Answer::Done((object, Some(bytes))) => Ok(Known::New(object, bytes)),
-            Answer::Done((object, None)) => {
-                let cause = format!("the object has {} bytes, more than the limit of {limit}", object.bytes);
-                Err(self.error(key, cause))
-            }
+            Answer::Done((object, None)) => Ok(Known::TooLarge(object.bytes)),
             Answer::Missing => Ok(Known::Missing),
             Answer::Unchanged | Answer::Differs => Ok(Known::Unchanged),
         }
@@ -235,31 +235,45 @@ impl Bucket {
         Ok(matches!(answer, Answer::Done(_)))
     }
 
-    /// Writes an object of `bytes` bytes, in parts if it is large. `sent` is called with the number of bytes that are there.
+    /// Writes an object of `bytes` bytes with this hash, in parts if it is large. `sent` is called with the number of bytes that are
+    /// there.
+    ///
+    /// # Errors
+    /// The content has another size or hash, and is not there then; the storage refuses it; an error of `sent`.
     pub fn put(
         &self,
         key: &str,
         content: &mut dyn Read,
         bytes: u64,
+        blake3: &str,
         sent: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         let path = self.path(key)?;
         let mut done = 0;
         if bytes <= PART {
-            let payload = PutPayload::from(self.next(key, content, bytes)?);
-            self.request(key, &mut || sent(0), || {
+            let payload = self.next(key, content, bytes)?;
+            self.check(key, blake3, blake3::hash(&payload))?;
+            let payload = PutPayload::from(payload);
+            let answer = self.request(key, &mut || sent(0), || {
                 self.service.put_opts(&path, payload.clone(), PutMode::Overwrite.into())
             })?;
-            return sent(bytes);
+            return match answer {
+                Answer::Done(_) => sent(bytes),
+                _ => Err(self
+                    .error(key, "the storage refused the object, which conflicts with another request")
+                    .with_hint(Hint::from("run the same command again, which continues"))),
+            };
         }
         let part = PART.max(bytes.div_ceil(PARTS));
         let Answer::Done(upload) = self.request(key, &mut || sent(0), || self.service.create_multipart(&path))? else {
             return Err(self.error(key, "there is no such bucket"));
         };
-        let mut parts: Vec<PartId> = Vec::new();
+        let (mut parts, mut hasher): (Vec<PartId>, _) = (Vec::new(), blake3::Hasher::new());
         let uploaded = (|| {
             while done < bytes {
-                let payload = PutPayload::from(self.next(key, content, part.min(bytes - done))?);
+                let payload = self.next(key, content, part.min(bytes - done))?;
+                hasher.update(&payload);
+                let payload = PutPayload::from(payload);
                 let number = parts.len();
                 let answer = self.request(key, &mut || sent(done), || {
                     self.service.put_part(&path, &upload, number, payload.clone())
@@ -269,6 +283,7 @@ impl Bucket {
                 done += payload.content_length() as u64;
                 sent(done)?;
             }
+            self.check(key, blake3, hasher.finalize())?;
             self.request(key, &mut || sent(done), || self.service.complete_multipart(&path, &upload, parts.clone()))
         })();
         match uploaded {
@@ -298,6 +313,15 @@ impl Bucket {
         }
     }
 
+    /// Rejects content that is no longer what was hashed before.
+    fn check(&self, key: &str, expected: &str, found: blake3::Hash) -> Result<()> {
+        if found.to_hex().as_str() == expected {
+            return Ok(());
+        }
+        let hint = Hint::from("push it when nobody writes to it");
+        Err(self.error(key, "the file changed while it was pushed").with_hint(hint))
+    }
+
     fn path(&self, key: &str) -> Result<Key> {
         Key::parse(key).map_err(|error| self.error(key, error.to_string()))
     }
@@ -312,7 +336,7 @@ impl Bucket {
         F: Future<Output = object_store::Result<T>>,
     {
         let runtime = runtime().map_err(|error| self.error(key, format!("no timer can be made ({error})")))?;
-        let begun = Instant::now();
+        let (begun, mut pause) = (Instant::now(), PAUSES[0]);
         loop {
             wait()?;
             let answer = runtime.block_on(async {
@@ -326,7 +350,14 @@ impl Bucket {
             });
             let error = match answer? {
                 Ok(done) => return Ok(Answer::Done(done)),
-                Err(object_store::Error::NotFound { .. }) => return Ok(Answer::Missing),
+                Err(error @ object_store::Error::NotFound { .. }) => {
+                    let text = error.to_string();
+                    if !NO_BUCKET.iter().any(|code| text.contains(code)) {
+                        return Ok(Answer::Missing);
+                    }
+                    let hint = Hint::from("check the name and the endpoint, or create it");
+                    return Err(self.error(key, "there is no such bucket").with_hint(hint));
+                }
                 Err(object_store::Error::NotModified { .. }) => return Ok(Answer::Unchanged),
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
                     return Ok(Answer::Differs);
@@ -336,7 +367,12 @@ impl Bucket {
             if !is_temporary(&error) || begun.elapsed() >= self.patience {
                 return Err(self.failed(key, &error, begun.elapsed()));
             }
-            std::thread::sleep(PAUSES[0]);
+            let again = Instant::now() + pause.min(self.patience.saturating_sub(begun.elapsed()));
+            while let Some(rest) = again.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero()) {
+                wait()?;
+                std::thread::sleep(rest.min(TICK));
+            }
+            pause = (pause * 2).min(PAUSES[1]);
         }
     }
 

@@ -3,8 +3,7 @@
 use super::bucket::{Bucket, Known, Object};
 use super::listing::{CLAIM, LIMIT, LISTING, ListedFile, Listing};
 use super::url::ObjectUrl;
-use super::{download, object_error};
-use crate::net::TransferProgress;
+use super::{TransferProgress, download, object_error};
 use crate::{Error, Result};
 use sae_core::error::Hint;
 use serde::Serialize;
@@ -26,6 +25,8 @@ pub struct Pushed {
     pub bytes: u64,
     /// Whether a folder with the same data was there before.
     pub existed: bool,
+    /// Its records of when and where a run was made that differ from those in the bucket, which are the ones of whoever came first.
+    pub other_records: Vec<String>,
 }
 
 /// A folder that was read.
@@ -47,11 +48,14 @@ pub struct Pulled {
 pub fn push(path: &Path, to: &ObjectUrl, progress: &mut dyn FnMut(TransferProgress) -> Result<()>) -> Result<Pushed> {
     let bucket = Bucket::open(to)?;
     let own = Listing::read(path, &mut |name| progress(TransferProgress { file: name, bytes: 0, total: 0 }))?;
-    let report = |existed| Pushed { files: own.files.len(), bytes: own.bytes(), existed };
+    let report = |existed, listed: &Listing| {
+        let other_records = own.other_records(listed);
+        Pushed { files: own.files.len(), bytes: own.bytes(), existed, other_records }
+    };
     let total = own.bytes();
     let wait = &mut || progress(TransferProgress { file: LISTING, bytes: 0, total });
     if let Some((complete, _)) = listing(&bucket, to, LISTING, wait)? {
-        return same(&own, &complete, path, to).map(|()| report(true));
+        return same(&own, &complete, path, to, Written::Complete).map(|()| report(true, &complete));
     }
     let content = own.to_bytes(to)?;
     let claim = to.join(CLAIM);
@@ -66,7 +70,7 @@ pub fn push(path: &Path, to: &ObjectUrl, progress: &mut dyn FnMut(TransferProgre
             }
         }
     };
-    same(&own, &listed, path, to)?;
+    same(&own, &listed, path, to, Written::Claimed)?;
     let root = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let mut done = 0;
     for file in &listed.files {
@@ -75,11 +79,11 @@ pub fn push(path: &Path, to: &ObjectUrl, progress: &mut dyn FnMut(TransferProgre
         let found = bucket.head(key.key(), &mut || sent(0))?;
         if found.is_none_or(|found| found.bytes != file.bytes) {
             match &file.record {
-                Some(record) => bucket.put(key.key(), &mut record.as_bytes(), file.bytes, &mut sent)?,
+                Some(record) => bucket.put(key.key(), &mut record.as_bytes(), file.bytes, &file.blake3, &mut sent)?,
                 None => {
                     let path = root.join(&file.name);
                     let mut content = File::open(&path).map_err(Error::io("open", &path))?;
-                    bucket.put(key.key(), &mut content, file.bytes, &mut sent)?;
+                    bucket.put(key.key(), &mut content, file.bytes, &file.blake3, &mut sent)?;
                 }
             }
         }
@@ -88,10 +92,10 @@ pub fn push(path: &Path, to: &ObjectUrl, progress: &mut dyn FnMut(TransferProgre
     let wait = &mut || progress(TransferProgress { file: LISTING, bytes: total, total });
     let existed = !bucket.put_new(to.join(LISTING).key(), &content, wait)?;
     if existed {
-        same(&own, &existing(&bucket, to, LISTING, wait)?.0, path, to)?;
+        same(&own, &existing(&bucket, to, LISTING, wait)?.0, path, to, Written::Complete)?;
     }
     // A request whose answer was lost finds its own listing, so that only an earlier one counts as somebody else's.
-    Ok(report(false))
+    Ok(report(false, &listed))
 }
 
 /// Reads a complete folder of a bucket into a folder of this machine, which does not exist yet, is empty, or is that of an interrupted
@@ -102,20 +106,60 @@ pub fn push(path: &Path, to: &ObjectUrl, progress: &mut dyn FnMut(TransferProgre
 /// error of `progress`.
 pub fn pull(from: &ObjectUrl, to: &Path, progress: &mut dyn FnMut(TransferProgress) -> Result<()>) -> Result<Pulled> {
     let bucket = Bucket::open(from)?;
-    let wait = &mut || progress(TransferProgress { file: LISTING, bytes: 0, total: 0 });
-    let Some((listing, content)) = listing(&bucket, from, LISTING, wait)? else {
-        return Err(incomplete(&bucket, from, wait)?);
-    };
-    let pulling = to.join(PULLING);
+    let (listing, content) = complete(&bucket, from, progress)?;
     let is_empty = fs::read_dir(to).map_or(true, |mut entries| entries.next().is_none());
-    if !is_empty && fs::read(&pulling).ok().as_deref() != Some(content.as_slice()) {
+    if !is_empty && !is_begun(to, &content) {
         let has_all = listing.files.iter().all(|file| is_there(&to.join(&file.name), file));
         if has_all {
             return Ok(Pulled { files: listing.files.len(), bytes: listing.bytes() });
         }
         return Err(sae_core::Error::run(to, "expected an empty folder, found one with other files").into());
     }
-    sae_core::file::write_bytes(&pulling, &content)?;
+    receive(&bucket, from, to, &listing, &content, progress)
+}
+
+/// [`pull`] into a folder that nobody else writes to. Whatever else it holds is removed.
+pub(super) fn replace(
+    from: &ObjectUrl,
+    to: &Path,
+    progress: &mut dyn FnMut(TransferProgress) -> Result<()>,
+) -> Result<Pulled> {
+    let bucket = Bucket::open(from)?;
+    let (listing, content) = complete(&bucket, from, progress)?;
+    if to.exists() && !is_begun(to, &content) {
+        fs::remove_dir_all(to).map_err(Error::io("remove", to))?;
+    }
+    receive(&bucket, from, to, &listing, &content, progress)
+}
+
+/// The listing of a folder that is complete, also as it is stored.
+fn complete(
+    bucket: &Bucket,
+    from: &ObjectUrl,
+    progress: &mut dyn FnMut(TransferProgress) -> Result<()>,
+) -> Result<(Listing, Vec<u8>)> {
+    let wait = &mut || progress(TransferProgress { file: LISTING, bytes: 0, total: 0 });
+    match listing(bucket, from, LISTING, wait)? {
+        Some(found) => Ok(found),
+        None => Err(incomplete(bucket, from, wait)?),
+    }
+}
+
+/// Whether a folder is that of an interrupted call with the same listing.
+fn is_begun(folder: &Path, content: &[u8]) -> bool {
+    fs::read(folder.join(PULLING)).is_ok_and(|begun| begun == content)
+}
+
+fn receive(
+    bucket: &Bucket,
+    from: &ObjectUrl,
+    to: &Path,
+    listing: &Listing,
+    content: &[u8],
+    progress: &mut dyn FnMut(TransferProgress) -> Result<()>,
+) -> Result<Pulled> {
+    let pulling = to.join(PULLING);
+    sae_core::file::write_bytes(&pulling, content)?;
     let (total, mut done) = (listing.bytes(), 0);
     // A run is one once it has its record, so that comes last.
     let (records, data): (Vec<&ListedFile>, Vec<_>) = listing.files.iter().partition(|file| file.record.is_some());
@@ -123,7 +167,7 @@ pub fn pull(from: &ObjectUrl, to: &Path, progress: &mut dyn FnMut(TransferProgre
         let target = to.join(&file.name);
         let mut received = |bytes| progress(TransferProgress { file: &file.name, bytes: done + bytes, total });
         if !is_there(&target, file) {
-            fetch(&bucket, from, file, &target, &mut received)?;
+            fetch(bucket, from, file, &target, &mut received)?;
         }
         done += file.bytes;
         progress(TransferProgress { file: &file.name, bytes: done, total })?;
@@ -202,11 +246,25 @@ fn is_there(path: &Path, file: &ListedFile) -> bool {
         && sae_core::file::hash(path).is_ok_and(|hash| hash == file.blake3)
 }
 
+/// How much of a folder is there.
+#[derive(Clone, Copy)]
+enum Written {
+    Claimed,
+    Complete,
+}
+
 /// Rejects a folder with other data than the one that is there.
-fn same(own: &Listing, there: &Listing, path: &Path, to: &ObjectUrl) -> Result<()> {
+fn same(own: &Listing, there: &Listing, path: &Path, to: &ObjectUrl, written: Written) -> Result<()> {
     let Some(name) = own.difference(there) else { return Ok(()) };
-    let cause = format!("there is a folder with other data: {name} differs from that in {}", path.display());
-    let hint = format!("choose another address, or remove everything below {to} if this folder is the right one");
+    let (found, when) = match written {
+        Written::Claimed => (
+            "an unfinished push has claimed this folder with other data",
+            "once nobody pushes that data any more, and this folder is the right one",
+        ),
+        Written::Complete => ("there is a folder with other data", "if this folder is the right one"),
+    };
+    let cause = format!("{found}: {name} differs from that in {}", path.display());
+    let hint = format!("choose another address, or remove everything below {to} {when}");
     Err(object_error(to, cause).with_hint(Hint::from(hint)))
 }
 
@@ -233,6 +291,9 @@ fn listing(
     let url = folder.join(name);
     match bucket.get(url.key(), None, LIMIT, wait)? {
         Known::New(_, content) => Ok(Some((Listing::parse(&content, &url)?, content.to_vec()))),
+        Known::TooLarge(bytes) => {
+            Err(object_error(&url, format!("the listing has {bytes} bytes, more than the limit of {LIMIT}")))
+        }
         Known::Missing | Known::Unchanged => Ok(None),
     }
 }

@@ -7,8 +7,9 @@
 use super::object_error;
 use super::url::{ObjectUrl, is_path};
 use crate::{Error, Result};
-use sae_core::error::Hint;
+use sae_core::error::{Cause, Hint};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,12 @@ pub(super) const CLAIM: &str = "sae-files.begun.json";
 
 /// Size of the largest listing, in bytes.
 pub(super) const LIMIT: u64 = 64 << 20;
+
+/// Bytes of a listing for each file, at least, without the name and the record.
+const ENTRY: u64 = 128;
+
+/// What helps if a listing is too large.
+const MANY_FILES: &str = "push its folders one by one, or put the files into archives";
 
 /// The version of listings that this program reads and writes.
 const VERSION: u32 = 1;
@@ -68,7 +75,7 @@ impl Listing {
     /// `each` is called with the name of every file before it is read.
     ///
     /// # Errors
-    /// There are no files, a link, or a name that is no Unicode; a file cannot be read.
+    /// There are no files, too many for a listing, a link, or a name that is no Unicode; a file cannot be read.
     pub fn read(path: &Path, each: &mut dyn FnMut(&str) -> Result<()>) -> Result<Self> {
         let mut names = Vec::new();
         let root = if path.is_dir() {
@@ -82,15 +89,26 @@ impl Listing {
         if names.is_empty() {
             return Err(sae_core::Error::run(path, "there are no files in this folder").into());
         }
+        // Hashing the files would take long.
+        let least = names.iter().map(|name| name.len() as u64 + ENTRY).sum();
+        check_size(least).map_err(|cause| sae_core::Error::run(path, Cause::with_hint(cause, MANY_FILES.into())))?;
         names.sort();
         let mut files = Vec::with_capacity(names.len());
         for name in names {
             each(&name)?;
             let file = root.join(&name);
             let bytes = fs::metadata(&file).map_err(Error::io("read", &file))?.len();
-            let record = is_record(&name).then(|| fs::read_to_string(&file)).transpose();
-            let record = record.map_err(Error::io("read", &file))?.filter(|_| bytes <= RECORD_LIMIT);
-            files.push(ListedFile { blake3: sae_core::file::hash(&file)?, name, bytes, record });
+            if is_record(&name) && bytes <= RECORD_LIMIT {
+                let record = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
+                files.push(ListedFile {
+                    name,
+                    bytes: record.len() as u64,
+                    blake3: hash(&record),
+                    record: Some(record),
+                });
+            } else {
+                files.push(ListedFile { blake3: sae_core::file::hash(&file)?, name, bytes, record: None });
+            }
         }
         Ok(Self { schema_version: VERSION, program: concat!("sae ", env!("CARGO_PKG_VERSION")).into(), files })
     }
@@ -98,7 +116,7 @@ impl Listing {
     /// Reads a listing.
     ///
     /// # Errors
-    /// It is damaged, of another version, or names files outside of its folder.
+    /// It is damaged, contradicts itself, is of another version, or names files outside of its folder.
     pub fn parse(content: &[u8], url: &ObjectUrl) -> Result<Self> {
         #[derive(Deserialize)]
         struct Version {
@@ -111,39 +129,81 @@ impl Listing {
             return Err(object_error(url, cause).with_hint(Hint::from("use the version of the program that wrote it")));
         }
         let listing: Self = serde_json::from_slice(content).map_err(|e| damaged(e.to_string()))?;
-        match listing.files.iter().find(|file| !is_path(&file.name) || Path::new(&file.name).is_absolute()) {
-            Some(file) => Err(damaged(format!("expected names of files in the folder, found {:?}", file.name))),
-            None => Ok(listing),
+        let (mut names, mut bytes) = (BTreeSet::new(), 0u64);
+        for file in &listing.files {
+            if !is_path(&file.name) || Path::new(&file.name).is_absolute() {
+                return Err(damaged(format!("expected names of files in the folder, found {:?}", file.name)));
+            }
+            if !names.insert(&file.name) {
+                return Err(damaged(format!("expected each name once, found {:?} again", file.name)));
+            }
+            if file
+                .record
+                .as_ref()
+                .is_some_and(|record| record.len() as u64 != file.bytes || hash(record) != file.blake3)
+            {
+                return Err(damaged(format!(
+                    "the content of {:?} does not have the size and hash beside it",
+                    file.name
+                )));
+            }
+            let Some(sum) = bytes.checked_add(file.bytes) else {
+                return Err(damaged(format!("impossible sizes, such as the {} bytes of {:?}", file.bytes, file.name)));
+            };
+            bytes = sum;
         }
+        Ok(listing)
     }
 
     /// The listing as it is stored.
     pub fn to_bytes(&self, url: &ObjectUrl) -> Result<Vec<u8>> {
         let mut content = serde_json::to_vec_pretty(self).map_err(|error| object_error(url, error.to_string()))?;
         content.push(b'\n');
-        if content.len() as u64 > LIMIT {
-            let cause = format!("the listing has {} bytes, more than the limit of {LIMIT}", content.len());
-            return Err(object_error(url, cause));
-        }
+        let too_large = |cause| object_error(url, cause).with_hint(Hint::from(MANY_FILES));
+        check_size(content.len() as u64).map_err(too_large)?;
         Ok(content)
     }
 
-    /// The size of all files.
+    /// The size of all files, which parsing has checked to be a number.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
     /// The first file that two folders with the same data do not have in common. Records are not compared.
     pub fn difference(&self, other: &Self) -> Option<String> {
-        let data = |listing: &Self| -> Vec<(String, u64, String)> {
-            let files = listing.files.iter().filter(|file| file.record.is_none());
-            files.map(|file| (file.name.clone(), file.bytes, file.blake3.clone())).collect()
+        let [one, two] = [self, other].map(|listing| listing.contents(|file| file.record.is_none()));
+        let differs = |one: &Contents, two: &Contents| {
+            let mut files = one.iter().filter(|(name, file)| two.get(*name) != Some(*file));
+            files.next().map(|(name, _)| (*name).to_owned())
         };
-        let (one, two) = (data(self), data(other));
-        let differs =
-            one.iter().find(|file| !two.contains(file)).or_else(|| two.iter().find(|file| !one.contains(file)));
-        differs.map(|(name, ..)| name.clone())
+        differs(&one, &two).or_else(|| differs(&two, &one))
     }
+
+    /// The records with another content than those of the same names in another listing.
+    pub fn other_records(&self, other: &Self) -> Vec<String> {
+        let [one, two] = [self, other].map(|listing| listing.contents(|file| file.record.is_some()));
+        one.into_iter().filter(|(name, file)| two.get(name) != Some(file)).map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// The size and hash of some files, by name.
+    fn contents(&self, which: impl Fn(&ListedFile) -> bool) -> Contents<'_> {
+        let files = self.files.iter().filter(|file| which(file));
+        files.map(|file| (file.name.as_str(), (file.bytes, file.blake3.as_str()))).collect()
+    }
+}
+
+type Contents<'a> = BTreeMap<&'a str, (u64, &'a str)>;
+
+fn hash(content: &str) -> String {
+    blake3::hash(content.as_bytes()).to_hex().to_string()
+}
+
+/// Rejects a listing that nobody would read.
+fn check_size(bytes: u64) -> Result<(), String> {
+    if bytes <= LIMIT {
+        return Ok(());
+    }
+    Err(format!("too many files: their listing has {bytes} bytes or more, and the limit is {LIMIT}"))
 }
 
 fn collect(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) -> Result<()> {
@@ -194,6 +254,39 @@ mod tests {
     }
 
     #[test]
+    fn a_listing_that_contradicts_itself_is_rejected() {
+        let url: ObjectUrl = "s3://lab/run/sae-files.json".parse().unwrap();
+        let parse = |files: &[ListedFile]| {
+            let text = serde_json::json!({ "schema_version": 1, "program": "sae", "files": files });
+            Listing::parse(text.to_string().as_bytes(), &url).map(|_| ()).map_err(|error| error.message())
+        };
+        let file = |name: &str, bytes: u64| ListedFile { name: name.into(), bytes, blake3: hash(name), record: None };
+        let record = ListedFile { record: Some("run.json".into()), ..file("run.json", 8) };
+        assert_eq!(parse(&[file("a", u64::MAX - 8), record.clone()]), Ok(()));
+        let bad = [
+            ("impossible sizes", vec![file("a", u64::MAX), file("b", 1)]),
+            ("found \"a\" again", vec![file("a", 1), file("a", 1)]),
+            ("size and hash beside it", vec![ListedFile { bytes: 1 << 60, ..record.clone() }]),
+            ("size and hash beside it", vec![ListedFile { blake3: hash("other"), ..record }]),
+        ];
+        for (cause, files) in bad {
+            let error = parse(&files).unwrap_err();
+            assert!(error.contains("damaged") && error.contains(cause), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_folder_with_too_many_files_for_a_listing_is_rejected_by_their_number() {
+        assert!(check_size(ENTRY * 400_000).is_ok());
+        assert!(check_size(ENTRY * 600_000).unwrap_err().contains("too many files"));
+        let file = ListedFile { name: String::new(), bytes: 0, blake3: hash(""), record: None };
+        let listing = |files| Listing { schema_version: VERSION, program: String::new(), files };
+        let url: ObjectUrl = "s3://lab/run".parse().unwrap();
+        let bytes = |count: usize| listing(vec![file.clone(); count]).to_bytes(&url).unwrap().len() as u64;
+        assert!(bytes(2) - bytes(1) >= ENTRY, "the bound holds for the shortest entry");
+    }
+
+    #[test]
     fn records_of_a_run_are_not_compared_and_unfinished_files_are_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, content: &str| {
@@ -214,6 +307,7 @@ mod tests {
             write(unfinished, "x");
         }
         assert_eq!(read().difference(&first), None);
+        assert_eq!((read().other_records(&first), first.other_records(&first)), (vec!["run.json".into()], vec![]));
         write("activations/layers.1/shard-00000.safetensors", "other");
         assert_eq!(read().difference(&first).as_deref(), Some("activations/layers.1/shard-00000.safetensors"));
     }

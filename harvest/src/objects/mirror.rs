@@ -4,14 +4,13 @@
 use super::bucket::{Bucket, Known, Object};
 use super::listing::{CLAIM, LISTING};
 use super::url::{ObjectUrl, Scheme, is_path};
-use super::{commit, download, object_error};
-use crate::net::TransferProgress;
+use super::{IMAGE_FILE_LIMIT, TransferProgress, commit, download, number_from_env, object_error};
 use crate::{Error, Result};
 use sae_core::error::Hint;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,8 +20,8 @@ const CACHE: &str = "SAE_OBJECT_CACHE";
 /// The variable with the number of bytes that one command copies at most, and what counts without it.
 const CACHE_LIMIT: (&str, u64) = ("SAE_OBJECT_CACHE_BYTES", 1 << 40);
 
-/// Size of the largest image, in bytes, as for files.
-const IMAGE_LIMIT: u64 = 1 << 28;
+/// Objects of the largest folder: what a list of them needs is held in memory.
+const OBJECTS: usize = 10_000_000;
 
 /// The copies of objects on this machine.
 #[derive(Clone)]
@@ -44,14 +43,13 @@ impl Mirror {
     /// Once `stop` is set, waiting requests end.
     ///
     /// # Errors
-    /// There is no folder for caches.
+    /// There is no folder for caches, or a limit that is no number.
     pub fn from_env(stop: Arc<AtomicBool>) -> Result<Self> {
         let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let caches = || folder("XDG_CACHE_HOME").or_else(|| Some(std::env::home_dir()?.join(".cache")));
         let root = folder(CACHE).or_else(|| Some(caches()?.join("sae-workbench/objects")));
         let root = root.ok_or(Error::NoObjectCache { variable: CACHE })?;
-        let limit = std::env::var(CACHE_LIMIT.0).ok().and_then(|text| text.parse().ok()).unwrap_or(CACHE_LIMIT.1);
-        Ok(Self::new(&root, limit, stop))
+        Ok(Self::new(&root, number_from_env(CACHE_LIMIT, "bytes")?, stop))
     }
 
     /// The copies in a folder. One process copies `limit` bytes at most.
@@ -62,7 +60,7 @@ impl Mirror {
 
     /// Where the copy of an object or of a folder is, or would be.
     pub fn path(&self, url: &ObjectUrl) -> PathBuf {
-        let bucket = self.0.root.join("files").join(url.scheme.name()).join(url.bucket());
+        let bucket = self.files().join(url.scheme.name()).join(url.bucket());
         if url.key().is_empty() { bucket } else { bucket.join(url.key()) }
     }
 
@@ -72,12 +70,25 @@ impl Mirror {
         self.0.root.join(folder).join(url.scheme.name()).join(url.bucket()).join(key)
     }
 
-    /// The address of a copy; nothing for other files.
+    /// The folder of all copies.
+    fn files(&self) -> PathBuf {
+        self.0.root.join("files")
+    }
+
+    /// The address of a copy, by whatever path; nothing for other files, and for paths that lead out of a bucket.
     pub fn url(&self, path: &Path) -> Option<ObjectUrl> {
-        let inside = path.strip_prefix(self.0.root.join("files")).ok()?.to_str()?;
-        let inside = inside.replace(std::path::MAIN_SEPARATOR, "/");
-        let (scheme, rest) = inside.split_once('/')?;
-        format!("{scheme}://{rest}").parse().ok()
+        let mut names = Vec::new();
+        for component in path.strip_prefix(self.files()).ok()?.components() {
+            match component {
+                Component::CurDir => {}
+                Component::Normal(name) => names.push(name.to_str()?),
+                // The first two names are the service and the bucket.
+                Component::ParentDir if names.len() > 2 => drop(names.pop()),
+                _ => return None,
+            }
+        }
+        let [scheme, bucket, key @ ..] = &names[..] else { return None };
+        format!("{scheme}://{bucket}/{}", key.join("/")).parse().ok()
     }
 
     /// Copies an object, or everything below an address, unless the copies are those of the present objects. A folder that was
@@ -95,14 +106,24 @@ impl Mirror {
             self.copy_all(&bucket, &[object], progress)?;
             return Ok(self.path(url));
         }
-        let mut objects = Vec::new();
+        let (mut objects, mut missing) = (Vec::new(), 0u64);
+        // The files of a folder that was copied with its listing are compared with that.
+        let has_listing = self.tag(&url.join(LISTING)).is_some();
         bucket.list(url.key(), &mut wait, &mut |object| {
+            if !has_listing && !self.is_current(&bucket, &object) {
+                missing = missing.saturating_add(object.bytes);
+                self.check_limit(url, self.0.copied.load(Ordering::SeqCst).saturating_add(missing))?;
+            }
             objects.push(object);
-            Ok(true)
+            if objects.len() <= OBJECTS {
+                return Ok(true);
+            }
+            Err(object_error(url, format!("expected at most {OBJECTS} objects in a folder, found more"))
+                .with_hint(Hint::from("name a smaller folder")))
         })?;
         let find = |name: &str| objects.iter().find(|object| object.key == url.join(name).key());
         if let Some(listing) = find(LISTING).or_else(|| find(CLAIM)) {
-            self.copy_folder(url, listing, objects.iter().map(|object| object.bytes).sum(), progress)?;
+            self.copy_folder(url, listing, sum(&objects), progress)?;
             return Ok(self.path(url));
         }
         if objects.is_empty() {
@@ -112,6 +133,7 @@ impl Mirror {
             return Err(object_error(url, format!("the key of an object is no path: {:?}", object.key)));
         }
         objects.sort_by(|a, b| a.key.cmp(&b.key));
+        remove_markers(url, &mut objects)?;
         self.remove_others(url, &objects)?;
         self.copy_all(&bucket, &objects, progress)?;
         Ok(self.path(url))
@@ -121,12 +143,18 @@ impl Mirror {
     /// The object is held in memory meanwhile.
     ///
     /// # Errors
-    /// In words; what may be the fault of the storage is also an error of [`Mirror::check`] from then on.
+    /// In words; what may be the fault of the storage is also the next error of [`Mirror::check`].
     pub fn copy_small(&self, path: &Path) -> Result<(), String> {
-        let Some(url) = self.url(path) else { return Ok(()) };
-        match self.small(&url, path) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(format!("there is no such object: {url}")),
+        let Some(url) = self.url(path) else {
+            return match path.strip_prefix(self.files()) {
+                Ok(inside) => {
+                    Err(format!("expected the key of an object, found a path that is none: {}", inside.display()))
+                }
+                Err(_) => Ok(()),
+            };
+        };
+        match self.small(&url) {
+            Ok(copied) => copied,
             Err(error) => {
                 let text = error.to_string();
                 self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -138,24 +166,29 @@ impl Mirror {
     /// An error if an object could not be read that may exist: rows that name it must not count as bad rows.
     ///
     /// # Errors
-    /// The first failure.
+    /// The first failure since the last call.
     pub fn check(&self) -> Result<()> {
         self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 
-    fn small(&self, url: &ObjectUrl, path: &Path) -> Result<bool> {
+    /// Copies an object, or says what is wrong with it.
+    fn small(&self, url: &ObjectUrl) -> Result<Result<(), String>> {
+        let path = self.path(url);
         let known = self.tag(url).filter(|_| path.is_file());
         let mut stop = || -> Result<()> {
             if self.0.stop.load(Ordering::SeqCst) { Err(sae_core::Error::Cancelled.into()) } else { Ok(()) }
         };
-        match self.bucket(url)?.get(url.key(), known.as_deref(), IMAGE_LIMIT, &mut stop)? {
-            Known::Unchanged => Ok(true),
-            Known::Missing => Ok(false),
+        match self.bucket(url)?.get(url.key(), known.as_deref(), IMAGE_FILE_LIMIT, &mut stop)? {
+            Known::Unchanged => Ok(Ok(())),
+            Known::Missing => Ok(Err(format!("there is no such object: {url}"))),
+            Known::TooLarge(bytes) => {
+                let cause = format!("the object has {bytes} bytes, more than the limit of {IMAGE_FILE_LIMIT}");
+                Ok(Err(format!("{cause}: {url}")))
+            }
             Known::New(object, content) => {
                 self.allow(url, object.bytes)?;
-                sae_core::file::write_bytes(path, &content)?;
-                self.write_tag(url, &object)?;
-                Ok(true)
+                download::write(&self.0.root.join("partial"), &path, &content)?;
+                self.write_tag(url, &object).map(Ok)
             }
         }
     }
@@ -169,16 +202,23 @@ impl Mirror {
         progress: &mut dyn FnMut(TransferProgress) -> Result<()>,
     ) -> Result<()> {
         let (folder, of_listing) = (self.path(url), url.join(LISTING));
-        let known = self.tag(&of_listing);
-        if known.as_deref() == Some(listing.tag.as_str()) && folder.is_dir() {
+        // Another process may be about to copy it.
+        let lock = self.below("partial", &of_listing, "lock");
+        let wait = &mut || progress(TransferProgress { file: LISTING, bytes: 0, total: 0 });
+        let _lock = download::locked(&lock, wait)?;
+        if self.tag(&of_listing).as_ref() == Some(&listing.tag) && folder.is_dir() {
             return Ok(());
         }
         self.allow(url, bytes)?;
-        if known.is_some() && folder.exists() {
-            fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
-        }
-        commit::pull(url, &folder, progress)?;
+        commit::replace(url, &folder, progress)?;
         self.write_tag(&of_listing, listing)
+    }
+
+    /// Whether the copy of an object is that of the present one.
+    fn is_current(&self, bucket: &Bucket, object: &Object) -> bool {
+        let url = bucket.url(&object.key);
+        let has_size = fs::metadata(self.path(&url)).is_ok_and(|meta| meta.len() == object.bytes);
+        has_size && self.tag(&url).as_ref() == Some(&object.tag)
     }
 
     fn copy_all(
@@ -187,13 +227,8 @@ impl Mirror {
         objects: &[Object],
         progress: &mut dyn FnMut(TransferProgress) -> Result<()>,
     ) -> Result<()> {
-        let is_current = |object: &Object| {
-            let url = bucket.url(&object.key);
-            let has_size = fs::metadata(self.path(&url)).is_ok_and(|meta| meta.len() == object.bytes);
-            has_size && self.tag(&url).as_deref() == Some(object.tag.as_str())
-        };
-        let missing: Vec<&Object> = objects.iter().filter(|object| !is_current(object)).collect();
-        let total: u64 = missing.iter().map(|object| object.bytes).sum();
+        let missing: Vec<&Object> = objects.iter().filter(|object| !self.is_current(bucket, object)).collect();
+        let total = sum(missing.iter().copied());
         let mut done = 0;
         for object in missing {
             let url = bucket.url(&object.key);
@@ -202,7 +237,7 @@ impl Mirror {
             }
             let partial = self.below("partial", &url, &object.tag_name());
             let mut received = |bytes| progress(TransferProgress { file: &object.key, bytes: done + bytes, total });
-            download::receive(bucket, object, &partial, &|| is_current(object), &mut received, &|| {
+            download::receive(bucket, object, &partial, &|| self.is_current(bucket, object), &mut received, &|| {
                 // Without a tag, a file counts as none.
                 let _ = fs::remove_file(self.tag_path(&url));
                 download::place(&partial, &self.path(&url))?;
@@ -215,7 +250,7 @@ impl Mirror {
 
     /// Removes copies of objects that no longer are in a folder.
     fn remove_others(&self, url: &ObjectUrl, objects: &[Object]) -> Result<()> {
-        let known: std::collections::HashSet<PathBuf> =
+        let known: HashSet<PathBuf> =
             objects.iter().map(|object| self.path(&ObjectUrl::new(url.scheme, url.bucket(), &object.key))).collect();
         let mut folders = vec![self.path(url)];
         while let Some(folder) = folders.pop() {
@@ -233,12 +268,15 @@ impl Mirror {
 
     /// Rejects what is more than may be copied.
     fn allow(&self, url: &ObjectUrl, bytes: u64) -> Result<()> {
-        let (copied, limit) = (self.0.copied.fetch_add(bytes, Ordering::SeqCst).saturating_add(bytes), self.0.limit);
+        self.check_limit(url, self.0.copied.fetch_add(bytes, Ordering::SeqCst).saturating_add(bytes))
+    }
+
+    fn check_limit(&self, url: &ObjectUrl, copied: u64) -> Result<()> {
+        let (root, limit) = (self.0.root.display(), self.0.limit);
         if copied <= limit {
             return Ok(());
         }
-        let cause =
-            format!("{copied} bytes would be copied into {}, more than the limit of {limit}", self.0.root.display());
+        let cause = format!("at least {copied} bytes would be copied into {root}, more than the limit of {limit}");
         let hint = format!("name fewer objects, or set {} to more bytes", CACHE_LIMIT.0);
         Err(object_error(url, cause).with_hint(Hint::from(hint)))
     }
@@ -264,7 +302,27 @@ impl Mirror {
     }
 
     fn write_tag(&self, url: &ObjectUrl, object: &Object) -> Result<()> {
-        Ok(sae_core::file::write_bytes(&self.tag_path(url), object.tag.as_bytes())?)
+        download::write(&self.0.root.join("partial"), &self.tag_path(url), object.tag.as_bytes())
+    }
+}
+
+/// The size of all objects.
+fn sum<'a>(objects: impl IntoIterator<Item = &'a Object>) -> u64 {
+    objects.into_iter().fold(0, |sum, object| sum.saturating_add(object.bytes))
+}
+
+/// Removes the empty objects that some programs store in the place of folders.
+///
+/// # Errors
+/// An object with content has the name of a folder.
+fn remove_markers(url: &ObjectUrl, objects: &mut Vec<Object>) -> Result<()> {
+    let parents =
+        |object: &Object| object.key.match_indices('/').map(|(end, _)| object.key[..end].to_owned()).collect();
+    let folders: HashSet<String> = objects.iter().flat_map::<Vec<_>, _>(parents).collect();
+    objects.retain(|object| object.bytes > 0 || !folders.contains(&object.key));
+    match objects.iter().find(|object| folders.contains(&object.key)) {
+        Some(Object { key, .. }) => Err(object_error(url, format!("an object has the name of a folder: {key}"))),
+        None => Ok(()),
     }
 }
 
@@ -278,5 +336,26 @@ impl PartialEq for Mirror {
     /// Whether they have the same folder.
     fn eq(&self, other: &Self) -> bool {
         self.0.root == other.0.root
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_to_a_copy_has_its_address_and_none_leads_out_of_the_bucket() {
+        let mirror = Mirror::new("/copies".as_ref(), 1, Arc::default());
+        let url: ObjectUrl = "s3://lab/set/images/1.png".parse().unwrap();
+        let folder = mirror.path(&url.parent().parent());
+        for path in ["images/1.png", "./images/1.png", "images//1.png", "../set/images/1.png", "a/../images/./1.png"] {
+            assert_eq!(mirror.url(&folder.join(path)), Some(url.clone()), "{path}");
+        }
+        for path in ["../../1.png", "../../../../../etc/1.png", "images/a\\b.png", "images/\u{1}.png"] {
+            assert_eq!(mirror.url(&folder.join(path)), None, "{path}");
+            assert!(mirror.copy_small(&folder.join(path)).is_err(), "{path}");
+        }
+        assert_eq!(mirror.copy_small("/data/1.png".as_ref()), Ok(()), "a file of this machine needs no copy");
+        assert!(mirror.check().is_ok(), "a path is the fault of its row");
     }
 }

@@ -1,5 +1,5 @@
 //! The requests of `object_store`, sent by the crate's own HTTP client, so that there is one client with one set of bounds. An answer
-//! is held in memory: nothing larger than [`LIMIT`] is ever asked for.
+//! is held in memory: the body of one that is larger than an image may be is not read.
 
 use crate::net;
 use bytes::Bytes;
@@ -15,8 +15,8 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::http::{Request, Response};
 
-/// Size of the largest answer, in bytes: an image that a row names, as large as such a file may be.
-const LIMIT: u64 = 1 << 28;
+/// Size of the largest image file that is read, in bytes, and so of the largest answer.
+pub(crate) const IMAGE_FILE_LIMIT: u64 = 1 << 28;
 
 /// Time for a request about the credentials of this machine, which is not in a cloud if nobody answers.
 const CREDENTIALS: Duration = Duration::from_secs(2);
@@ -63,7 +63,12 @@ impl Transport {
             self.run(Request::from_parts(parts, ()))
         };
         let (parts, mut body) = answer.map_err(failure)?.into_parts();
-        let bytes = body.with_config().limit(LIMIT).read_to_vec().map_err(failure)?;
+        // The headers suffice to say that an object is too large.
+        let bytes = if body.content_length().is_some_and(|length| length > IMAGE_FILE_LIMIT) {
+            Vec::new()
+        } else {
+            body.with_config().limit(IMAGE_FILE_LIMIT).read_to_vec().map_err(failure)?
+        };
         Ok(Response::from_parts(parts, bytes.into()))
     }
 

@@ -91,7 +91,8 @@ impl ObjectUrl {
 
 /// Whether a key can be a path below a folder of this machine.
 pub(super) fn is_path(key: &str) -> bool {
-    let is_name = |name: &str| !["", ".", ".."].contains(&name) && !name.contains(['\\', '\0']);
+    let is_name =
+        |name: &str| !["", ".", ".."].contains(&name) && !name.contains(|c: char| c == '\\' || c.is_ascii_control());
     key.split('/').all(is_name)
 }
 
@@ -115,7 +116,9 @@ impl FromStr for ObjectUrl {
             None => (key, key.is_empty()),
         };
         if !key.is_empty() && !is_path(key) {
-            return Err(format!("invalid address {text:?}: expected a key without empty names, '.', '..' and '\\'"));
+            return Err(format!(
+                "invalid address {text:?}: expected a key without empty names, '.', '..', '\\' and control characters"
+            ));
         }
         Ok(Self { scheme, bucket: bucket.to_owned(), key: key.to_owned(), folder })
     }
@@ -145,6 +148,14 @@ mod tests {
         }
         let secret = "s3://AKIA:very-secret@bucket/key".parse::<ObjectUrl>().unwrap_err();
         assert!(!secret.contains("very-secret") && secret.contains("environment"), "{secret}");
+    }
+
+    #[test]
+    fn every_service_has_addresses_that_no_command_takes_for_a_path() {
+        for scheme in [Scheme::S3, Scheme::Gs, Scheme::Az] {
+            let url = ObjectUrl::new(scheme, "lab", "run").to_string();
+            assert!(is_object_address(&url) && url.parse::<ObjectUrl>().is_ok(), "{url}");
+        }
     }
 
     #[test]
