@@ -14,6 +14,9 @@ use crate::{Error, Result, precedence};
 use serde_json::Value;
 use std::path::Path;
 
+/// Maximum number of tiles into which an image is divided. Published models have at most 144.
+const TILE_LIMIT: usize = 1 << 10;
+
 /// Qwen's processors reject images whose sides have this ratio or more.
 pub(super) const ELONGATED: usize = 200;
 
@@ -89,15 +92,17 @@ impl ImageProcessor {
     /// # Errors
     /// The file cannot be used. The dimensions are checked before anything is decoded.
     pub fn frame(&self, file: &[u8]) -> Result<Frame, ImageError> {
-        self.resized_frame(decode(file)?, true)
+        self.resized_frame(decode(file)?, true, usize::MAX)
     }
 
-    /// The same for all image files of a sample, because a model may divide an image only if there is no other.
+    /// The same for all image files of a sample, because a model may divide an image only if there is no other. An image with more
+    /// than `context` positions is rejected before they are made.
     ///
     /// # Errors
     /// A file cannot be used.
-    pub fn frames(&self, files: &[impl AsRef<[u8]>]) -> Result<Vec<Frame>, ImageError> {
-        files.iter().map(|file| self.resized_frame(decode(file.as_ref())?, files.len() == 1)).collect()
+    pub fn frames(&self, files: &[impl AsRef<[u8]>], context: usize) -> Result<Vec<Frame>, ImageError> {
+        let is_alone = files.len() == 1;
+        files.iter().map(|file| self.resized_frame(decode(file.as_ref())?, is_alone, context)).collect()
     }
 
     /// Whether an image is divided only if it is the only one of its sample.
@@ -105,7 +110,7 @@ impl ImageProcessor {
         matches!(self.tiling, Tiling::AnyResolution { most_tiles: Some(_), .. })
     }
 
-    fn resized_frame(&self, rgb: Rgb, is_alone: bool) -> Result<Frame, ImageError> {
+    fn resized_frame(&self, rgb: Rgb, is_alone: bool, context: usize) -> Result<Frame, ImageError> {
         let original = [rgb.width, rgb.height];
         let square = |side: usize, grid: usize| {
             let covered = side / self.patches.side * self.patches.side;
@@ -154,6 +159,10 @@ impl ImageProcessor {
                     None => rgb,
                 };
                 let [height, width] = geometry::whole_tiles([rgb.height, rgb.width], *side);
+                let [rows, columns] = [height / side, width / side];
+                if divided && rows * columns > TILE_LIMIT {
+                    return Err(ImageError::TooManyTiles { rows, columns, limit: TILE_LIMIT });
+                }
                 let rgb = if divided { self.resize(rgb, width, height)? } else { rgb };
                 let whole = self.resize(rgb.clone(), *side, *side)?;
                 Ok(Frame::split(original, divided.then_some(&rgb), whole, square(*side, *grid)))
@@ -165,33 +174,38 @@ impl ImageProcessor {
                 Ok(Frame::split(original, Some(&divided), whole, square(*side, *grid)))
             }
             (Steps::FitInside { most }, _) => {
-                let cell = self.patches.side * self.patches.merge;
                 let [width, height] = original;
+                let cell = self.patches.side * self.patches.merge;
                 let size =
                     most.map_or(Some([height, width]), |most| geometry::whole_cells([height, width], most, cell));
-                let [to_height, to_width] = size.ok_or(ImageError::Elongated { width, height })?;
-                if !to_height.is_multiple_of(cell) || !to_width.is_multiple_of(cell) {
-                    return Err(ImageError::NotDivisible { width, height, cell });
-                }
-                Ok(Frame::native(original, self.resize(rgb, to_width, to_height)?, cell))
+                self.native(rgb, size.ok_or(ImageError::Elongated { width, height })?, context)
             }
             (Steps::Native { area, resize }, _) => {
-                let cell = self.patches.side * self.patches.merge;
                 let [width, height] = original;
                 if width.max(height) > ELONGATED * width.min(height) {
                     return Err(ImageError::Elongated { width, height });
                 }
-                let [to_height, to_width] =
-                    if resize { geometry::smart([height, width], cell, area) } else { [height, width] };
-                if !to_height.is_multiple_of(cell) || !to_width.is_multiple_of(cell) {
-                    return Err(ImageError::NotDivisible { width, height, cell });
-                }
-                Ok(Frame::native(original, self.resize(rgb, to_width, to_height)?, cell))
+                let cell = self.patches.side * self.patches.merge;
+                let size = if resize { geometry::smart([height, width], cell, area) } else { [height, width] };
+                self.native(rgb, size, context)
             }
             (Steps::Square { .. } | Steps::Tiles { .. } | Steps::WholeTiles { .. } | Steps::BestCanvas { .. }, _) => {
                 Err(ImageError::Tiles)
             }
         }
+    }
+
+    /// The frame of an image that is resized to this height and width and stands in the text in rows of positions.
+    fn native(&self, rgb: Rgb, [height, width]: [usize; 2], context: usize) -> Result<Frame, ImageError> {
+        let (original, cell) = ([rgb.width, rgb.height], self.patches.side * self.patches.merge);
+        if !height.is_multiple_of(cell) || !width.is_multiple_of(cell) {
+            return Err(ImageError::NotDivisible { width: original[0], height: original[1], cell });
+        }
+        let positions = (height / cell) * (width / cell);
+        if positions > context {
+            return Err(ImageError::TooManyPositions { positions, context });
+        }
+        Ok(Frame::native(original, self.resize(rgb, width, height)?, cell))
     }
 
     fn resize(&self, rgb: Rgb, width: usize, height: usize) -> Result<Rgb, ImageError> {
@@ -207,7 +221,7 @@ impl ImageProcessor {
     /// The model does not take images of this size.
     pub fn blank(&self, width: usize, height: usize) -> Result<Image, ImageError> {
         let rgb = Rgb { width, height, data: vec![0; width * height * 3] };
-        self.resized_frame(rgb, true).map(|frame| self.image(&frame))
+        self.resized_frame(rgb, true, usize::MAX).map(|frame| self.image(&frame))
     }
 
     /// The input of the model for a frame.
@@ -369,16 +383,16 @@ fn steps(raw: &Raw, vision: &VisionConfig) -> Result<(Steps, Patches), String> {
 /// The bounds of the number of tiles of `side` pixels into which InternVL's processor divides an image. It does so whatever
 /// `crop_to_patches` says.
 fn canvas(raw: &Raw, side: usize) -> Result<[usize; 2], String> {
-    const MOST: usize = 1 << 10;
     match size(&raw.size, true)? {
         Resize::To { width, height } if [width, height] == [side; 2] => {}
         _ => return Err(format!("the image processor's size {} does not fit tiles of {side} pixels", raw.size)),
     }
+    let limit = TILE_LIMIT.min(PIXEL_LIMIT as usize / (side * side));
     let (least, most) = (raw.min_patches, raw.max_patches);
-    if !raw.do_resize || !(1..=most).contains(&least) || most > MOST {
+    if !raw.do_resize || !(1..=most).contains(&least) || most > limit {
         return Err(format!(
             "the image processor is not supported with do_resize {}, min_patches {least} and max_patches {most}: \
-             expected true, and numbers from 1 to {MOST}",
+             expected true, and numbers from 1 to {limit}",
             raw.do_resize
         ));
     }

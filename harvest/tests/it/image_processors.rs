@@ -176,3 +176,27 @@ fn a_row_whose_images_alone_exceed_the_context_is_skipped_for_their_positions() 
     let skipped = copy.open().prepare(row, Answers::All, Templating::Auto).unwrap_err();
     assert_eq!(skipped.reason, "the row has 16 positions of images, more than the model's context of 15");
 }
+
+#[test]
+fn an_image_of_too_many_tiles_or_positions_is_rejected_before_they_are_made() {
+    let copy = CheckpointCopy::new("smolvlm-a");
+    let mut processor = copy.golden_processor();
+    processor.insert("size".into(), json!({"longest_edge": 4096}));
+    copy.write("preprocessor_config.json", &Value::Object(processor));
+    let frames = |checkpoint: &Checkpoint, context: usize| {
+        let image = &copy.golden.samples.iter().find(|sample| !sample.images.is_empty()).unwrap().images[0];
+        let frames = checkpoint.images().unwrap().frames(&[image], context);
+        frames.map(|frames| frames[0].positions.len()).map_err(|error| error.to_string())
+    };
+    let tiles = frames(&copy.open(), usize::MAX).unwrap_err();
+    assert!(tiles.contains("tiles: expected at most 1024 tiles"), "{tiles}");
+
+    for name in ["mistral3-a", "qwen2_5_vl-a"] {
+        let checkpoint = Checkpoint::open(&Golden::open(name).folder).unwrap();
+        let positions = frames(&checkpoint, usize::MAX).unwrap();
+        assert_eq!(frames(&checkpoint, positions), Ok(positions), "{name}");
+        let error = frames(&checkpoint, positions - 1).unwrap_err();
+        let less = positions - 1;
+        assert_eq!(error, format!("the image has {positions} positions, more than the model's context of {less}"));
+    }
+}
