@@ -14,11 +14,11 @@ use std::path::Path;
 /// Decoder block of the bundled model, of 8.
 const LAYER: &str = "4";
 
-/// A run on some of the bundled data, with a small autoencoder.
-fn trained(dir: &Path) -> [String; 3] {
+/// A run on some rows of the bundled data, with a small autoencoder.
+fn trained(dir: &Path, rows: &str) -> [String; 3] {
     let paths = [dir.join("run"), repository("assets/demo-mllm"), repository("assets/demo-data/data.jsonl")];
     let [run, model, data] = paths.map(|path| path.to_str().unwrap().to_owned());
-    json(&["harvest", "--model", &model, "--data", &data, "--run", &run, "--layers", LAYER, "--limit", "100"]);
+    json(&["harvest", "--model", &model, "--data", &data, "--run", &run, "--layers", LAYER, "--limit", rows]);
     let recipe = ["--l1", "0.5", "--lr", "0.002", "--batch", "512", "--steps", "300", "--expansion", "4"];
     json(&[&["train", "--run", &run, "--hook", "layers.4", "--name", "base"], &recipe[..]].concat());
     [run, model, data]
@@ -27,7 +27,7 @@ fn trained(dir: &Path) -> [String; 3] {
 #[test]
 fn a_reconstruction_costs_the_model_less_than_zeros() {
     let dir = tempfile::tempdir().unwrap();
-    let [run, model, data] = trained(dir.path());
+    let [run, model, data] = trained(dir.path(), "100");
     let [run, model, data] = [&run, &model, &data].map(String::as_str);
     let bench = dir.path().join("core.json");
     let with_model = ["--model", model, "--data", data, "--limit", "40", "--saebench", bench.to_str().unwrap()];
@@ -70,7 +70,7 @@ fn a_reconstruction_costs_the_model_less_than_zeros() {
 #[test]
 fn positions_are_left_out_as_in_training_unless_said_otherwise() {
     let dir = tempfile::tempdir().unwrap();
-    let [run, ..] = trained(dir.path());
+    let [run, ..] = trained(dir.path(), "100");
     let run = run.as_str();
     let whole = json(&["eval", "--run", run]);
     assert_eq!(whole["all"]["excluded"]["positions"], 0);
@@ -110,7 +110,7 @@ fn a_run_that_nobody_may_write_to_is_evaluated_and_nothing_is_written() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::CommandExt;
     let dir = tempfile::tempdir().unwrap();
-    let [run, ..] = trained(dir.path());
+    let [run, ..] = trained(dir.path(), "100");
     let folder = Path::new(&run);
     fs::remove_file(folder.join(".lock")).unwrap();
     set_modes(folder, 0o555, 0o444);
@@ -169,7 +169,7 @@ fn an_identity_costs_the_model_nothing() {
 #[test]
 fn a_table_of_transfers_has_a_row_for_each_autoencoder_and_model() {
     let dir = tempfile::tempdir().unwrap();
-    let [run, model, data] = trained(dir.path());
+    let [run, model, data] = trained(dir.path(), "24");
     let [run, model, data] = [&run, &model, &data].map(String::as_str);
     let small = ["--l1", "0.5", "--batch", "512", "--steps", "20", "--expansion", "2", "--name", "small"];
     json(&[&["train", "--run", run, "--hook", "layers.4"], &small[..]].concat());
@@ -185,7 +185,7 @@ fn a_table_of_transfers_has_a_row_for_each_autoencoder_and_model() {
     bytes[last] ^= 0x01;
     fs::write(&weights, bytes).unwrap();
     let models = format!("{model},{}", other.display());
-    let more = ["--model", &models, "--data", data, "--limit", "100", "--table"];
+    let more = ["--model", &models, "--data", data, "--limit", "24", "--table"];
     let table = [&["eval", "--run", run, "--sae", "base,small"], &more[..]].concat();
     assert_eq!(json(&[&table[..], &["--dry-run"]].concat())["saes"], serde_json::json!(["base", "small"]));
     let found = json(&table);
@@ -195,7 +195,7 @@ fn a_table_of_transfers_has_a_row_for_each_autoencoder_and_model() {
     let number = |row: &Value, key: &str| row[key].as_f64().unwrap();
     for (row, sae) in [(0, "base"), (2, "small")] {
         // On its own model, an autoencoder has what `sae eval` finds on the activations of the run.
-        let own = json(&["eval", "--run", run, "--sae", sae, "--model", model, "--data", data, "--limit", "100"]);
+        let own = json(&["eval", "--run", run, "--sae", sae, "--model", model, "--data", data, "--limit", "24"]);
         let row = &rows[row];
         assert_eq!((&row["same_checkpoint"], &row["positions"]), (&true.into(), &own["all"]["tokens"]));
         for key in ["l0", "fvu"] {
@@ -208,7 +208,8 @@ fn a_table_of_transfers_has_a_row_for_each_autoencoder_and_model() {
     }
     assert_eq!(rows[1]["same_checkpoint"], false);
     assert!(number(&rows[0], "fvu") < number(&rows[2], "fvu"), "the larger one was trained for longer");
-    let output = sae().args(&table).output().unwrap();
+    let one = ["--model", other.to_str().unwrap(), "--data", data, "--limit", "4", "--table"];
+    let output = sae().args(["eval", "--run", run, "--sae", "small"]).args(one).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("another one") && text.contains("loss recovered"), "{text}");
     let refused = fails(2, &["eval", "--run", run, "--table"]);
