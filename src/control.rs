@@ -26,6 +26,8 @@ pub enum Stage {
     Import,
     /// Steps of training.
     Train,
+    /// The other ranks of a training are awaited.
+    Meet,
     /// A pass for an evaluation; counted in token positions, as all passes are.
     Evaluate,
     /// A pass for the index.
@@ -90,6 +92,7 @@ impl Stage {
             Self::Harvest => "harvest",
             Self::Import => "import",
             Self::Train => "train",
+            Self::Meet => "meet",
             Self::Evaluate => "eval",
             Self::Index => "index",
             Self::Weights => "weights",

@@ -1,10 +1,20 @@
 //! Which share of a job this process has, by the variables that schedulers set. Starts nothing.
 //!
+//! Of a job whose parts are independent ([`share`]):
+//!
 //! | scheduler | variables |
 //! |---|---|
 //! | Slurm job array | `SLURM_ARRAY_TASK_ID`, `SLURM_ARRAY_TASK_MIN`, `SLURM_ARRAY_TASK_COUNT`, and `SLURM_ARRAY_TASK_STEP`, which is 1 if it is missing |
 //! | Kubernetes Indexed Job | `JOB_COMPLETION_INDEX`, from 0, and [`COMPLETIONS`], which the manifest has to set |
 //! | torchrun and others that have ranks | `RANK`, from 0, and `WORLD_SIZE` |
+//!
+//! Of processes that work together and were started as such ([`rank`]), the first of these that is set:
+//!
+//! | launcher | variables |
+//! |---|---|
+//! | torchrun | `RANK` and `WORLD_SIZE` |
+//! | mpirun of Open MPI | `OMPI_COMM_WORLD_RANK` and `OMPI_COMM_WORLD_SIZE` |
+//! | srun | `SLURM_PROCID` and `SLURM_STEP_NUM_TASKS` |
 
 use crate::Result;
 use crate::error::JobsError;
@@ -17,6 +27,8 @@ const SLURM: [&str; 4] =
     ["SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_STEP"];
 const KUBERNETES: [&str; 2] = ["JOB_COMPLETION_INDEX", COMPLETIONS];
 const RANKS: [&str; 2] = ["RANK", "WORLD_SIZE"];
+const LAUNCHERS: [[&str; 2]; 3] =
+    [RANKS, ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"], ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS"]];
 
 /// The share that the variables name; `variable` returns the value of one, if it is set.
 ///
@@ -49,6 +61,33 @@ pub fn share(variable: impl Fn(&str) -> Option<String>) -> Result<Shard> {
             Err(found.wrong(&all, format!("the variables contradict each other: {first} and {other}")).into())
         }
     }
+}
+
+/// Which of several processes that work together this one is, by the first launcher that has set its variables. Where one launcher
+/// runs under another one, as torchrun under srun, only the inner one knows its processes.
+///
+/// ```
+/// let mpirun = |name: &str| match name {
+///     "OMPI_COMM_WORLD_RANK" => Some("0".to_string()),
+///     "OMPI_COMM_WORLD_SIZE" => Some("3".to_string()),
+///     _ => None,
+/// };
+/// assert_eq!(sae_workbench::job_array::rank(mpirun)?.to_string(), "1/3");
+/// # Ok::<(), sae_workbench::Error>(())
+/// ```
+///
+/// # Errors
+/// [`JobsError::Array`] if no launcher has set its variables, one has set only some of them, or a value is not a number or out of its
+/// range.
+pub fn rank(variable: impl Fn(&str) -> Option<String>) -> Result<Shard> {
+    let found = Found(&variable);
+    for names in LAUNCHERS {
+        if let Some(rank) = found.counted_from_0(names)? {
+            return Ok(rank);
+        }
+    }
+    let names = LAUNCHERS.map(|names| names.join(", ")).join("; or ");
+    Err(found.wrong(&[], format!("no launcher has said which rank this is: expected {names}")).into())
 }
 
 /// The variables of a process.
@@ -133,6 +172,20 @@ mod tests {
         assert_eq!(found(&[("RANK", "0"), ("WORLD_SIZE", "2")]), Ok("1/2".into()));
         let agreeing = [&slurm("2", "1", "4")[..], &[("RANK", "1"), ("WORLD_SIZE", "4")]].concat();
         assert_eq!(found(&agreeing), Ok("2/4".into()));
+    }
+
+    #[test]
+    fn the_first_launcher_names_the_rank() {
+        let variables = |found: &'static [(&str, &str)]| {
+            move |name: &str| found.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        let srun: &[_] = &[("SLURM_PROCID", "1"), ("SLURM_STEP_NUM_TASKS", "4")];
+        assert_eq!(rank(variables(srun)).unwrap().to_string(), "2/4");
+        // torchrun under srun.
+        let both: &[_] = &[("SLURM_PROCID", "1"), ("SLURM_STEP_NUM_TASKS", "2"), ("RANK", "15"), ("WORLD_SIZE", "16")];
+        assert_eq!(rank(variables(both)).unwrap().to_string(), "16/16");
+        let none = rank(variables(&[])).unwrap_err().to_string();
+        assert!(none.contains("no launcher has said") && none.contains("OMPI_COMM_WORLD_RANK"), "{none}");
     }
 
     /// Variables, and what is said of them.

@@ -2,20 +2,23 @@
 //! configurations and logs into the run.
 
 mod base;
+mod ranks;
 mod report;
 
 pub use base::config_of_base;
 pub use report::{LastStep, NamedConfig, TrainPlan, TrainReport, TrainedSae};
 
 use crate::control::{Control, Detail, Notice, Stage};
-use crate::error::{ModelsError, TranscoderError};
+use crate::error::{JobsError, ModelsError, TranscoderError};
 use crate::import::SaeSource;
 use crate::{Error, Result, crosscoder, model, transcoder};
-use harvest::{OnlineActivations, Plan, Preview};
+use burn::tensor::Device;
+use harvest::{OnlineActivations, Plan, Preview, Shard};
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
 use sae_core::device::DeviceChoice;
 use sae_core::store::stream::{Source, StoreRows, Stream};
 use sae_core::store::{Hook, SkipList, Skipped, Store, run};
+use sae_core::train::ranks::Meeting;
 use sae_core::train::{EVENTS, Session, TrainConfig, checkpoint};
 use sae_core::{Run, file};
 use serde::{Deserialize, Serialize};
@@ -73,6 +76,9 @@ pub struct TrainRequest {
     pub resume: Resume,
     /// Where to compute.
     pub device: DeviceChoice,
+    /// The other processes that train the same autoencoders, each with a share of the features. All are given the same request and
+    /// read the same run; the first one writes.
+    pub ranks: Option<Meeting>,
 }
 
 /// What to do about an interrupted training.
@@ -165,6 +171,7 @@ impl TrainRequest {
             checkpoint_every: 1_000,
             resume: Resume::Never,
             device: DeviceChoice::Auto,
+            ranks: None,
         }
     }
 
@@ -304,6 +311,12 @@ impl TrainRequest {
             run::check_name(name)?;
             config.check(d_in)?;
         }
+        if self.ranks.is_some() && self.online.is_some() {
+            return Err(JobsError::OnlineRanks.into());
+        }
+        if self.ranks.is_some() && self.device.open()? != Device::flex() {
+            return Err(JobsError::RanksOffCpu.into());
+        }
         let name = &self.first()?.0;
         let unfinished = checkpoint::newest(&self.sae_dir(name).join("checkpoint"));
         let finished = self.finished(&source, unfinished.is_some())?;
@@ -339,7 +352,7 @@ impl TrainRequest {
         }
         let run = Run::open(&self.run)?;
         let trained = self.saes.iter().map(|(name, config)| self.trained(&run, source, name, config));
-        Ok(Some(TrainReport { saes: trained.collect::<Result<_>>()?, finished_before: true }))
+        Ok(Some(TrainReport { saes: trained.collect::<Result<_>>()?, finished_before: true, rank: None }))
     }
 
     /// A finished autoencoder of the same settings and the same activations.
@@ -368,23 +381,35 @@ impl TrainRequest {
 
     /// Trains, and writes weights, configurations and logs.
     fn train(&self, run: &Run, rows: impl Source, start: &Start, control: &mut Control) -> Result<TrainReport> {
-        let _lock = run.lock()?;
+        let is_first = self.ranks.as_ref().is_none_or(|meeting| meeting.rank == 0);
+        let _lock = is_first.then(|| run.lock()).transpose()?;
         let (first, config) = self.first()?;
         let folder = run.sae_dir(first).join("checkpoint");
         let stream = Stream::new(rows, config.buffer, config.seed)?;
         let configs: Vec<TrainConfig> = self.saes.iter().map(|(_, config)| config.clone()).collect();
         let mut session =
             Session::from_base(stream, &configs, start.base.as_ref().map(|base| &base.weights), &self.device.open()?)?;
+        if let Some(meeting) = &self.ranks {
+            session.divide(ranks::meet(meeting, &ranks::topic(self, start)?, control)?)?;
+        }
         if let Some(path) = &start.checkpoint {
             checkpoint::read(path, &mut session)?;
         }
         let training = Training { request: self, run, session }.steps(&folder, control)?;
-        let saes = training.save(start, control)?;
+        let saved = training.save(start, control);
+        // All wait until the first rank has saved.
+        let failed = training.session.any(saved.is_err())?;
+        let saes = saved?;
+        if failed {
+            return Err(JobsError::NotSaved.into());
+        }
         // The results are saved, so the checkpoints are no longer needed.
-        if folder.exists() {
+        if is_first && folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(sae_core::Error::io("remove", &folder))?;
         }
-        Ok(TrainReport { saes, finished_before: false })
+        let other = self.ranks.as_ref().filter(|_| !is_first);
+        let rank = other.and_then(|meeting| Shard::new(meeting.rank as u32 + 1, meeting.count as u32));
+        Ok(TrainReport { saes, finished_before: false, rank })
     }
 }
 
@@ -403,29 +428,29 @@ impl Training<'_> {
         let cancel = staged.cancel();
         let _attended = cancel.attend();
         staged.show(self.session.steps());
+        let failed = |source| Error::Step { checkpoint: checkpoint::newest(folder), source };
         while !self.session.is_done() {
-            let entries = match self.session.step() {
-                Ok(entries) => entries,
-                Err(source) => return Err(Error::Step { checkpoint: checkpoint::newest(folder), source }),
-            };
+            let entries = self.session.step().map_err(failed)?;
             let entry = &entries[0];
             let tokens_per_s = entries.len() as f64 / entries.iter().map(|e| 1.0 / e.tokens_per_s).sum::<f64>();
             staged.show_with(entry.step, Detail::Train { step: entry, tokens_per_s });
             if self.session.is_done() {
                 break;
             }
-            let stop = cancel.is_cancelled();
+            let stop = self.session.any(cancel.is_cancelled()).map_err(failed)?;
             if !stop && !entry.step.is_multiple_of(self.request.checkpoint_every) {
                 continue;
             }
             match checkpoint::write(folder, &self.session) {
                 Ok(checkpoint) if stop => return Err(Error::Interrupted { step: entry.step, checkpoint }),
                 // The log is only for following the training, and the next attempt may succeed.
+                Ok(_) if !self.session.is_first() => {}
                 Ok(_) => {
                     if let Err(cause) = self.write_logs() {
                         staged.notice(&Notice::NoLog { step: entry.step, cause: &cause });
                     }
                 }
+                Err(source @ sae_core::Error::LostRank { .. }) => return Err(failed(source)),
                 Err(source) if stop => return Err(Error::InterruptedWithoutCheckpoint { source }),
                 // The next attempt may succeed, for example after disk space was freed; until then the old checkpoint is kept.
                 Err(cause) => staged.notice(&Notice::NoCheckpoint { step: entry.step, cause: &cause }),
@@ -441,19 +466,27 @@ impl Training<'_> {
         if let Some((rows, first)) = skipped.and_then(|skipped| Some((skipped.rows(), skipped.first().first()?))) {
             control.notice(&Notice::SkippedRows { rows, first });
         }
-        self.write_logs()?;
+        let writes = self.session.is_first();
+        if writes {
+            self.write_logs()?;
+        }
         let mut saes = Vec::new();
         for ((name, config), trainer) in self.request.saes.iter().zip(self.session.trainers()) {
             let folder = self.run.sae_dir(name);
+            let last = LastStep::from(trainer.log().last().ok_or(Error::NothingToTrain)?);
+            let weights = trainer.weights()?;
+            if !writes {
+                saes.push(TrainedSae { name: name.clone(), folder, d_sae: weights.d_sae, last });
+                continue;
+            }
             let path = folder.join("train.toml");
             let text = toml::to_string_pretty(config).map_err(sae_core::Error::format(&path))?;
             file::write_bytes(&path, text.as_bytes())?;
             let training = serde_json::to_value(config).map_err(sae_core::Error::format(&path))?;
             let mut origin = Origin { training: training.clone(), ..start.origin.clone() };
             origin.models.iter_mut().zip(trainer.scales()).for_each(|(stream, scale)| stream.scale = *scale);
-            let saved = Saved { architecture: config.arch, weights: trainer.weights()?, origin };
+            let saved = Saved { architecture: config.arch, weights, origin };
             formats::save(Format::SaeLens, &folder, &saved)?;
-            let last = LastStep::from(trainer.log().last().ok_or(Error::NothingToTrain)?);
             let (read, left_out) = self.session.counts();
             let entry = TrainStep {
                 config: training,

@@ -185,6 +185,17 @@ impl ShareArg {
             Self::Named(share) => Ok(share),
         }
     }
+
+    /// The share as the rank of a process that was started together with others.
+    ///
+    /// # Errors
+    /// With auto: variables that do not name one.
+    pub fn rank(self) -> sae_workbench::Result<harvest::Shard> {
+        match self {
+            Self::Auto => job_array::rank(|name| std::env::var(name).ok()),
+            Self::Named(share) => Ok(share),
+        }
+    }
 }
 
 impl std::str::FromStr for ShareArg {

@@ -1,6 +1,6 @@
 //! `sae train`: turns arguments into configurations, and reports what was trained.
 
-use super::arguments::{DeviceArg, ModelArgs, pair};
+use super::arguments::{DeviceArg, ModelArgs, ShareArg, pair};
 use super::{Invocation, Outcome};
 use crate::cli::terminal::count;
 use anyhow::{Context, Error, Result, bail};
@@ -8,10 +8,12 @@ use clap::Args;
 use sae_core::autoencoder::Architecture;
 use sae_core::store::PositionRule;
 use sae_core::train::TrainConfig;
+use sae_core::train::ranks::Meeting;
 use sae_workbench::import::SaeSource;
 use sae_workbench::train::{Resume, config_of_base, read_config};
 use sae_workbench::{Control, TrainReport, TrainRequest};
 use std::path::PathBuf;
+use std::time::Duration;
 
 const MODEL_HELP: &str = "Checkpoint, as for `sae harvest`: activations straight from the model, without storing them";
 
@@ -57,7 +59,8 @@ Examples:
   sae train --run run --hook layers.17 --name tuned --from hub:google/gemma-scope-2-4b-it/resid_post/layer_17_width_16k_l0_medium
   sae train --run run --hook layers.4.mlp_in --target layers.4.mlp_out --name mlp --arch topk --skip
   sae train --run run --hook layers.16 --name base --resume          after Ctrl-C, a kill or a full disk
-  sae train --run new --model llava-1.5-7b-hf --data train.jsonl --hook layers.16 --name live")]
+  sae train --run new --model llava-1.5-7b-hf --data train.jsonl --hook layers.16 --name live
+  mpirun -np 3 sae train --run run --hook layers.16 --name wide --features 262144 --ranks auto --meet node-1:29400")]
 pub struct TrainArgs {
     /// Run folder with activations; with --model it may be new. A crosscoder needs two to nine, one for each model: --run base --run chat
     #[arg(long, required = true)]
@@ -136,11 +139,28 @@ pub struct TrainArgs {
     /// Continue from the newest checkpoint; the result has the same bytes as an uninterrupted training
     #[arg(long)]
     pub resume: bool,
+    /// Train with several processes, each with a share of the features, counted from 1: 1/3 to 3/3; auto: as torchrun, Open MPI's mpirun or srun has started them. A training that was interrupted continues, with any number of processes
+    #[arg(long, value_name = "I/N", requires = "meet", conflicts_with = "model")]
+    pub ranks: Option<ShareArg>,
+    /// Where the processes meet: the host of the first one, and a free port there
+    #[arg(long, value_name = "HOST:PORT", requires = "ranks")]
+    pub meet: Option<String>,
     #[command(flatten)]
     pub device: DeviceArg,
 }
 
+/// How long a process waits for another one.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 impl TrainArgs {
+    /// Where the processes that train together meet.
+    fn meeting(&self) -> Result<Option<Meeting>> {
+        let (Some(ranks), Some(address)) = (self.ranks, &self.meet) else { return Ok(None) };
+        let rank = ranks.rank()?;
+        let (rank, count) = (rank.number() as usize - 1, rank.count() as usize);
+        Ok(Some(Meeting { rank, count, address: address.clone(), patience: PATIENCE }))
+    }
+
     fn request(&self, invocation: &mut Invocation) -> Result<TrainRequest> {
         let from = self.from.clone().map(SaeSource::from_path).transpose().map_err(Error::msg)?;
         let control = if invocation.dry_run { None } else { Some(&mut *invocation.control) };
@@ -154,8 +174,14 @@ impl TrainArgs {
             from,
             online: self.model.plan(self.device),
             checkpoint_every: self.checkpoint_every,
-            resume: if self.resume { Resume::Required } else { Resume::Never },
+            resume: match (self.resume, self.ranks) {
+                (true, _) => Resume::Required,
+                // Whoever starts the processes starts them again with the same command.
+                (false, Some(_)) => Resume::IfBegun,
+                (false, None) => Resume::Never,
+            },
             device: self.device.device,
+            ranks: self.meeting()?,
         })
     }
 }
@@ -182,6 +208,9 @@ fn describe(report: &TrainReport, args: &TrainArgs) -> String {
     if report.finished_before {
         let names: Vec<_> = report.saes.iter().map(|sae| sae.name.as_str()).collect();
         return format!("finished already, with the same settings: {}\n  {}", names.join(", "), args.run[0].display());
+    }
+    if let Some(rank) = report.rank {
+        return format!("rank {rank}: its features are trained; the first rank saves them all\n");
     }
     let line = |sae: &sae_workbench::train::TrainedSae| {
         let last = &sae.last;

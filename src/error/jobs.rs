@@ -2,7 +2,7 @@
 
 use crate::command_line::quoted;
 use crate::numbers::counted;
-use sae_core::error::Hint;
+use sae_core::error::{Hint, Operation, Setting};
 use std::path::PathBuf;
 
 /// A job that several processes share and that cannot go on.
@@ -51,6 +51,16 @@ pub enum JobsError {
         variables: Vec<String>,
     },
 
+    /// Several processes with a model and a data set.
+    #[error("several processes can only train on stored activations, since each would run the model on all data")]
+    OnlineRanks,
+    /// Several processes on another device than a CPU.
+    #[error("several processes can only train on a CPU")]
+    RanksOffCpu,
+    /// The first of several processes could not save what all of them have trained.
+    #[error("the first rank could not save what was trained")]
+    NotSaved,
+
     /// A process that cannot be started.
     #[error("cannot start {program}: {source}")]
     Start {
@@ -83,6 +93,9 @@ impl JobsError {
     /// What can be done about it.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
+            Self::OnlineRanks => Hint::Run(Operation::Harvest),
+            Self::RanksOffCpu => Hint::set(Setting::Device, "cpu"),
+            Self::NotSaved => "see what the first rank says, and start all ranks again".into(),
             Self::NoParts { .. } => "make the parts first, or name their files".into(),
             Self::OtherPart { .. } => "name the parts of one pass only, or make this one again".into(),
             Self::UnequalParts { .. } => "remove one of them, or both and make the part again".into(),

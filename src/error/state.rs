@@ -5,9 +5,10 @@ use super::Error;
 impl Error {
     /// Whether another process is writing to the run. The same request may succeed later.
     pub fn is_busy(&self) -> bool {
-        let core = |error: &sae_core::Error| matches!(error, sae_core::Error::Busy { .. });
+        let core =
+            |error: &sae_core::Error| matches!(error, sae_core::Error::Busy { .. } | sae_core::Error::LostRank { .. });
         match self {
-            Self::Core(error) => core(error),
+            Self::Core(error) | Self::Step { source: error, .. } => core(error),
             Self::Harvest(harvest::Error::Core(error)) | Self::Filters(filters::Error::Core(error)) => core(error),
             _ => false,
         }
@@ -36,5 +37,7 @@ mod tests {
         let source = Box::new(Error::from(sae_core::Error::Cancelled));
         assert!(Error::LabelsSaved { saved: 3, source }.is_cancelled());
         assert!(!Error::NoPositions.is_cancelled());
+        let lost = || sae_core::Error::LostRank { rank: 2, cause: "it has ended".into() };
+        assert!(Error::from(lost()).is_busy() && Error::Step { checkpoint: None, source: lost() }.is_busy());
     }
 }

@@ -1,7 +1,7 @@
 //! What a training would do, and what it did. Trains nothing.
 
 use crate::unknown;
-use harvest::Preview;
+use harvest::{Preview, Shard};
 use sae_core::train::{StepLog, TrainConfig};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -83,17 +83,26 @@ pub struct TrainedSae {
     pub last: LastStep,
 }
 
-/// What was trained. As JSON: the last step of a single autoencoder, or `autoencoders` with the last step of each by name.
+/// What was trained. As JSON: the last step of a single autoencoder, or `autoencoders` with the last step of each by name. Of a process
+/// that did not write, `rank` and `autoencoders`.
 #[derive(Clone, Debug)]
 pub struct TrainReport {
     /// The autoencoders.
     pub saes: Vec<TrainedSae>,
     /// Whether an earlier call had finished all of them.
     pub finished_before: bool,
+    /// Which of several processes this one was, if it is not the one that has written them.
+    pub rank: Option<Shard>,
 }
 
 impl Serialize for TrainReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        if let Some(rank) = self.rank {
+            let mut map = serializer.serialize_map(Some(2))?;
+            map.serialize_entry("rank", &rank.to_string())?;
+            map.serialize_entry("autoencoders", &ByName(&self.saes))?;
+            return map.end();
+        }
         if let [sae] = &self.saes[..] {
             return sae.last.serialize(serializer);
         }

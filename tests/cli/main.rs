@@ -37,6 +37,7 @@ mod pieces;
 mod probe;
 mod progress;
 mod published;
+mod ranks;
 mod resume;
 mod rows;
 mod serve;

@@ -17,6 +17,7 @@ use crate::{Error, Result};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,20 +48,32 @@ pub fn step_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
 }
 
-/// Writes a checkpoint of the session into a folder, and removes older ones.
+/// Writes a checkpoint of the session into a folder, and removes older ones. Of several ranks the first writes it, in the layout of a
+/// session without ranks.
 ///
 /// # Errors
-/// A file that cannot be written, or parameters that are no longer finite. The older checkpoints stay then.
+/// A file that cannot be written, or parameters that are no longer finite. The older checkpoints stay then. A rank that is lost.
 pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
+    let snapshots = session.trainers().iter().map(Trainer::snapshot).collect::<Result<Vec<_>>>()?;
+    let path = folder.join(format!("step-{:09}.safetensors", session.steps()));
+    let written = if session.is_first() { write_file(&path, session, &snapshots) } else { Ok(()) };
+    let failed = session.any(written.is_err())?;
+    written?;
+    if failed {
+        return Err(Error::config("the first rank could not write the checkpoint"));
+    }
+    Ok(path)
+}
+
+fn write_file(path: &Path, session: &Session, snapshots: &[(Cow<'_, TrainState>, TrainerState)]) -> Result<()> {
     let mut header = Header {
         version: VERSION,
         configs: session.trainers().iter().map(|t| t.config().clone()).collect(),
         progress: Vec::new(),
         stream: session.stream.snapshot(),
     };
-    let snapshots = session.trainers().iter().map(Trainer::snapshot).collect::<Result<Vec<_>>>()?;
     let steps = session.steps();
-    for (state, _) in &snapshots {
+    for (state, _) in snapshots {
         let arrays = kinds(state).into_iter().flat_map(|(_, params)| params.arrays());
         if arrays.into_iter().any(|array| tensors::unstorable(Dtype::F32, array).is_some()) {
             let text = format!("the parameters are no longer finite after step {steps}");
@@ -83,14 +96,14 @@ pub fn write(folder: &Path, session: &Session) -> Result<PathBuf> {
     // Wide numbers first, so that all arrays are aligned in a mapped file.
     tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.bitsize()));
     header.progress = snapshots.iter().map(|(_, progress)| progress.clone()).collect();
-    let path = folder.join(format!("step-{steps:09}.safetensors"));
-    let text = serde_json::to_string(&header).map_err(Error::format(&path))?;
-    write_raw(&path, &BTreeMap::from([("session".to_string(), text)]), &tensors)?;
+    let text = serde_json::to_string(&header).map_err(Error::format(path))?;
+    write_raw(path, &BTreeMap::from([("session".to_string(), text)]), &tensors)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
     let older = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     for path in older.filter(|path| step_of(path).is_some_and(|step| step < steps)) {
         let _ = fs::remove_file(path);
     }
-    Ok(path)
+    Ok(())
 }
 
 /// Restores a session, made with the same configurations and the same data, from a checkpoint.

@@ -6,13 +6,16 @@ use super::config::TrainConfig;
 use super::dense_step::{Dense, DensePass};
 use super::engine::{Batch, Engine, StepStats, TrainState, aux_weight, clipped, finite, is_sparse};
 use super::params::Params;
+use super::ranks::Ranks;
 use super::selection::{ThresholdHint, select};
+use super::share::Share;
 use super::sparse_step::{SparseGradients, TokenLoss, traces};
 use super::update::{OptimizerState, StepGradient};
 use crate::Result;
 use crate::autoencoder::Architecture;
 use crate::autoencoder::kernel::product::product;
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Names of the stages of a step.
@@ -21,7 +24,9 @@ pub const STAGES: [&str; 5] = ["choose", "reconstruct", "auxk", "group and norm"
 /// The step on a CPU.
 pub struct CpuEngine {
     config: TrainConfig,
+    /// Of this rank's features.
     optimizer: OptimizerState,
+    share: Share,
     threshold_hint: ThresholdHint,
     /// Whether steps are dense, if that is fixed rather than decided by the last step.
     forced: Option<bool>,
@@ -32,11 +37,13 @@ impl CpuEngine {
     /// An engine that starts with these parameters.
     pub fn new(config: &TrainConfig, params: Params) -> Self {
         let zeros = Params::zeros(params.d_in, config);
+        let share = Share::whole(params.d_sae);
         let state = TrainState { params, first: zeros.clone(), second: zeros, l0: None };
         let optimizer = OptimizerState::new(config, state);
         Self {
             config: config.clone(),
             optimizer,
+            share,
             threshold_hint: ThresholdHint::default(),
             forced: None,
             seconds: [0.0; STAGES.len()],
@@ -56,14 +63,13 @@ impl CpuEngine {
     /// Whether the next step is dense: if the architecture learns its sparsity, and is not sparse yet.
     fn is_dense(&self) -> bool {
         let learns = matches!(self.config.arch, Architecture::Relu | Architecture::JumpRelu | Architecture::Gated);
-        let TrainState { params, l0, .. } = &self.optimizer.state;
-        learns && self.forced.unwrap_or(!is_sparse(*l0, params.d_sae))
+        learns && self.forced.unwrap_or(!is_sparse(self.optimizer.state.l0, self.share.d_sae()))
     }
 }
 
 impl Engine for CpuEngine {
     fn step(&mut self, batch: &Batch) -> Result<StepStats> {
-        let params = &self.optimizer.state.params;
+        let (params, share) = (&self.optimizer.state.params, &self.share);
         let (d, d_out, rows) = (params.d_in, params.d_out, batch.x.len() / params.d_in);
         let method = ArchitectureRule::new(&self.config, batch.sparsity, rows);
         let mut clock = Clock::new();
@@ -96,11 +102,13 @@ impl Engine for CpuEngine {
                 norms,
                 kind: DensePass::Method(&method),
                 features: (0..params.d_sae as u32).collect(),
+                most: share.most(),
                 scale: mean,
+                share,
             };
             let base: Vec<f32> =
                 y.chunks_exact(d_out).flat_map(|y| y.iter().zip(&params.b_dec).map(|(y, b)| b - y)).collect();
-            let (block, block_residuals, costs) = dense.run(x, &base);
+            let (block, block_residuals, costs) = dense.run(x, &base)?;
             outcome.fired.clone_from(&block.fired);
             blocks.push(block);
             residuals = block_residuals;
@@ -108,11 +116,11 @@ impl Engine for CpuEngine {
             costs
         } else {
             let (panels, hint) = (&self.optimizer.panels, &mut self.threshold_hint);
-            let k = self.config.k_at(batch.t - 1, params.d_sae);
-            let (chosen, least) = select(&self.config, k, &method, params, panels, norms, x, hint);
+            let k = self.config.k_at(batch.t - 1, share.d_sae());
+            let (chosen, least) = select(&self.config, k, &method, params, panels, norms, x, hint, share)?;
             outcome.least = least;
             self.seconds[0] = clock.lap();
-            sparse = traces(params, &method, batch.ends, norms, y, &chosen);
+            sparse = traces(params, &method, &share.ends(batch.ends), norms, y, &chosen, share)?;
             for (feature, entry) in sparse.features.iter().zip(&sparse.entries) {
                 outcome.fired[*feature as usize] |= entry.z[0] > 0.0;
             }
@@ -125,6 +133,7 @@ impl Engine for CpuEngine {
             let last = sparse.residuals.chunks_exact(d_out).skip(sparse.slots - 1).step_by(sparse.slots);
             let mut base = Vec::with_capacity(rows * d_out);
             last.for_each(|e| base.extend(e.iter().map(|e| e / mean)));
+            let (features, most) = share.own(batch.dead);
             let weight = self.config.aux_loss_coefficient * aux_weight(&self.config, k, batch.dead.len(), &base, d_out);
             let dense = Dense {
                 params,
@@ -134,10 +143,12 @@ impl Engine for CpuEngine {
                     by_norm: self.config.weighs_by_norm(),
                     positive: self.config.aux_relative,
                 },
-                features: batch.dead.to_vec(),
+                features,
+                most,
                 scale: weight as f32 * mean,
+                share,
             };
-            let (block, _, costs) = dense.run(x, &base);
+            let (block, _, costs) = dense.run(x, &base)?;
             outcome.aux = weight * costs.iter().map(|c| f64::from(c.error)).sum::<f64>() / rows as f64;
             blocks.push(block);
         }
@@ -148,10 +159,11 @@ impl Engine for CpuEngine {
         outcome.penalty = mean_of(|c| f64::from(c.penalty));
         outcome.l0 = mean_of(|c| f64::from(c.active));
         outcome.token_errors = costs.iter().map(|c| c.error).collect();
+        outcome.fired = share.flags(std::mem::take(&mut outcome.fired))?;
         finite(&outcome, batch)?;
 
-        let gradient = StepGradient::new(&self.config, params, &sparse, &blocks, &residuals, x);
-        outcome.grad_norm = gradient.norm(&self.optimizer);
+        let gradient = StepGradient::new(&self.config, params, &sparse, &blocks, &residuals, x, share)?;
+        outcome.grad_norm = gradient.norm(&self.optimizer)?;
         let shrink = clipped(&self.config, outcome.grad_norm, batch)?;
         self.seconds[3] = clock.lap();
         gradient.apply(&mut self.optimizer, shrink as f32, batch.lr, batch.t);
@@ -161,12 +173,23 @@ impl Engine for CpuEngine {
     }
 
     fn state(&self) -> Result<Cow<'_, TrainState>> {
-        Ok(Cow::Borrowed(&self.optimizer.state))
+        if self.share.is_whole() {
+            return Ok(Cow::Borrowed(&self.optimizer.state));
+        }
+        self.share.joined(&self.optimizer.state).map(Cow::Owned)
     }
 
     fn restore(&mut self, state: TrainState) -> Result<()> {
-        self.optimizer = OptimizerState::new(&self.config, state);
+        let own = if self.share.is_whole() { state } else { self.share.part(&state) };
+        self.optimizer = OptimizerState::new(&self.config, own);
         self.threshold_hint = ThresholdHint::default();
+        Ok(())
+    }
+
+    fn divide(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
+        let share = Share::new(ranks, self.share.d_sae())?;
+        self.optimizer = OptimizerState::new(&self.config, share.part(&self.optimizer.state));
+        self.share = share;
         Ok(())
     }
 }

@@ -4,7 +4,9 @@
 
 use super::architecture::{ArchitectureRule, FeatureGrad};
 use super::params::{B_ENC, Params, SCALARS};
+use super::share::Share;
 use super::sparse_step::TokenLoss;
+use crate::Result;
 use crate::autoencoder::kernel::{self, product::product};
 use crate::vector;
 use rayon::prelude::*;
@@ -41,8 +43,12 @@ pub struct Dense<'a> {
     pub kind: DensePass<'a>,
     /// Which features; ascending.
     pub features: Vec<u32>,
+    /// The largest number of features on any rank, so that all ranks take the same tokens at a time.
+    pub most: usize,
     /// The factor of the gradient of the squared error: `2 / rows` for a mean.
     pub scale: f32,
+    /// The ranks that have the other features.
+    pub share: &'a Share,
 }
 
 /// How activations are computed.
@@ -67,7 +73,10 @@ impl Dense<'_> {
     /// # Shapes
     /// `x`: `[rows, d_in]`, what the encoder reads; `base`: `[rows, d_out]`, to which the features' reconstruction is added
     /// to give the error.
-    pub fn run(&self, x: &[f32], base: &[f32]) -> (DenseGradients, Vec<f32>, Vec<TokenLoss>) {
+    ///
+    /// # Errors
+    /// A rank that is lost.
+    pub fn run(&self, x: &[f32], base: &[f32]) -> Result<(DenseGradients, Vec<f32>, Vec<TokenLoss>)> {
         let (d, d_out, n) = (self.params.d_in, self.params.d_out, self.features.len());
         let rows = x.len() / d;
         let channels = if let DensePass::Method(method) = self.kind { method.channels() } else { 1 };
@@ -91,7 +100,7 @@ impl Dense<'_> {
         };
         let mut residuals = vec![0.0; rows * channels * d_out];
         let mut costs = vec![TokenLoss::default(); rows];
-        let tokens = TOKENS.min((1 << 24) / n.max(1)).max(16);
+        let tokens = TOKENS.min((1 << 24) / self.most.max(1)).max(16);
         // Feature-major, `[features, tokens]`: a feature's numbers are loaded once for all tokens.
         let mut p = vec![0.0; n * tokens];
         let mut z = vec![vec![0.0; n * tokens]; channels];
@@ -101,15 +110,21 @@ impl Dense<'_> {
             let x = &x[start * d..(start + t) * d];
             product([n, t, d], (w_enc, [d, 1]), (x, [d, 1]), (&mut p, [t, 1]), false);
             let (p, costs) = (&mut p[..n * t], &mut costs[start..start + t]);
-            self.activate(p, &mut z, t, costs, &mut block.fired);
+            self.activate(p, &mut z, t, costs, &mut block.fired)?;
+            let residuals = &mut residuals[start * channels * d_out..(start + t) * channels * d_out];
+            let at = [channels * d_out, 1];
             for channel in 0..channels {
                 let d = d_out;
-                let residuals = &mut residuals[start * channels * d..(start + t) * channels * d];
-                for (row, base) in residuals.chunks_exact_mut(channels * d).zip(base[start * d..].chunks_exact(d)) {
-                    row[channel * d..(channel + 1) * d].copy_from_slice(base);
+                if self.share.is_first() {
+                    for (row, base) in residuals.chunks_exact_mut(channels * d).zip(base[start * d..].chunks_exact(d)) {
+                        row[channel * d..(channel + 1) * d].copy_from_slice(base);
+                    }
                 }
-                let at = [channels * d, 1];
                 product([t, d, n], (&z[channel], [1, t]), (w_dec, [1, d]), (&mut residuals[channel * d..], at), true);
+            }
+            self.share.sum(residuals)?;
+            for channel in 0..channels {
+                let d = d_out;
                 let rows = residuals.par_chunks_exact_mut(channels * d).zip(costs.par_iter_mut());
                 rows.with_min_len(ROWS).for_each(|(row, cost)| {
                     let row = &mut row[channel * d..(channel + 1) * d];
@@ -136,18 +151,25 @@ impl Dense<'_> {
         if let DensePass::Method(method) = self.kind {
             costs.iter_mut().for_each(|cost| cost.penalty = method.of_token(cost.penalty));
         }
-        (block, residuals, costs)
+        Ok((block, residuals, costs))
     }
 
     /// Pre-activations without bias to pre-activations with it, and to activations.
-    fn activate(&self, p: &mut [f32], z: &mut [Vec<f32>], t: usize, costs: &mut [TokenLoss], fired: &mut [bool]) {
+    fn activate(
+        &self,
+        p: &mut [f32],
+        z: &mut [Vec<f32>],
+        t: usize,
+        costs: &mut [TokenLoss],
+        fired: &mut [bool],
+    ) -> Result<()> {
         let (first, second) = z.split_at_mut(1);
         let first = &mut first[0][..p.len()];
         match self.kind {
             DensePass::Strongest { k, by_norm, positive } => {
                 self.add_bias(p, t);
                 let gain = |feature: u32| if by_norm { self.norms[feature as usize] } else { 1.0 };
-                let cuts = self.cuts(p, t, k, &gain);
+                let cuts = self.cuts(p, t, k, &gain)?;
                 let rows = first.par_chunks_exact_mut(t).zip(p.par_chunks_exact(t)).zip(&self.features);
                 rows.with_min_len(FEATURES).for_each(|((z, p), feature)| {
                     let gain = gain(*feature);
@@ -195,6 +217,9 @@ impl Dense<'_> {
                         cost.penalty += penalty;
                     }
                 }
+                if !self.share.is_whole() {
+                    TokenLoss::sum(costs, self.share)?;
+                }
                 for second in second {
                     let rows = second.par_chunks_exact_mut(t).zip(p.par_chunks_exact(t)).zip(&self.features);
                     rows.with_min_len(FEATURES).for_each(|((z, p), k)| {
@@ -204,6 +229,7 @@ impl Dense<'_> {
                 }
             }
         }
+        Ok(())
     }
 
     fn add_bias(&self, p: &mut [f32], t: usize) {
@@ -213,11 +239,12 @@ impl Dense<'_> {
         });
     }
 
-    /// The `k`-th largest weighted pre-activation of every token.
-    fn cuts(&self, p: &[f32], t: usize, k: usize, gain: &(dyn Fn(u32) -> f32 + Sync)) -> Vec<f32> {
+    /// The `k`-th largest weighted pre-activation of every token, on all ranks.
+    fn cuts(&self, p: &[f32], t: usize, k: usize, gain: &(dyn Fn(u32) -> f32 + Sync)) -> Result<Vec<f32>> {
         // As many tokens as fit into a cache line; their values are consecutive.
         const LINE: usize = 16;
         let n = self.features.len();
+        let own = k.min(n);
         // Integers in the order of `f32::total_cmp` are compared faster. The same function turns them back.
         let ordered = |bits: i32| bits ^ ((bits >> 31) as u32 >> 1) as i32;
         let of_tokens = |tokens: &[usize]| {
@@ -228,12 +255,19 @@ impl Dense<'_> {
                     values[row * n + at] = ordered((p[*token] * gain).to_bits() as i32);
                 }
             }
-            let cut = |values: &mut [i32]| *values.select_nth_unstable(n - k.min(n)).1;
-            let cuts = values.chunks_exact_mut(n).map(|values| f32::from_bits(ordered(cut(values)) as u32));
-            cuts.collect::<Vec<_>>()
+            let value = |bits: &i32| f32::from_bits(ordered(*bits) as u32);
+            // One process needs the cut alone; ranks find it among the largest of all.
+            let wanted = if self.share.is_whole() { 1 } else { own };
+            let mut found = Vec::with_capacity(tokens.len() * wanted);
+            for values in values.chunks_exact_mut(n.max(1)).filter(|_| own > 0) {
+                values.select_nth_unstable(n - own);
+                found.extend(values[n - own..][..wanted].iter().map(value));
+            }
+            found
         };
         let tokens: Vec<usize> = (0..t).collect();
-        tokens.par_chunks(LINE).map(of_tokens).collect::<Vec<_>>().concat()
+        let found = tokens.par_chunks(LINE).map(of_tokens).collect::<Vec<_>>().concat();
+        if self.share.is_whole() { Ok(found) } else { self.share.cuts(&found, t, k) }
     }
 
     /// Replaces pre-activations by their gradients, and sums the gradients of each feature's scalars.

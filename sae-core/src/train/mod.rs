@@ -19,7 +19,9 @@ mod fit;
 pub mod gpu;
 mod log;
 mod params;
+pub mod ranks;
 mod selection;
+mod share;
 mod sparse_step;
 mod statistics;
 mod trainer;
@@ -36,7 +38,9 @@ use crate::store::stream::{StoreRows, Stream};
 use crate::store::{SkipList, Store};
 use crate::{Error, Result};
 use burn::tensor::Device;
+use ranks::{Alone, Ranks};
 use statistics::Statistics;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Autoencoders that are trained together on one stream.
@@ -44,6 +48,7 @@ pub struct Session<'a> {
     stream: Stream<'a>,
     trainers: Vec<Trainer>,
     batch: Vec<f32>,
+    ranks: Arc<dyn Ranks>,
 }
 
 impl<'a> Session<'a> {
@@ -84,7 +89,31 @@ impl<'a> Session<'a> {
             let statistics = Statistics::new(stream.buffer(), d, config);
             Trainer::new(d, config, &statistics, base, device)
         });
-        Ok(Self { trainers: trainers.collect::<Result<_>>()?, stream, batch: Vec::new() })
+        Ok(Self { trainers: trainers.collect::<Result<_>>()?, stream, batch: Vec::new(), ranks: Arc::new(Alone) })
+    }
+
+    /// Divides the features of every autoencoder among ranks. All ranks begin the same session, and from then on call the same
+    /// methods in the same order.
+    ///
+    /// # Errors
+    /// Another device than a CPU; fewer features than ranks.
+    pub fn divide(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
+        self.trainers.iter_mut().try_for_each(|trainer| trainer.divide(ranks.clone()))?;
+        self.ranks = ranks;
+        Ok(())
+    }
+
+    /// Whether this process writes what the ranks have trained.
+    pub fn is_first(&self) -> bool {
+        self.ranks.rank() == 0
+    }
+
+    /// Whether this holds on some rank.
+    ///
+    /// # Errors
+    /// A rank that is lost.
+    pub fn any(&self, holds: bool) -> Result<bool> {
+        Ok(self.ranks.gather(&[u8::from(holds)])?.concat().contains(&1))
     }
 
     /// Steps done.

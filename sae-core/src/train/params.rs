@@ -9,6 +9,7 @@ use crate::vector;
 use crate::{Error, Result};
 use rand::RngExt;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Largest number of scalars of a feature, besides its two rows.
 pub const SCALARS: usize = 3;
@@ -136,6 +137,34 @@ impl Params {
     pub fn arrays_mut(&mut self) -> [&mut Vec<f32>; ARRAYS] {
         let [a, b, c] = &mut self.scalars;
         [&mut self.w_enc, &mut self.w_dec, &mut self.b_dec, a, b, c, &mut self.w_skip]
+    }
+
+    /// The arrays that have a row or a number for each feature; those that the architecture does not have are empty.
+    pub fn arrays_of_features_mut(&mut self) -> [&mut Vec<f32>; 2 + SCALARS] {
+        let [a, b, c] = &mut self.scalars;
+        [&mut self.w_enc, &mut self.w_dec, a, b, c]
+    }
+
+    /// The same arrays, in the same order.
+    pub fn arrays_of_features(&self) -> [&Vec<f32>; 2 + SCALARS] {
+        let [a, b, c] = &self.scalars;
+        [&self.w_enc, &self.w_dec, a, b, c]
+    }
+
+    /// What all features share, for `d_sae` features whose arrays are still empty.
+    pub fn without_features(&self, d_sae: usize) -> Self {
+        let (b_dec, w_skip) = (self.b_dec.clone(), self.w_skip.clone());
+        Self { d_in: self.d_in, d_out: self.d_out, d_sae, b_dec, w_skip, ..Self::default() }
+    }
+
+    /// The parameters of some features, with all that they share.
+    pub fn part(&self, features: Range<usize>) -> Self {
+        let mut part = self.without_features(features.len());
+        for (to, from) in part.arrays_of_features_mut().into_iter().zip(self.arrays_of_features()) {
+            let width = from.len() / self.d_sae;
+            *to = from[features.start * width..features.end * width].to_vec();
+        }
+        part
     }
 
     /// The autoencoder in the units of the store.

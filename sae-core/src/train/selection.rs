@@ -3,6 +3,8 @@
 use super::architecture::ArchitectureRule;
 use super::config::TrainConfig;
 use super::params::{B_ENC, Params, THRESHOLD};
+use super::share::Share;
+use crate::Result;
 use crate::autoencoder::Architecture;
 use crate::autoencoder::kernel::{self, Panels, Rule};
 use crate::autoencoder::sparse::Sparse;
@@ -20,6 +22,9 @@ pub struct ThresholdHint(Option<f32>);
 ///
 /// # Shapes
 /// `x`: `[rows, d_in]`, what the encoder reads; `norms`: `[d_sae]`, of the decoder's rows.
+///
+/// # Errors
+/// A rank that is lost.
 #[expect(clippy::too_many_arguments, reason = "all of them change from step to step, and none belongs to another")]
 pub fn select(
     config: &TrainConfig,
@@ -30,15 +35,17 @@ pub fn select(
     norms: &[f32],
     x: &[f32],
     hint: &mut ThresholdHint,
-) -> (Sparse, Option<f32>) {
+    share: &Share,
+) -> Result<(Sparse, Option<f32>)> {
     let gain = config.weighs_by_norm().then_some(norms);
     let rows = x.len() / params.d_in;
     let with = |x: &[f32], rule: Rule| kernel::select(x, &params.w_enc, &params.scalars[B_ENC], gain, panels, rule);
     let (mut chosen, least) = match config.arch {
         Architecture::TopK => {
             let rule = hint.0.map_or(Rule::TopK(k), |least| Rule::TopKOver(k, least));
-            let chosen = with(x, rule);
+            let mut chosen = with(x, rule);
             hint.0 = Some(expected(&chosen, x, params.d_in, k));
+            share.keep_strongest(&mut chosen, k)?;
             (chosen, None)
         }
         Architecture::BatchTopK | Architecture::Matryoshka => {
@@ -49,7 +56,7 @@ pub fn select(
                 values.sort_unstable_by(|a, b| b.total_cmp(a));
                 values.get(few * k).copied().unwrap_or_default()
             };
-            strongest(k * rows, hint, || sample(k), |floor| with(x, Rule::Over(floor)))
+            strongest(k * rows, hint, || sample(k), |floor| with(x, Rule::Over(floor)), share)?
         }
         Architecture::JumpRelu => {
             let floors: Vec<f32> = params.scalars[THRESHOLD].iter().map(|t| method.floor(*t)).collect();
@@ -60,7 +67,7 @@ pub fn select(
     if gain.is_some() {
         chosen.map(|feature, value| value / norms[feature as usize]);
     }
-    (chosen, least)
+    Ok((chosen, least))
 }
 
 /// What every row's weakest choice was above, as a multiple of the row's norm, less a little since batches differ.
@@ -75,36 +82,24 @@ fn expected(chosen: &Sparse, x: &[f32], d_in: usize, k: usize) -> f32 {
 }
 
 /// The `count` largest positive values of all rows together; ties are broken by position. The result is exact for any hint:
-/// a floor that is too high is lowered until enough values are above it.
+/// a floor that is too high is lowered until enough values are above it on all ranks.
 fn strongest(
     count: usize,
     hint: &mut ThresholdHint,
     first: impl Fn() -> f32,
     over: impl Fn(f32) -> Sparse,
-) -> (Sparse, Option<f32>) {
+    share: &Share,
+) -> Result<(Sparse, Option<f32>)> {
     // A little below the last threshold, since batches differ.
-    let mut floor = 0.95 * hint.0.unwrap_or_else(first).max(0.0);
+    let mut floor = 0.95 * share.largest(hint.0.unwrap_or_else(first))?.max(0.0);
     let mut found = over(floor);
-    while found.len() < count && floor > 0.0 {
+    while share.total(found.len() as f64)? < count as f64 && floor > 0.0 {
         floor = if floor > 1e-6 { floor * 0.7 } else { 0.0 };
         found = over(floor);
     }
-    if found.len() > count {
-        let mut values = found.values().to_vec();
-        let (_, least, _) = values.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
-        let least = *least;
-        let mut equals = count - found.values().iter().filter(|v| **v > least).count();
-        found.retain(|_, _, value| {
-            value > least || {
-                let keep = value == least && equals > 0;
-                equals -= keep as usize;
-                keep
-            }
-        });
-    }
-    let least = found.values().iter().copied().min_by(f32::total_cmp);
+    let least = share.keep_largest(&mut found, count)?;
     hint.0 = least;
-    (found, least)
+    Ok((found, least))
 }
 
 /// Ends of Matryoshka's prefixes at a step, ascending, the whole dictionary last; other architectures have only the latter.
@@ -145,7 +140,8 @@ mod tests {
         sorted.sort_by(|a, b| b.total_cmp(a));
         for count in [1, 7, 20, 1000] {
             for hint in [None, Some(0.0), Some(0.7), Some(1e9)] {
-                let (found, least) = strongest(count, &mut ThresholdHint(hint), || 2.0, over);
+                let whole = Share::whole(12);
+                let (found, least) = strongest(count, &mut ThresholdHint(hint), || 2.0, over, &whole).unwrap();
                 let expected = count.min(sorted.len());
                 assert_eq!((found.len(), least), (expected, Some(sorted[expected - 1])), "{count} from {hint:?}");
             }

@@ -7,6 +7,7 @@ use super::cpu::CpuEngine;
 use super::engine::{Batch, Engine, StepStats, TrainState, total_variance};
 use super::log::{Log, StepLog};
 use super::params::{B_ENC, Params};
+use super::ranks::Ranks;
 use super::selection::prefixes;
 use super::statistics::{Statistics, scale_blocks, standardize};
 use crate::autoencoder::{Activation, Architecture, Weights};
@@ -19,6 +20,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// One autoencoder in training.
 pub struct Trainer {
@@ -133,6 +135,14 @@ impl Trainer {
         let progress = TrainerState { step: 0, scales, threshold: 0.0, last_fired, rng: None, l0: -1.0 };
         let rng = random::chacha(config.seed, 4);
         Ok(Self { config: config.clone(), engine, d_in, progress, rng, log: Log::new(config.steps) })
+    }
+
+    /// Divides the features among ranks: see [`Engine::divide`].
+    ///
+    /// # Errors
+    /// Another device than a CPU; fewer features than ranks.
+    pub fn divide(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
+        self.engine.divide(ranks)
     }
 
     /// Its configuration.

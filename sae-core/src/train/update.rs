@@ -8,7 +8,9 @@ use super::config::{Decoder, TrainConfig};
 use super::dense_step::DenseGradients;
 use super::engine::TrainState;
 use super::params::{Params, SCALARS, THRESHOLD, scalar_names};
+use super::share::Share;
 use super::sparse_step::{Entry, SparseGradients};
+use crate::Result;
 use crate::autoencoder::Architecture;
 use crate::autoencoder::kernel::{self, Panels, panels::WIDTH, product::product};
 use crate::autoencoder::sparse::ByFeature;
@@ -42,6 +44,8 @@ pub struct StepGradient<'a> {
     b_dec: Vec<f32>,
     /// `[d_out, d_in]`; empty without a skip connection.
     w_skip: Vec<f32>,
+    /// The ranks that have the other features.
+    share: &'a Share,
 }
 
 /// Not in a block.
@@ -70,6 +74,9 @@ impl Rows {
 
 impl<'a> StepGradient<'a> {
     /// Groups the entries by feature. `block_residuals` are of the tokens that went through a block instead of traces.
+    ///
+    /// # Errors
+    /// A rank that is lost.
     pub fn new(
         config: &'a TrainConfig,
         params: &Params,
@@ -77,7 +84,8 @@ impl<'a> StepGradient<'a> {
         blocks: &'a [DenseGradients],
         block_residuals: &[f32],
         x: &'a [f32],
-    ) -> Self {
+        share: &'a Share,
+    ) -> Result<Self> {
         let f = params.d_sae;
         let by_feature = ByFeature::new(traces.features.iter().copied().zip(0..), f);
         let places = blocks.iter().map(|block| {
@@ -87,29 +95,31 @@ impl<'a> StepGradient<'a> {
         });
         let places = places.collect();
         let (backs, b_dec, w_skip) = Default::default();
-        let mut gradient = Self { config, traces, blocks, places, x, by_feature, backs, b_dec, w_skip };
+        let mut gradient = Self { config, traces, blocks, places, x, by_feature, backs, b_dec, w_skip, share };
         gradient.backs = (0..f).into_par_iter().with_min_len(256).map(|k| gradient.back(k)).collect();
-        gradient.b_dec = gradient.of_b_dec(params, block_residuals);
+        gradient.b_dec = gradient.of_b_dec(params, block_residuals)?;
         if !params.w_skip.is_empty() {
-            gradient.w_skip = gradient.of_w_skip(params, block_residuals);
+            gradient.w_skip = gradient.of_w_skip(params, block_residuals)?;
         }
-        gradient
+        Ok(gradient)
     }
 
     /// The decoder's bias answers to every reconstruction; where it is subtracted from the input, to the encoder as well.
-    fn of_b_dec(&self, params: &Params, block_residuals: &[f32]) -> Vec<f32> {
+    fn of_b_dec(&self, params: &Params, block_residuals: &[f32]) -> Result<Vec<f32>> {
         let (d, slots, used) = (params.d_out, self.traces.slots, self.used_slots());
         let mut sum = vec![0f32; d];
-        kernel::wide(
-            #[inline(always)]
-            || {
-                for token in self.traces.residuals.chunks_exact((slots * d).max(1)) {
-                    let residuals = token[..used * d].chunks_exact(d);
-                    vector::add_weighted(residuals.map(|e| (1.0, e)), &mut sum);
-                }
-                vector::add_weighted(block_residuals.chunks_exact(d).map(|e| (1.0, e)), &mut sum);
-            },
-        );
+        if self.share.is_first() {
+            kernel::wide(
+                #[inline(always)]
+                || {
+                    for token in self.traces.residuals.chunks_exact((slots * d).max(1)) {
+                        let residuals = token[..used * d].chunks_exact(d);
+                        vector::add_weighted(residuals.map(|e| (1.0, e)), &mut sum);
+                    }
+                    vector::add_weighted(block_residuals.chunks_exact(d).map(|e| (1.0, e)), &mut sum);
+                },
+            );
+        }
         if self.config.subtract_b_dec {
             // In pieces of a fixed size, summed in order: the same numbers on any number of threads.
             let piece = |(backs, rows): (&[FeatureGrad], &[f32])| {
@@ -127,7 +137,8 @@ impl<'a> StepGradient<'a> {
                 self.backs.par_chunks(512).zip(params.w_enc.par_chunks(512 * d)).map(piece).collect();
             vector::add_weighted(pieces.iter().map(|piece| (1.0, &piece[..])), &mut sum);
         }
-        sum
+        self.share.sum(&mut sum)?;
+        Ok(sum)
     }
 
     /// Residuals of a token that the decoder's bias and the skip connection answer to. Slot 0 is the sum over all prefixes; Gated's two
@@ -138,7 +149,7 @@ impl<'a> StepGradient<'a> {
     }
 
     /// The skip connection is in every reconstruction, as the decoder's bias is.
-    fn of_w_skip(&self, params: &Params, block_residuals: &[f32]) -> Vec<f32> {
+    fn of_w_skip(&self, params: &Params, block_residuals: &[f32]) -> Result<Vec<f32>> {
         let (d, d_out) = (params.d_in, params.d_out);
         let rows = self.x.len() / d;
         let mut sum = vec![0f32; d_out * d];
@@ -147,12 +158,14 @@ impl<'a> StepGradient<'a> {
             (&self.traces.residuals[..], self.traces.slots, self.used_slots()),
             (block_residuals, of_blocks, of_blocks),
         ] {
-            for slot in 0..used {
+            // Computed once, because other processors may compute other bits.
+            for slot in (0..used).filter(|_| self.share.is_first()) {
                 let residuals = (&residuals[slot * d_out..], [1, slots * d_out]);
                 product([d_out, d, rows], residuals, (self.x, [1, d]), (&mut sum, [d, 1]), true);
             }
         }
-        sum
+        self.share.sum(&mut sum)?;
+        Ok(sum)
     }
 
     #[inline(always)]
@@ -213,7 +226,10 @@ impl<'a> StepGradient<'a> {
     }
 
     /// Global norm of the gradient.
-    pub fn norm(&self, optimizer: &OptimizerState) -> f64 {
+    ///
+    /// # Errors
+    /// A rank that is lost.
+    pub fn norm(&self, optimizer: &OptimizerState) -> Result<f64> {
         let params = &optimizer.state.params;
         let count = scalar_names(self.config.arch).len();
         let of_features: Vec<f64> = (0..params.d_sae)
@@ -238,7 +254,7 @@ impl<'a> StepGradient<'a> {
             )
             .collect();
         let shared: f64 = self.b_dec.iter().chain(&self.w_skip).map(|v| f64::from(*v).powi(2)).sum();
-        (of_features.iter().sum::<f64>() + shared).sqrt()
+        Ok((self.share.total(of_features.iter().sum())? + shared).sqrt())
     }
 
     /// Applies the gradient times `shrink` at step `t`, counted from 1.

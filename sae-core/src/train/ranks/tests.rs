@@ -1,0 +1,251 @@
+//! Several ranks train what one process trains, may become more or fewer, and say which of them is missing or does something else.
+
+use super::*;
+use crate::Error;
+use crate::autoencoder::{Architecture, Weights};
+use crate::fixture;
+use crate::store::Store;
+use crate::store::stream::{StoreRows, Stream};
+use crate::train::share::Share;
+use crate::train::{Session, TrainConfig, checkpoint};
+use burn::tensor::Device;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The relative difference of weights and losses that several ranks may have, because they add in another order.
+const TOLERANCE: f64 = 2e-4;
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+fn meeting(rank: usize, count: usize, address: &str) -> Meeting {
+    Meeting { rank, count, address: address.into(), patience: Duration::from_secs(20) }
+}
+
+/// What every rank returns.
+fn together<T: Send>(count: usize, run: impl Fn(Arc<dyn Ranks>) -> T + Sync) -> Vec<T> {
+    let address = free_address();
+    std::thread::scope(|scope| {
+        let (run, address) = (&run, &address);
+        let rank = |rank| {
+            scope.spawn(move || run(Arc::new(Star::join(&meeting(rank, count, address), b"", &mut || Ok(())).unwrap())))
+        };
+        let ranks: Vec<_> = (0..count).map(rank).collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+/// Configurations in which every exchange takes place: 25 features, so that shares have different sizes, dead ones, revivals, both
+/// dense and sparse steps, a gradient that is clipped.
+fn configs() -> impl Iterator<Item = TrainConfig> {
+    let small = |arch| {
+        let defaults = TrainConfig::for_architecture(arch);
+        let features = TrainConfig { features: 25, k: 3, batch: 32, lr: 3e-3, buffer: 200, clip: 1.0, ..defaults };
+        let sparse =
+            TrainConfig { l1_coefficient: 0.2, l0_coefficient: 0.05, bandwidth: 0.3, threshold: 0.05, ..features };
+        TrainConfig { dead_window_steps: 2, resample_every_steps: 7, subtract_b_dec: true, ..sparse }.with_steps(12)
+    };
+    let many = TrainConfig { k: 12, aux_relative: true, ..small(Architecture::BatchTopK) };
+    let often = TrainConfig { random_prefixes: 3, ..small(Architecture::Matryoshka) };
+    let two_models = TrainConfig { models: 2, features: 25, k: 3, ..TrainConfig::crosscoder(2) };
+    let two_models = TrainConfig { batch: 32, buffer: 200, ..two_models }.with_steps(12);
+    let transcoder = TrainConfig { d_out: 2, skip: true, ..small(Architecture::Gated).transcoder() };
+    Architecture::ALL.map(small).into_iter().chain([many, often, two_models, transcoder])
+}
+
+fn session<'a>(store: &'a Store, config: &TrainConfig) -> Session<'a> {
+    let rows = StoreRows::new(store, config.exclude, config.seed).unwrap();
+    let stream = Stream::new(rows, config.buffer, config.seed).unwrap();
+    Session::new(stream, std::slice::from_ref(config), &Device::flex()).unwrap()
+}
+
+/// Trains until this step, from the newest checkpoint of the folder, and writes one. Returns the losses and the weights.
+fn train(store: &Store, config: &TrainConfig, ranks: Arc<dyn Ranks>, folder: &Path, until: u64) -> (Vec<f64>, Weights) {
+    let mut session = session(store, config);
+    session.divide(ranks).unwrap();
+    if let Some(path) = checkpoint::newest(folder) {
+        checkpoint::read(&path, &mut session).unwrap();
+    }
+    let mut losses = Vec::new();
+    while session.steps() < until {
+        losses.push(session.step().unwrap()[0].loss);
+    }
+    checkpoint::write(folder, &session).unwrap();
+    (losses, session.trainers()[0].weights().unwrap())
+}
+
+fn assert_close(what: &str, found: &Weights, expected: &Weights) {
+    for (found, expected) in [
+        (&found.w_enc, &expected.w_enc),
+        (&found.w_dec, &expected.w_dec),
+        (&found.b_enc, &expected.b_enc),
+        (&found.b_dec, &expected.b_dec),
+    ] {
+        let most = expected.iter().fold(0.1f32, |most, v| most.max(v.abs()));
+        let apart = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(found.len() == expected.len() && f64::from(apart / most) < TOLERANCE, "{what}: {apart} of {most}");
+    }
+}
+
+#[test]
+fn three_ranks_train_what_one_process_trains() {
+    let (_dir, store) = fixture::store(6);
+    for (n, config) in configs().enumerate() {
+        let what = format!("{:?}, configuration {n}", config.arch);
+        let folder = || tempfile::tempdir().unwrap();
+        let (losses, expected) = train(&store, &config, Arc::new(Alone), folder().path(), 12);
+        let (shared, again) = (folder(), folder());
+        let three = together(3, |rank| train(&store, &config, rank, shared.path(), 12));
+        assert!(three.iter().all(|rank| *rank == three[0]), "{what}: all ranks have the same bytes");
+        assert_eq!(three, together(3, |rank| train(&store, &config, rank, again.path(), 12)), "{what}: each time");
+        for (found, expected) in three[0].0.iter().zip(&losses) {
+            assert!((found / expected - 1.0).abs() < TOLERANCE, "{what}: {found} and {expected}");
+        }
+        assert_close(&what, &three[0].1, &expected);
+    }
+}
+
+#[test]
+fn a_checkpoint_is_continued_by_another_number_of_ranks() {
+    let (_dir, store) = fixture::store(6);
+    for config in configs() {
+        let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (_, expected) = train(&store, &config, Arc::new(Alone), whole.path(), 12);
+        together(3, |rank| train(&store, &config, rank, cut.path(), 4));
+        together(2, |rank| train(&store, &config, rank, cut.path(), 9));
+        let (_, found) = train(&store, &config, Arc::new(Alone), cut.path(), 12);
+        assert_close(&format!("{:?}", config.arch), &found, &expected);
+    }
+}
+
+#[test]
+fn a_rank_that_ends_is_named_by_the_others() {
+    let sums = together(3, |ranks| {
+        let mut values = vec![1.0; 300_000];
+        ranks.sum(&mut values).unwrap();
+        assert!(values.iter().all(|v| *v == 3.0));
+        if ranks.rank() == 1 { Ok(()) } else { ranks.sum(&mut values).map_err(|error| error.to_string()) }
+    });
+    assert!(sums[0].as_ref().unwrap_err().starts_with("rank 2 is lost: "), "{sums:?}");
+    assert!(sums[2].as_ref().unwrap_err().starts_with("rank 1 is lost: "), "{sums:?}");
+}
+
+#[test]
+fn a_lost_rank_stays_lost_and_exchanges_that_differ_are_not_added_up() {
+    let found = together(3, |ranks| {
+        let mut said = Vec::new();
+        match ranks.rank() {
+            // One value less than the others.
+            2 => said.push(ranks.sum(&mut [1.0])),
+            _ => said.push(ranks.sum(&mut [1.0, 2.0])),
+        }
+        said.push(ranks.gather(&[1]).map(|_| ()));
+        said.into_iter().map(|result| result.unwrap_err().to_string()).collect::<Vec<_>>()
+    });
+    let other = "rank 3 is lost: it takes part in another exchange than the first rank";
+    assert_eq!(found[0], [other; 2]);
+    assert!(found[1..].iter().flatten().all(|error| error.starts_with("rank 1 is lost: ")), "{found:?}");
+}
+
+/// What each of these ranks says that came to the same place.
+fn joined(ranks: &[(Meeting, &str)]) -> Vec<Result<(), String>> {
+    std::thread::scope(|scope| {
+        let join = |(meeting, topic): &(Meeting, &str)| {
+            let (meeting, topic) = (meeting.clone(), topic.as_bytes().to_vec());
+            scope.spawn(move || {
+                Star::join(&meeting, &topic, &mut || Ok(())).map(|_| ()).map_err(|error| error.message())
+            })
+        };
+        let joined: Vec<_> = ranks.iter().map(join).collect();
+        joined.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn a_rank_that_does_not_fit_is_told_why_and_the_right_one_still_awaited() {
+    for (wrong, topic, said) in [
+        ((1, 2), "k = 32\nlr = 1", "rank 2 does not fit: expected k = 16, found k = 32"),
+        ((1, 3), "k = 16\nlr = 1", "rank 2 does not fit: it was started as one of 3 ranks"),
+        ((2, 3), "k = 16\nlr = 1", "rank 3 does not fit: it was started as one of 3 ranks"),
+    ] {
+        let address = free_address();
+        let found = std::thread::scope(|scope| {
+            let first = scope.spawn(|| joined(&[(meeting(0, 2, &address), "k = 16\nlr = 1")]));
+            let refused = joined(&[(meeting(wrong.0, wrong.1, &address), topic)]);
+            let right = joined(&[(meeting(1, 2, &address), "k = 16\nlr = 1")]);
+            [refused, first.join().unwrap(), right].concat()
+        });
+        assert!(found[0].as_ref().is_err_and(|error| error.contains(said)), "{found:?}");
+        assert_eq!(found[1..], [Ok(()), Ok(())], "{said}");
+    }
+}
+
+#[test]
+fn a_rank_that_has_died_while_it_waited_is_replaced_and_one_that_lives_is_not() {
+    let address = free_address();
+    let found = std::thread::scope(|scope| {
+        let first = scope.spawn(|| joined(&[(meeting(0, 3, &address), "")]));
+        // It introduces itself, waits, and dies.
+        let mut calls = 0;
+        let died = Star::join(&meeting(1, 3, &address), b"", &mut || {
+            calls += 1;
+            if calls < 20 { Ok(()) } else { Err(Error::Cancelled) }
+        });
+        assert!(matches!(died, Err(Error::Cancelled)));
+        let second = scope.spawn(|| joined(&[(meeting(1, 3, &address), "")]));
+        // Once that one is there, another second rank is refused.
+        let twice = loop {
+            let short = Meeting { patience: Duration::from_millis(100), ..meeting(1, 3, &address) };
+            let said = joined(&[(short, "")]).remove(0).unwrap_err();
+            if said.contains("does not fit") || second.is_finished() {
+                break said;
+            }
+        };
+        let third = joined(&[(meeting(2, 3, &address), "")]);
+        (twice, [first.join().unwrap(), second.join().unwrap(), third].concat())
+    });
+    // Whichever of both came first, the other one was refused.
+    assert!(found.0.contains("rank 2 does not fit: it was started twice"), "{found:?}");
+    assert_eq!(found.1, [Ok(()), Ok(()), Ok(())]);
+}
+
+#[test]
+fn ranks_that_nobody_joins_say_so_and_other_programs_are_ignored() {
+    let address = free_address();
+    let short = |rank: usize| Meeting { patience: Duration::from_millis(400), ..meeting(rank, 2, &address) };
+    let late = joined(&[(short(1), "")]);
+    assert!(late[0].as_ref().unwrap_err().contains("rank 1 is lost: it cannot be reached at"), "{late:?}");
+    let none = std::thread::scope(|scope| {
+        let first = scope.spawn(|| joined(&[(short(0), "")]));
+        let mut silent = Vec::new();
+        while !first.is_finished() {
+            // A program that says something else, and one that stays and says nothing.
+            silent.extend(TcpStream::connect(&address));
+            let _ = TcpStream::connect(&address).and_then(|mut peer| peer.write_all(b"GET / HTTP/1.1\r\n\r\n"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        first.join().unwrap()
+    });
+    assert!(none[0].as_ref().unwrap_err().contains("rank 2 is lost: it has not come to"), "{none:?}");
+    for wrong in ["nowhere", ":29400", "node-1:port"] {
+        let error = Star::join(&meeting(0, 2, wrong), b"", &mut || Ok(())).err().unwrap();
+        assert!(matches!(error, Error::Config(_)) && error.message().contains("as in node-1:29400"), "{error}");
+    }
+    assert!(Star::join(&meeting(2, 2, &address), b"", &mut || Ok(())).is_err());
+}
+
+#[test]
+fn a_share_has_consecutive_features_and_all_shares_have_all() {
+    let shares = together(3, |ranks| {
+        let share = Share::new(ranks.clone(), 25).unwrap();
+        assert!(Share::new(ranks, 2).is_err());
+        (share.features(), share.own(&[0, 7, 8, 9, 24]), share.ends(&[4, 12, 25]), share.most())
+    });
+    assert_eq!(shares[0], (0..8, (vec![0, 7], 2), vec![4, 8, 8], 9));
+    assert_eq!(shares[1], (8..16, (vec![0, 1], 2), vec![0, 4, 8], 9));
+    assert_eq!(shares[2], (16..25, (vec![8], 2), vec![0, 0, 9], 9));
+}
