@@ -444,6 +444,8 @@ fn cache(format: CacheFormat, path: &Path, tokens: Option<&Path>) -> Import {
         column: None,
         tokens: tokens.map(Path::to_path_buf),
         sample_length: None,
+        state_layers: Vec::new(),
+        checkpoint: None,
         model: None,
         store_dtype: None,
         part_rows: 1 << 20,

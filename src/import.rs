@@ -70,6 +70,8 @@ impl ImportActivationsRequest {
             column: None,
             tokens: None,
             sample_length: None,
+            state_layers: Vec::new(),
+            checkpoint: None,
             model: None,
             store_dtype: None,
             part_rows: 65_536,

@@ -34,7 +34,7 @@ fn command(operation: Operation) -> String {
 }
 
 /// The flag of each setting that has one.
-const FLAGS: [(Setting, &str); 47] = [
+const FLAGS: [(Setting, &str); 48] = [
     (Setting::Run, "--run"),
     (Setting::SaeName, "--name"),
     (Setting::Target, "--target"),
@@ -82,6 +82,7 @@ const FLAGS: [(Setting, &str); 47] = [
     (Setting::Conflicts, "--conflicts"),
     (Setting::Melt, "--melt"),
     (Setting::AnyModel, "--any-model"),
+    (Setting::StateLayers, "--state-layers"),
 ];
 
 fn flag(setting: Setting) -> String {

@@ -34,6 +34,7 @@ Activations become a new run for train, index and score:
   sae import --from saev shards/0a1b2c --run run --layer 13
   sae import --from safetensors acts.safetensors --tokens tokens.parquet --run run
   sae import --from npy acts.npy --layer 16 --sample-length 128 --run run
+  sae import --from vllm hidden-states --state-layers 2,17,32 --checkpoint llava-1.5-7b-hf --run run
 docs/dump_activations.py writes the third kind from any model of transformers.")]
 pub struct ImportArgs {
     /// Folder of the autoencoder or of the activations, or a file
@@ -78,6 +79,12 @@ pub struct ImportArgs {
     /// Activations in a plain array without --tokens: positions of a sample; all are one sample if left out
     #[arg(long, value_name = "N", conflicts_with_all = ["name", "tokens"])]
     pub sample_length: Option<usize>,
+    /// Hidden states of vLLM: the layers that it was told to write, in that order (eagle_aux_hidden_state_layer_ids). Its layer 17 is what block 17 reads: layers.16
+    #[arg(long, value_name = "L1,L2", value_delimiter = ',', conflicts_with = "name")]
+    pub state_layers: Vec<usize>,
+    /// Hidden states of vLLM: folder of the checkpoint, whose tokenizer says what tokens are, and which are positions of images
+    #[arg(long, value_name = "MODEL", conflicts_with = "name")]
+    pub checkpoint: Option<PathBuf>,
     /// Activations: the model that they were captured from, if the files do not say
     #[arg(long, value_name = "NAME", conflicts_with = "name")]
     pub model_name: Option<String>,
@@ -146,6 +153,8 @@ fn activations(args: &ImportArgs, path: &Path, format: CacheFormat, invocation: 
         column: None,
         tokens: args.tokens.clone(),
         sample_length: args.sample_length,
+        state_layers: args.state_layers.clone(),
+        checkpoint: args.checkpoint.clone(),
         model: args.model_name.clone(),
         store_dtype: args.store_dtype,
         part_rows: args.shard_tokens,
@@ -173,7 +182,7 @@ fn autoencoder(
 ) -> Result<Outcome> {
     if args.name.is_none() && matches!(source, SaeSource::Files(_)) {
         bail!(
-            "an autoencoder in files needs --name\nhint: for activations, set --from to saelens-cache, saev, safetensors or npy"
+            "an autoencoder in files needs --name\nhint: for activations, set --from to saelens-cache, saev, safetensors, npy or vllm"
         );
     }
     let request = ImportSaeRequest {

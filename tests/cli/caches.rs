@@ -1,7 +1,7 @@
 //! Activations of other tools become runs: bit for bit what the tools wrote, for training, index and scores; files that
 //! lie are named. The golden files and how they were made: `tests/golden/make_caches.py`.
 
-use crate::tool::{fails, files, json, repository, sae};
+use crate::tool::{fails, files, json, repository, sae, tiny_model};
 use harvest::{CacheFormat, Import};
 use sae_core::Run;
 use sae_core::store::Hook;
@@ -301,6 +301,65 @@ fn files_that_lie_are_named_and_leave_no_run() {
     assert!(fails(2, &["import", "x", "--from", "onnx", "--run", "r"]).contains("saelens-cache"));
 }
 
+/// What vLLM's connectors write of a request: states `[positions, layers, 4]` that say where they are, and ids.
+fn vllm_file(path: &Path, layers: usize, ids: &[i64]) {
+    let value = |at: usize| (100 * (at / (4 * layers)) + 10 * (at / 4 % layers) + at % 4) as f32;
+    let states: Vec<u8> = (0..ids.len() * layers * 4).flat_map(|at| value(at).to_le_bytes()).collect();
+    let id_bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    let view = |dtype, shape, bytes| safetensors::tensor::TensorView::new(dtype, shape, bytes).unwrap();
+    let tensors = [
+        ("hidden_states", view(safetensors::Dtype::F32, vec![ids.len(), layers, 4], &states)),
+        ("token_ids", view(safetensors::Dtype::I64, vec![ids.len()], &id_bytes)),
+    ];
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, safetensors::serialize(tensors, None).unwrap()).unwrap();
+}
+
+#[test]
+fn hidden_states_of_vllm_are_at_the_hooks_that_its_layers_mean() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, run, model) = (dir.path().join("states"), dir.path().join("run"), tiny_model());
+    let config: serde_json::Value = serde_json::from_slice(&fs::read(model.join("config.json")).unwrap()).unwrap();
+    let image = config["image_token_index"].as_i64().or(config["image_token_id"].as_i64()).unwrap();
+    vllm_file(&folder.join("cmpl-b-0.safetensors"), 3, &[5, image, image, 6]);
+    vllm_file(&folder.join("cmpl-a-0.safetensors"), 3, &[7, 8]);
+    fs::write(folder.join("cmpl-b-0.safetensors.lock"), "").unwrap();
+    let import = ["import", text(&folder), "--run", text(&run), "--checkpoint", text(&model)];
+    let report = json(&[&import[..], &["--state-layers", "3,0,1"]].concat());
+    assert_eq!((&report["from"], &report["samples"], &report["tokens"]), (&"vllm".into(), &2.into(), &6.into()));
+    assert_eq!(report["hooks"], serde_json::json!(["layers.0", "layers.2"]));
+    // The request `a` comes first; of each position, the third and the first state in the file.
+    let row = |position: usize, layer: usize| (0..4).map(move |at| (100 * position + 10 * layer + at) as f32);
+    for (hook, layer) in [("layers.0", 2), ("layers.2", 0)] {
+        let expected: Vec<f32> = [0, 1, 0, 1, 2, 3].into_iter().flat_map(|position| row(position, layer)).collect();
+        assert_eq!(values(&run, hook), expected, "{hook}");
+    }
+    let pieces = column::<arrow::array::StringArray>(&run, "piece");
+    assert!(pieces.iter().flatten().all(|piece| !piece.starts_with('<') || piece == "<image>"), "{pieces:?}");
+    let samples = load_samples(&Run::open(&run).unwrap()).unwrap();
+    assert_eq!(samples.iter().map(|sample| sample.key.as_str()).collect::<Vec<_>>(), ["cmpl-a-0", "cmpl-b-0"]);
+    json(&["train", "--run", text(&run), "--hook", "layers.2", "--name", "base", "--steps", "2", "--batch", "4"]);
+    let index = json(&["index", "--run", text(&run), "--sae", "base", "--no-promoted-tokens"]);
+    assert!(index.is_object(), "{index}");
+
+    let refused = |more: &[&str], said: &[&str]| {
+        let other = dir.path().join("other");
+        let error = fails(1, &[&["import", text(&folder), "--run", text(&other)], more].concat());
+        assert!(said.iter().all(|part| error.contains(part)), "{error}");
+        assert!(!other.exists());
+    };
+    refused(&[], &["the states of 3 layers, and 0 are named", "--state-layers"]);
+    refused(&["--state-layers", "1,2,2"], &["a layer is named twice"]);
+    refused(&["--state-layers", "1,2,4", "--layer", "2"], &["do not include layers.2"]);
+    vllm_file(&folder.join("cmpl-c-0.safetensors"), 2, &[1]);
+    refused(&["--state-layers", "1,2,3"], &["cmpl-c-0.safetensors", "2 layers", "others have not"]);
+    fs::remove_file(folder.join("cmpl-c-0.safetensors")).unwrap();
+    vllm_file(&folder.join("cmpl-c-0.safetensors"), 3, &[i64::MAX]);
+    let late = dir.path().join("late");
+    let late = fails(1, &["import", text(&folder), "--run", text(&late), "--state-layers", "1,2,3", "--from", "vllm"]);
+    assert!(late.contains("token_ids has an id that no tokenizer has") && late.contains("cmpl-c-0"), "{late}");
+}
+
 /// Imports into a fresh run. Numbers may be other ones, and there may be an error: nothing may break.
 fn import_anyhow(dir: &Path, format: CacheFormat, path: PathBuf, tokens: Option<PathBuf>) {
     let import = Import {
@@ -310,6 +369,8 @@ fn import_anyhow(dir: &Path, format: CacheFormat, path: PathBuf, tokens: Option<
         column: None,
         tokens,
         sample_length: None,
+        state_layers: Vec::new(),
+        checkpoint: None,
         model: None,
         store_dtype: None,
         part_rows: 1000,
@@ -342,6 +403,19 @@ fn short_and_damaged_files_of_any_format_end_in_an_error_at_worst() {
                 });
                 import_anyhow(dir.path(), format, path.join(named), tokens.then(|| path.join(file)));
             }
+        }
+    }
+    let folder = dir.path().join("vllm");
+    let file = folder.join("request.safetensors");
+    vllm_file(&file, 1, &[1, 2, 3]);
+    let whole = fs::read(&file).unwrap();
+    for at in (0..whole.len()).step_by(whole.len().div_ceil(40)) {
+        for flip in [false, true] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0xff;
+            bytes.truncate(if flip { whole.len() } else { at });
+            fs::write(&file, bytes).unwrap();
+            import_anyhow(dir.path(), CacheFormat::Vllm, folder.clone(), None);
         }
     }
 }

@@ -12,6 +12,7 @@ mod request;
 mod saelens;
 mod saev;
 mod table;
+mod vllm;
 
 use crate::fingerprint::fingerprint;
 use crate::identity::hex;
@@ -37,6 +38,8 @@ impl CacheFormat {
             Some(Self::Npy)
         } else if path.is_file() && extension("safetensors") {
             array::holds_activations(path).then_some(Self::Safetensors)
+        } else if vllm::is_here(path) {
+            Some(Self::Vllm)
         } else {
             None
         }
@@ -77,6 +80,9 @@ impl Import {
         if self.tokens.is_some() && self.sample_length.is_some() {
             return reject("sample length together with a token table", "the table states where samples begin");
         }
+        if self.format != CacheFormat::Vllm && !(self.state_layers.is_empty() && self.checkpoint.is_none()) {
+            return reject("layers of vLLM or a checkpoint", "they state themselves what they hold");
+        }
         if self.format != CacheFormat::SaeLens && self.column.is_some() {
             return reject("column", "they have no columns to choose from");
         }
@@ -89,6 +95,7 @@ impl Import {
             CacheFormat::SaeLens => saelens::open(self),
             CacheFormat::Saev => saev::open(self),
             CacheFormat::Safetensors | CacheFormat::Npy => array::open(self),
+            CacheFormat::Vllm => vllm::open(self),
         }?;
         if let Some(model) = &self.model {
             cache.model.clone_from(model);
@@ -124,6 +131,10 @@ impl Import {
             "store_dtype": cache.dtype,
             "part_rows": self.part_rows,
         });
+        if self.format == CacheFormat::Vllm {
+            arguments["state_layers"] = self.state_layers.clone().into();
+            arguments["checkpoint"] = self.checkpoint.as_deref().map(cache::file_name).into();
+        }
         let spec_fingerprint = format!("{data}-{arguments}");
         let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf()).display().to_string();
         arguments["source"] = absolute(&self.path).into();

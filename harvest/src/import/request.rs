@@ -18,11 +18,13 @@ pub enum CacheFormat {
     Safetensors,
     /// A NumPy array.
     Npy,
+    /// A folder of the files that vLLM writes hidden states into.
+    Vllm,
 }
 
 impl CacheFormat {
     /// All formats.
-    pub const ALL: [Self; 4] = [Self::SaeLens, Self::Saev, Self::Safetensors, Self::Npy];
+    pub const ALL: [Self; 5] = [Self::SaeLens, Self::Saev, Self::Safetensors, Self::Npy, Self::Vllm];
 
     /// The name of the format.
     pub fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl CacheFormat {
             Self::Saev => "saev",
             Self::Safetensors => "safetensors",
             Self::Npy => "npy",
+            Self::Vllm => "vllm",
         }
     }
 }
@@ -60,6 +63,10 @@ pub struct Import {
     pub tokens: Option<PathBuf>,
     /// Number of positions of every sample; for plain arrays without a token table.
     pub sample_length: Option<usize>,
+    /// The layers whose states vLLM wrote, in its order and as it counts them.
+    pub state_layers: Vec<usize>,
+    /// The checkpoint of the model, if its tokenizer is to name the tokens that vLLM read.
+    pub checkpoint: Option<PathBuf>,
     /// The name of the model, if the files do not state it.
     pub model: Option<String>,
     /// The number format in which activations are stored; that of the files if it is not given.

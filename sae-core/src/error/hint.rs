@@ -155,6 +155,8 @@ pub enum Setting {
     Melt,
     /// Whether an autoencoder may be of another model than the run.
     AnyModel,
+    /// The layers whose hidden states another program wrote.
+    StateLayers,
 }
 
 impl Hint {
@@ -262,6 +264,7 @@ impl fmt::Display for Setting {
             Self::Judged => "the judged field",
             Self::Conflicts => "what to do with contradicting labels",
             Self::AnyModel => "an autoencoder of any model",
+            Self::StateLayers => "the layers of the hidden states",
         })
     }
 }
