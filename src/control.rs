@@ -26,8 +26,8 @@ pub enum Stage {
     Import,
     /// Steps of training.
     Train,
-    /// The other ranks of a training are awaited.
-    Meet,
+    /// The processes of a training connect to each other.
+    Connect,
     /// A pass for an evaluation; counted in token positions, as all passes are.
     Evaluate,
     /// A pass for the index.
@@ -92,7 +92,7 @@ impl Stage {
             Self::Harvest => "harvest",
             Self::Import => "import",
             Self::Train => "train",
-            Self::Meet => "meet",
+            Self::Connect => "connect",
             Self::Evaluate => "eval",
             Self::Index => "index",
             Self::Weights => "weights",

@@ -87,7 +87,7 @@ pub fn rank(variable: impl Fn(&str) -> Option<String>) -> Result<Shard> {
         }
     }
     let names = LAUNCHERS.map(|names| names.join(", ")).join("; or ");
-    Err(found.wrong(&[], format!("no launcher has said which rank this is: expected {names}")).into())
+    Err(found.wrong(&[], format!("no launcher has assigned a number to this process: expected {names}")).into())
 }
 
 /// The variables of a process.
@@ -185,7 +185,7 @@ mod tests {
         let both: &[_] = &[("SLURM_PROCID", "1"), ("SLURM_STEP_NUM_TASKS", "2"), ("RANK", "15"), ("WORLD_SIZE", "16")];
         assert_eq!(rank(variables(both)).unwrap().to_string(), "16/16");
         let none = rank(variables(&[])).unwrap_err().to_string();
-        assert!(none.contains("no launcher has said") && none.contains("OMPI_COMM_WORLD_RANK"), "{none}");
+        assert!(none.contains("no launcher has assigned") && none.contains("OMPI_COMM_WORLD_RANK"), "{none}");
     }
 
     /// Variables, and what is said of them.

@@ -18,7 +18,7 @@ use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
 use sae_core::device::DeviceChoice;
 use sae_core::store::stream::{Source, StoreRows, Stream};
 use sae_core::store::{Hook, SkipList, Skipped, Store, run};
-use sae_core::train::ranks::Meeting;
+use sae_core::train::ranks::Rendezvous;
 use sae_core::train::{EVENTS, Session, TrainConfig, checkpoint};
 use sae_core::{Run, file};
 use serde::{Deserialize, Serialize};
@@ -78,7 +78,7 @@ pub struct TrainRequest {
     pub device: DeviceChoice,
     /// The other processes that train the same autoencoders, each with a share of the features. All are given the same request and
     /// read the same run; the first one writes.
-    pub ranks: Option<Meeting>,
+    pub rendezvous: Option<Rendezvous>,
 }
 
 /// What to do about an interrupted training.
@@ -171,7 +171,7 @@ impl TrainRequest {
             checkpoint_every: 1_000,
             resume: Resume::Never,
             device: DeviceChoice::Auto,
-            ranks: None,
+            rendezvous: None,
         }
     }
 
@@ -311,10 +311,10 @@ impl TrainRequest {
             run::check_name(name)?;
             config.check(d_in)?;
         }
-        if self.ranks.is_some() && self.online.is_some() {
+        if self.rendezvous.is_some() && self.online.is_some() {
             return Err(JobsError::OnlineRanks.into());
         }
-        if self.ranks.is_some() && self.device.open()? != Device::flex() {
+        if self.rendezvous.is_some() && self.device.open()? != Device::flex() {
             return Err(JobsError::RanksOffCpu.into());
         }
         let name = &self.first()?.0;
@@ -381,7 +381,7 @@ impl TrainRequest {
 
     /// Trains, and writes weights, configurations and logs.
     fn train(&self, run: &Run, rows: impl Source, start: &Start, control: &mut Control) -> Result<TrainReport> {
-        let is_first = self.ranks.as_ref().is_none_or(|meeting| meeting.rank == 0);
+        let is_first = self.rendezvous.as_ref().is_none_or(|rendezvous| rendezvous.rank == 0);
         let _lock = is_first.then(|| run.lock()).transpose()?;
         let (first, config) = self.first()?;
         let folder = run.sae_dir(first).join("checkpoint");
@@ -389,8 +389,8 @@ impl TrainRequest {
         let configs: Vec<TrainConfig> = self.saes.iter().map(|(_, config)| config.clone()).collect();
         let mut session =
             Session::from_base(stream, &configs, start.base.as_ref().map(|base| &base.weights), &self.device.open()?)?;
-        if let Some(meeting) = &self.ranks {
-            session.divide(ranks::meet(meeting, &ranks::topic(self, start)?, control)?)?;
+        if let Some(rendezvous) = &self.rendezvous {
+            session.distribute(ranks::connect(rendezvous, &ranks::settings(self, start)?, control)?)?;
         }
         if let Some(path) = &start.checkpoint {
             checkpoint::read(path, &mut session)?;
@@ -407,8 +407,8 @@ impl TrainRequest {
         if is_first && folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(sae_core::Error::io("remove", &folder))?;
         }
-        let other = self.ranks.as_ref().filter(|_| !is_first);
-        let rank = other.and_then(|meeting| Shard::new(meeting.rank as u32 + 1, meeting.count as u32));
+        let other = self.rendezvous.as_ref().filter(|_| !is_first);
+        let rank = other.and_then(|other| Shard::new(other.rank as u32 + 1, other.count as u32));
         Ok(TrainReport { saes, finished_before: false, rank })
     }
 }

@@ -88,10 +88,10 @@ pub enum Error {
     /// The device failed or does not exist.
     #[error("{}", .0.text)]
     Device(Cause),
-    /// A process that trains the same autoencoder is gone.
-    #[error("rank {rank} is lost: {cause}")]
+    /// A process that trains the same autoencoder ended, or did not connect.
+    #[error("lost process {} of the training: {cause}", .rank + 1)]
     LostRank {
-        /// Which one, from 1.
+        /// Its rank, from 0.
         rank: usize,
         /// How that was noticed.
         cause: String,
@@ -162,7 +162,7 @@ impl Error {
             }
             Self::Busy { .. } => Some(Hint::AnyOf(vec!["wait for it".into(), Hint::Change(Setting::Run)])),
             Self::UnknownHook { available, .. } => available.is_empty().then_some(Hint::Run(Operation::Harvest)),
-            Self::LostRank { .. } => Some("start all ranks again; they continue from the newest checkpoint".into()),
+            Self::LostRank { .. } => Some("start all processes again; they continue from the newest checkpoint".into()),
             Self::OtherHarvest { .. } => Some(Hint::Change(Setting::Run)),
             Self::Pieces { .. } => Some("harvest the same data into another run, not in pieces".into()),
             Self::Piece { .. } | Self::Io { .. } | Self::Cancelled => None,

@@ -79,7 +79,7 @@ pub struct ImportArgs {
     /// Activations in a plain array without --tokens: positions of a sample; all are one sample if left out
     #[arg(long, value_name = "N", conflicts_with_all = ["name", "tokens"])]
     pub sample_length: Option<usize>,
-    /// Hidden states of vLLM: the layers that it was told to write, in that order (eagle_aux_hidden_state_layer_ids). Its layer 17 is what block 17 reads: layers.16
+    /// Hidden states of vLLM: the layers that it wrote, in the order of eagle_aux_hidden_state_layer_ids. Its layer 17 is the input of block 17, which is the hook layers.16
     #[arg(long, value_name = "L1,L2", value_delimiter = ',', conflicts_with = "name")]
     pub state_layers: Vec<usize>,
     /// Hidden states of vLLM: folder of the checkpoint, whose tokenizer says what tokens are, and which are positions of images

@@ -8,7 +8,7 @@ use clap::Args;
 use sae_core::autoencoder::Architecture;
 use sae_core::store::PositionRule;
 use sae_core::train::TrainConfig;
-use sae_core::train::ranks::Meeting;
+use sae_core::train::ranks::Rendezvous;
 use sae_workbench::import::SaeSource;
 use sae_workbench::train::{Resume, config_of_base, read_config};
 use sae_workbench::{Control, TrainReport, TrainRequest};
@@ -60,7 +60,7 @@ Examples:
   sae train --run run --hook layers.4.mlp_in --target layers.4.mlp_out --name mlp --arch topk --skip
   sae train --run run --hook layers.16 --name base --resume          after Ctrl-C, a kill or a full disk
   sae train --run new --model llava-1.5-7b-hf --data train.jsonl --hook layers.16 --name live
-  mpirun -np 3 sae train --run run --hook layers.16 --name wide --features 262144 --ranks auto --meet node-1:29400")]
+  mpirun -np 3 sae train --run run --hook layers.16 --name wide --features 262144 --ranks auto --rendezvous node-1:29400")]
 pub struct TrainArgs {
     /// Run folder with activations; with --model it may be new. A crosscoder needs two to nine, one for each model: --run base --run chat
     #[arg(long, required = true)]
@@ -139,26 +139,26 @@ pub struct TrainArgs {
     /// Continue from the newest checkpoint; the result has the same bytes as an uninterrupted training
     #[arg(long)]
     pub resume: bool,
-    /// Train with several processes, each with a share of the features, counted from 1: 1/3 to 3/3; auto: as torchrun, Open MPI's mpirun or srun has started them. A training that was interrupted continues, with any number of processes
-    #[arg(long, value_name = "I/N", requires = "meet", conflicts_with = "model")]
+    /// Train with several processes, each with a share of the features, counted from 1: 1/3 to 3/3; auto: as torchrun, Open MPI's mpirun, or srun started them. An interrupted training continues, with any number of processes
+    #[arg(long, value_name = "I/N", requires = "rendezvous", conflicts_with = "model")]
     pub ranks: Option<ShareArg>,
-    /// Where the processes meet: the host of the first one, and a free port there
+    /// Where the processes connect to each other: the host of the first one, and a free port there
     #[arg(long, value_name = "HOST:PORT", requires = "ranks")]
-    pub meet: Option<String>,
+    pub rendezvous: Option<String>,
     #[command(flatten)]
     pub device: DeviceArg,
 }
 
-/// How long a process waits for another one.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// How long a process waits for the others.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 impl TrainArgs {
-    /// Where the processes that train together meet.
-    fn meeting(&self) -> Result<Option<Meeting>> {
-        let (Some(ranks), Some(address)) = (self.ranks, &self.meet) else { return Ok(None) };
+    /// Where the processes that train together connect.
+    fn rendezvous(&self) -> Result<Option<Rendezvous>> {
+        let (Some(ranks), Some(address)) = (self.ranks, &self.rendezvous) else { return Ok(None) };
         let rank = ranks.rank()?;
         let (rank, count) = (rank.number() as usize - 1, rank.count() as usize);
-        Ok(Some(Meeting { rank, count, address: address.clone(), patience: PATIENCE }))
+        Ok(Some(Rendezvous { rank, count, address: address.clone(), timeout: TIMEOUT }))
     }
 
     fn request(&self, invocation: &mut Invocation) -> Result<TrainRequest> {
@@ -181,7 +181,7 @@ impl TrainArgs {
                 (false, None) => Resume::Never,
             },
             device: self.device.device,
-            ranks: self.meeting()?,
+            rendezvous: self.rendezvous()?,
         })
     }
 }

@@ -58,7 +58,7 @@ pub enum JobsError {
     #[error("several processes can only train on a CPU")]
     RanksOffCpu,
     /// The first of several processes could not save what all of them have trained.
-    #[error("the first rank could not save what was trained")]
+    #[error("process 1 could not save what was trained")]
     NotSaved,
 
     /// A process that cannot be started.
@@ -95,7 +95,7 @@ impl JobsError {
         Some(match self {
             Self::OnlineRanks => Hint::Run(Operation::Harvest),
             Self::RanksOffCpu => Hint::set(Setting::Device, "cpu"),
-            Self::NotSaved => "see what the first rank says, and start all ranks again".into(),
+            Self::NotSaved => "see the error of process 1, and start all processes again".into(),
             Self::NoParts { .. } => "make the parts first, or name their files".into(),
             Self::OtherPart { .. } => "name the parts of one pass only, or make this one again".into(),
             Self::UnequalParts { .. } => "remove one of them, or both and make the part again".into(),

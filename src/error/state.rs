@@ -37,7 +37,7 @@ mod tests {
         let source = Box::new(Error::from(sae_core::Error::Cancelled));
         assert!(Error::LabelsSaved { saved: 3, source }.is_cancelled());
         assert!(!Error::NoPositions.is_cancelled());
-        let lost = || sae_core::Error::LostRank { rank: 2, cause: "it has ended".into() };
+        let lost = || sae_core::Error::LostRank { rank: 1, cause: "it ended".into() };
         assert!(Error::from(lost()).is_busy() && Error::Step { checkpoint: None, source: lost() }.is_busy());
     }
 }

@@ -1,16 +1,16 @@
-//! The meeting of the processes that train the same autoencoders, and what all of them must be doing.
+//! How the processes that train the same autoencoders connect, and which settings all of them must have.
 
 use super::{Start, TrainRequest};
 use crate::Result;
 use crate::control::{Control, Stage};
 use sae_core::autoencoder::Weights;
-use sae_core::train::ranks::{Meeting, Ranks, Star};
+use sae_core::train::ranks::{Ranks, Rendezvous, TcpRanks};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
 
 /// What a process trains, from what, and from which step on: a line for each. Ranks with other lines are rejected.
-pub(super) fn topic(request: &TrainRequest, start: &Start) -> Result<String> {
+pub(super) fn settings(request: &TrainRequest, start: &Start) -> Result<String> {
     let none = || "none".to_owned();
     let checkpoint = start.checkpoint.as_deref().and_then(Path::file_name);
     let mut lines = vec![
@@ -38,10 +38,10 @@ fn hash(weights: &Weights) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Waits for the others.
-pub(super) fn meet(meeting: &Meeting, topic: &str, control: &mut Control) -> Result<Arc<dyn Ranks>> {
-    let staged = control.stage(Stage::Meet, None)?;
+/// Connects to the others.
+pub(super) fn connect(rendezvous: &Rendezvous, settings: &str, control: &mut Control) -> Result<Arc<dyn Ranks>> {
+    let staged = control.stage(Stage::Connect, None)?;
     let cancel = staged.cancel();
     let _attended = cancel.attend();
-    Ok(Arc::new(Star::join(meeting, topic.as_bytes(), &mut || cancel.check())?))
+    Ok(Arc::new(TcpRanks::connect(rendezvous, settings.as_bytes(), &mut || cancel.check())?))
 }

@@ -348,16 +348,16 @@ fn hidden_states_of_vllm_are_at_the_hooks_that_its_layers_mean() {
         assert!(said.iter().all(|part| error.contains(part)), "{error}");
         assert!(!other.exists());
     };
-    refused(&[], &["the states of 3 layers, and 0 are named", "--state-layers"]);
+    refused(&[], &["the states of 3 layers, but 0 layers are named", "--state-layers"]);
     refused(&["--state-layers", "1,2,2"], &["a layer is named twice"]);
-    refused(&["--state-layers", "1,2,4", "--layer", "2"], &["do not include layers.2"]);
+    refused(&["--state-layers", "1,2,4", "--layer", "2"], &["layers.2 is not among layers [1, 2, 4]"]);
     vllm_file(&folder.join("cmpl-c-0.safetensors"), 2, &[1]);
-    refused(&["--state-layers", "1,2,3"], &["cmpl-c-0.safetensors", "2 layers", "others have not"]);
+    refused(&["--state-layers", "1,2,3"], &["cmpl-c-0.safetensors", "2 layers", "unlike the files before it"]);
     fs::remove_file(folder.join("cmpl-c-0.safetensors")).unwrap();
     vllm_file(&folder.join("cmpl-c-0.safetensors"), 3, &[i64::MAX]);
     let late = dir.path().join("late");
     let late = fails(1, &["import", text(&folder), "--run", text(&late), "--state-layers", "1,2,3", "--from", "vllm"]);
-    assert!(late.contains("token_ids has an id that no tokenizer has") && late.contains("cmpl-c-0"), "{late}");
+    assert!(late.contains("token_ids has an id outside the range of 32 bits") && late.contains("cmpl-c-0"), "{late}");
 }
 
 /// Imports into a fresh run. Numbers may be other ones, and there may be an error: nothing may break.

@@ -197,7 +197,7 @@ fn a_shard_is_in_the_bucket_once_whoever_makes_it_and_merges_from_there() {
     assert!(failed(&push(&bucket, &one, "s3://lab/job/1")).contains("AccessDenied"));
     bucket.recover();
     let begun = bucket.sae(dir.path()).args(["pull", "s3://lab/job/1"]).arg(dir.path().join("early")).output().unwrap();
-    assert!(failed(&begun).contains("unfinished: somebody has begun to write it"));
+    assert!(failed(&begun).contains("unfinished: a push has begun and not ended"));
     let mut record = record(&again);
     record["created"] = "2020-01-01T00:00:00Z".into();
     fs::write(again.join("run.json"), record.to_string()).unwrap();
@@ -254,7 +254,7 @@ fn a_folder_in_a_bucket_that_lost_or_changed_an_object_is_not_pulled() {
     let pull = |name: &str| {
         bucket.sae(dir.path()).args(["pull", "s3://lab/kept"]).arg(dir.path().join(name)).output().unwrap()
     };
-    assert!(failed(&pull("none")).contains("no folder that was written completely"));
+    assert!(failed(&pull("none")).contains("expected a folder that was pushed completely"));
     let elsewhere = bucket.sae(dir.path()).args(["pull", "s3://other/kept"]).arg(dir.path().join("none")).output();
     assert!(failed(&elsewhere.unwrap()).contains("there is no such bucket: s3://other/kept"));
     let mut requests = 0;
@@ -282,7 +282,7 @@ fn a_folder_in_a_bucket_that_lost_or_changed_an_object_is_not_pulled() {
     let mut changed = large;
     changed[8_500_000] ^= 1;
     bucket.put("kept/rows/large.bin", changed);
-    assert!(failed(&pull("changed")).contains("does not have the hash"));
+    assert!(failed(&pull("changed")).contains("differs from the listing"));
     bucket.remove("kept/rows/large.bin");
     assert!(failed(&pull("lost")).contains("missing: s3://lab/kept/rows/large.bin"));
     let listing = String::from_utf8(bucket.get("kept/sae-files.json").unwrap()).unwrap();
@@ -349,7 +349,7 @@ fn a_push_that_is_refused_or_whose_file_changes_leaves_the_folder_unfinished() {
         (method == "PUT" && path.contains("rows.bin"))
             .then_some(Trouble::Status(409, "<Error><Code>OperationAborted</Code></Error>"))
     });
-    assert!(failed(&push(&bucket, &folder, "s3://lab/refused")).contains("conflicts with another request"));
+    assert!(failed(&push(&bucket, &folder, "s3://lab/refused")).contains("conflicting request"));
     assert_eq!(bucket.get("refused/sae-files.json"), None);
     bucket.recover();
     succeeded(push(&bucket, &folder, "s3://lab/refused"));

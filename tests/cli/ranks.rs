@@ -38,7 +38,7 @@ fn begin(run: &Path, name: &str, count: usize) -> Vec<Child> {
     let address = address();
     let rank = |rank: usize| {
         let rank = format!("{rank}/{count}");
-        let mut train = train(run, name, &["--ranks", &rank, "--meet", &address]);
+        let mut train = train(run, name, &["--ranks", &rank, "--rendezvous", &address]);
         train.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     (1..=count).map(rank).collect()
@@ -76,7 +76,7 @@ fn wait_for_checkpoint(run: &Path, name: &str, before: u64, ranks: &mut [Child])
 }
 
 #[test]
-fn ranks_go_on_after_one_was_killed_with_the_bytes_of_an_uninterrupted_training() {
+fn a_killed_training_ends_with_the_bytes_of_an_uninterrupted_one() {
     let dir = tempfile::tempdir().unwrap();
     let run = harvested(dir.path());
     let expected = finished(&run, "whole", 3);
@@ -85,10 +85,10 @@ fn ranks_go_on_after_one_was_killed_with_the_bytes_of_an_uninterrupted_training(
     wait_for_checkpoint(&run, "cut", 0, &mut ranks);
     ranks[2].kill().unwrap();
     let outputs = end(ranks);
-    for (output, lost) in outputs.iter().zip(["rank 3 is lost", "rank 1 is lost"]) {
+    for (output, lost) in outputs.iter().zip(["lost process 3 of the training", "lost process 1 of the training"]) {
         assert_eq!(output.status.code(), Some(75), "{}", said(output));
         let text = said(output);
-        assert!(text.contains(lost) && text.contains("start all ranks again"), "{text}");
+        assert!(text.contains(lost) && text.contains("start all processes again"), "{text}");
     }
     assert!(!weights(&run, "cut").exists());
 
@@ -121,18 +121,18 @@ fn ranks_go_on_after_one_was_killed_with_the_bytes_of_an_uninterrupted_training(
 }
 
 #[test]
-fn ranks_that_do_not_fit_together_say_why() {
+fn processes_that_do_not_fit_together_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let run = harvested(dir.path());
     let address = address();
     let ranks = [("1/2", "0.5"), ("2/2", "0.25")].map(|(rank, lr)| {
-        let mut train = train(&run, "base", &["--ranks", rank, "--meet", &address, "--lr", lr]);
+        let mut train = train(&run, "base", &["--ranks", rank, "--rendezvous", &address, "--lr", lr]);
         train.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     });
     let [mut first, second] = ranks;
     let second = second.wait_with_output().unwrap();
     assert_eq!(second.status.code(), Some(1), "{}", said(&second));
-    assert!(said(&second).contains("rank 2 does not fit: expected lr = 0.5, found lr = 0.25"), "{}", said(&second));
+    assert!(said(&second).contains("process 2 was rejected: expected lr = 0.5, found lr = 0.25"), "{}", said(&second));
     // The first rank waits for the right one, until it is asked to stop.
     assert!(first.try_wait().unwrap().is_none());
     assert!(Command::new("kill").args(["-TERM", &first.id().to_string()]).status().unwrap().success());
@@ -140,11 +140,11 @@ fn ranks_that_do_not_fit_together_say_why() {
 
     let train = ["train", "--run", run.to_str().unwrap(), "--hook", "layers.1", "--name", "base", "--device", "cpu"];
     let fails = |status: i32, more: &[&str]| fails(status, &[&train[..], more].concat());
-    assert!(fails(2, &["--ranks", "1/2"]).contains("--meet <HOST:PORT>"));
-    let auto = self::train(&run, "base", &["--ranks", "auto", "--meet", &address]).output().unwrap();
-    assert!(said(&auto).contains("no launcher has said which rank this is"), "{}", said(&auto));
-    assert!(fails(2, &["--ranks", "4/3", "--meet", &address]).contains("4/3"));
-    let place = fails(1, &["--ranks", "1/2", "--meet", "no host"]);
+    assert!(fails(2, &["--ranks", "1/2"]).contains("--rendezvous <HOST:PORT>"));
+    let auto = self::train(&run, "base", &["--ranks", "auto", "--rendezvous", &address]).output().unwrap();
+    assert!(said(&auto).contains("no launcher has assigned a number to this process"), "{}", said(&auto));
+    assert!(fails(2, &["--ranks", "4/3", "--rendezvous", &address]).contains("4/3"));
+    let place = fails(1, &["--ranks", "1/2", "--rendezvous", "no host"]);
     assert!(place.contains("as in node-1:29400") && place.contains("no host"), "{place}");
     assert!(!run.join("saes/base/sae_weights.safetensors").exists());
 }

@@ -19,7 +19,7 @@ train() { # NAME, and what starts the processes
   shift
   port=$((port + 1))
   "$@" "$sae" train --run "$work/run" --hook layers.4 --name "$name" --device cpu --arch topk --k 16 --features 1000 \
-    --batch 256 --steps 300 --checkpoint-every 50 ${alone:---ranks auto --meet 127.0.0.1:$port}
+    --batch 256 --steps 300 --checkpoint-every 50 ${alone:---ranks auto --rendezvous 127.0.0.1:$port}
 }
 mpi() { printf 'mpirun --allow-run-as-root --oversubscribe -np %s' "$1"; }
 checkpoint() { compgen -G "$work/run/saes/$1/checkpoint/step-*" >/dev/null; }
@@ -30,7 +30,7 @@ say "without interruption: done"
 
 train cut $(mpi 3) >"$work/cut.log" 2>&1 &
 until checkpoint cut; do kill -0 $! && sleep 0.02; done
-pkill --newest -KILL -f -- "--name cut .*--meet 127.0.0.1:$((port + 1))"
+pkill --newest -KILL -f -- "--name cut .*--rendezvous 127.0.0.1:$((port + 1))"
 wait $! && { say 'the training was not interrupted'; exit 1; }
 say "killed a process after step $(ls "$work/run/saes/cut/checkpoint" | grep -o '[0-9]*' | sed 's/^0*//')"
 cp -r "$work/run/saes/cut" "$work/run/saes/fewer"

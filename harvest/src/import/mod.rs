@@ -38,7 +38,7 @@ impl CacheFormat {
             Some(Self::Npy)
         } else if path.is_file() && extension("safetensors") {
             array::holds_activations(path).then_some(Self::Safetensors)
-        } else if vllm::is_here(path) {
+        } else if vllm::detect(path) {
             Some(Self::Vllm)
         } else {
             None

@@ -16,7 +16,7 @@ const STATES: &str = "hidden_states";
 const IDS: &str = "token_ids";
 
 /// Whether a folder has files of this kind.
-pub(super) fn is_here(folder: &Path) -> bool {
+pub(super) fn detect(folder: &Path) -> bool {
     let first = files(folder).ok().and_then(|files| files.into_iter().next());
     first.is_some_and(|path| Tensors::open(&path).is_ok_and(|tensors| tensors.shape(STATES).is_some()))
 }
@@ -28,10 +28,10 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
         let cause = "expected files of hidden states (*.safetensors), found none";
         Error::data(folder)(cause).with_hint(Hint::from("decompress them first if they end in .zst"))
     })?;
-    let (sizes, dtype) = Request::open(first, None).map(|request| (request.sizes, request.dtype))?;
+    let (sizes, dtype) = RequestFile::open(first, None).map(|request| (request.sizes, request.dtype))?;
     let mut rows = 0;
     for path in &files {
-        let request = Request::open(path, Some((sizes, dtype)))?;
+        let request = RequestFile::open(path, Some((sizes, dtype)))?;
         import.check_length(request.positions)?;
         rows += request.positions as u64;
     }
@@ -39,7 +39,7 @@ pub(super) fn open(import: &Import) -> Result<Cache> {
     let checkpoint = import.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
     let model = checkpoint.as_ref().map_or_else(|| "unknown".into(), |checkpoint| file_name(checkpoint.folder()));
     let samples = files.clone().into_iter().map(move |path| {
-        let request = Request::open(&path, Some((sizes, dtype)))?;
+        let request = RequestFile::open(&path, Some((sizes, dtype)))?;
         let key = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let tokens = request.tokens(checkpoint.as_ref())?;
         let activations = indices.iter().map(|index| request.states(*index)).collect::<Result<_>>()?;
@@ -77,7 +77,7 @@ fn chosen(import: &Import, count: usize) -> Result<Vec<(Hook, usize)>> {
     }
     if layers.len() != count {
         let named = layers.len();
-        return wrong(format!("the files have the states of {count} layers, and {named} are named"), asked);
+        return wrong(format!("the files have the states of {count} layers, but {named} layers are named"), asked);
     }
     let hook = |layer: usize| layer.checked_sub(1).map(Hook::block);
     let mut chosen: Vec<_> = layers.iter().zip(0..).filter_map(|(layer, index)| Some((hook(*layer)?, index))).collect();
@@ -91,7 +91,7 @@ fn chosen(import: &Import, count: usize) -> Result<Vec<(Hook, usize)>> {
     if chosen.is_empty() {
         let cause = match import.hook {
             Some(hook) => {
-                format!("layers {layers:?} of vLLM do not include {hook}, which is what the next layer of it reads")
+                format!("{hook} is not among layers {layers:?} of vLLM: expected the layer with the next number")
             }
             None => "expected a layer above 0, since layer 0 of vLLM is what the first block reads".into(),
         };
@@ -107,14 +107,14 @@ struct Sizes {
 }
 
 /// The file of a request.
-struct Request {
+struct RequestFile {
     tensors: Tensors,
     positions: usize,
     sizes: Sizes,
     dtype: Dtype,
 }
 
-impl Request {
+impl RequestFile {
     /// Opens a file, which must have these sizes and this dtype.
     fn open(path: &Path, expected: Option<(Sizes, Dtype)>) -> Result<Self> {
         let tensors = Tensors::open(path)?;
@@ -129,7 +129,9 @@ impl Request {
         }
         let sizes = Sizes { layers, d_in };
         if expected.is_some_and(|expected| expected != (sizes, dtype)) {
-            return wrong(format!("the file has {layers} layers, {d_in} wide, in {dtype:?}, and others have not"));
+            return wrong(format!(
+                "the file has {layers} layers, {d_in} wide, in {dtype:?}, unlike the files before it"
+            ));
         }
         match (tensors.shape(IDS), tensors.bytes(IDS)) {
             // Of a request without token ids, only their embeddings were known.
@@ -144,7 +146,7 @@ impl Request {
         let ids = bytes.as_chunks().0.iter().map(|id| i32::try_from(i64::from_le_bytes(*id)));
         let ids: Vec<i32> = ids
             .collect::<Result<_, _>>()
-            .map_err(|_| Error::data(self.tensors.path())(format!("{IDS} has an id that no tokenizer has")))?;
+            .map_err(|_| Error::data(self.tensors.path())(format!("{IDS} has an id outside the range of 32 bits")))?;
         let token = |position: usize| {
             let id = ids.get(position).copied().unwrap_or(-1);
             let mut token = unknown_token(position as u32, Modality::Text);

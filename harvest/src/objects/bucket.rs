@@ -203,7 +203,7 @@ impl Bucket {
             Answer::Missing => Err(self.error(&object.key, "the object was removed while it was read")),
             _ => Err(self
                 .error(&object.key, "the object was replaced while it was read")
-                .with_hint(Hint::from("run it again when nobody writes it"))),
+                .with_hint(Hint::from("run the command again when nobody writes to the object"))),
         }
     }
 
@@ -260,7 +260,7 @@ impl Bucket {
             return match answer {
                 Answer::Done(_) => sent(bytes),
                 _ => Err(self
-                    .error(key, "the storage refused the object, which conflicts with another request")
+                    .error(key, "the storage rejected the object because of a conflicting request")
                     .with_hint(Hint::from("run the same command again, which continues"))),
             };
         }
@@ -318,7 +318,7 @@ impl Bucket {
         if found.to_hex().as_str() == expected {
             return Ok(());
         }
-        let hint = Hint::from("push it when nobody writes to it");
+        let hint = Hint::from("push again when nobody writes to the file");
         Err(self.error(key, "the file changed while it was pushed").with_hint(hint))
     }
 
@@ -335,7 +335,7 @@ impl Bucket {
     where
         F: Future<Output = object_store::Result<T>>,
     {
-        let runtime = runtime().map_err(|error| self.error(key, format!("no timer can be made ({error})")))?;
+        let runtime = runtime().map_err(|error| self.error(key, format!("cannot start the timer ({error})")))?;
         let (begun, mut pause) = (Instant::now(), PAUSES[0]);
         loop {
             wait()?;
@@ -390,7 +390,7 @@ impl Bucket {
             }
             (Some(status), None) => format!("the storage returned status {status}"),
             (None, _) => match http_error(error) {
-                Some(error) => format!("the storage cannot be reached ({})", inner(error)),
+                Some(error) => format!("cannot reach the storage ({})", inner(error)),
                 None => brief(&text),
             },
         };
@@ -423,11 +423,11 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 fn credentials(scheme: Scheme) -> Hint {
     Hint::from(match scheme {
         Scheme::S3 => {
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL), or run where \
-             the machine has a role"
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL), or run on \
+             a machine with a role"
         }
         Scheme::Gs => {
-            "set GOOGLE_APPLICATION_CREDENTIALS to a file of credentials, or run where the machine has an account"
+            "set GOOGLE_APPLICATION_CREDENTIALS to a file of credentials, or run on a machine with a service account"
         }
         Scheme::Az => {
             "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or those of another kind of credentials"

@@ -224,13 +224,13 @@ fn fetch(
         return Err(refused("the listing names an object that is missing"));
     };
     if object.bytes != file.bytes {
-        return Err(refused(&format!("the listing says {} bytes, the object has {}", file.bytes, object.bytes)));
+        return Err(refused(&format!("the listing has {} bytes, the object {}", file.bytes, object.bytes)));
     }
     let partial = partial(target, &object);
     download::receive(bucket, &object, &partial, &|| is_there(target, file), received, &|| {
         if sae_core::file::hash(&partial)? != file.blake3 {
             fs::remove_file(&partial).map_err(Error::io("remove", &partial))?;
-            return Err(refused("the object does not have the hash that the listing says"));
+            return Err(refused("the hash of the object differs from the listing"));
         }
         download::place(&partial, target)
     })
@@ -311,7 +311,7 @@ fn existing(
         }
         std::thread::sleep(std::time::Duration::from_millis(500));
     }
-    Err(object_error(&folder.join(name), "the storage says that the object exists, and that it does not")
+    Err(object_error(&folder.join(name), "the storage answers both that the object exists and that it does not")
         .with_hint(Hint::from("run the same command again")))
 }
 
@@ -319,8 +319,8 @@ fn existing(
 fn incomplete(bucket: &Bucket, folder: &ObjectUrl, wait: &mut dyn FnMut() -> Result<()>) -> Result<Error> {
     if bucket.head(folder.join(CLAIM).key(), wait)?.is_some() {
         let hint = Hint::from("run the command that writes it again, which continues");
-        return Ok(object_error(folder, "the folder is unfinished: somebody has begun to write it").with_hint(hint));
+        return Ok(object_error(folder, "the folder is unfinished: a push has begun and not ended").with_hint(hint));
     }
-    let cause = format!("there is no folder that was written completely (it would have a {LISTING})");
+    let cause = format!("expected a folder that was pushed completely, found no {LISTING}");
     Ok(object_error(folder, cause).with_hint(Hint::from("push the folder first")))
 }

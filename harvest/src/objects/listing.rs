@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// The listing of a complete folder.
 pub const LISTING: &str = "sae-files.json";
 
-/// The listing of a folder that somebody has begun to write.
+/// The listing of a folder whose push has begun.
 pub(super) const CLAIM: &str = "sae-files.begun.json";
 
 /// Size of the largest listing, in bytes.
@@ -148,7 +148,10 @@ impl Listing {
                 )));
             }
             let Some(sum) = bytes.checked_add(file.bytes) else {
-                return Err(damaged(format!("impossible sizes, such as the {} bytes of {:?}", file.bytes, file.name)));
+                return Err(damaged(format!(
+                    "expected a total size below 2^64 bytes, found {} bytes for {:?}",
+                    file.bytes, file.name
+                )));
             };
             bytes = sum;
         }
@@ -264,7 +267,7 @@ mod tests {
         let record = ListedFile { record: Some("run.json".into()), ..file("run.json", 8) };
         assert_eq!(parse(&[file("a", u64::MAX - 8), record.clone()]), Ok(()));
         let bad = [
-            ("impossible sizes", vec![file("a", u64::MAX), file("b", 1)]),
+            ("a total size below 2^64 bytes", vec![file("a", u64::MAX), file("b", 1)]),
             ("found \"a\" again", vec![file("a", 1), file("a", 1)]),
             ("size and hash beside it", vec![ListedFile { bytes: 1 << 60, ..record.clone() }]),
             ("size and hash beside it", vec![ListedFile { blake3: hash("other"), ..record }]),

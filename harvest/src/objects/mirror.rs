@@ -43,7 +43,7 @@ impl Mirror {
     /// Once `stop` is set, waiting requests end.
     ///
     /// # Errors
-    /// There is no folder for caches, or a limit that is no number.
+    /// There is no folder for caches, or the limit is not a number.
     pub fn from_env(stop: Arc<AtomicBool>) -> Result<Self> {
         let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let caches = || folder("XDG_CACHE_HOME").or_else(|| Some(std::env::home_dir()?.join(".cache")));
@@ -130,7 +130,7 @@ impl Mirror {
             return Err(object_error(url, "there is no object of this name, and none in a folder of this name"));
         }
         if let Some(object) = objects.iter().find(|object| !is_path(&object.key)) {
-            return Err(object_error(url, format!("the key of an object is no path: {:?}", object.key)));
+            return Err(object_error(url, format!("the key of an object cannot be a path: {:?}", object.key)));
         }
         objects.sort_by(|a, b| a.key.cmp(&b.key));
         remove_markers(url, &mut objects)?;
@@ -147,9 +147,7 @@ impl Mirror {
     pub fn copy_small(&self, path: &Path) -> Result<(), String> {
         let Some(url) = self.url(path) else {
             return match path.strip_prefix(self.files()) {
-                Ok(inside) => {
-                    Err(format!("expected the key of an object, found a path that is none: {}", inside.display()))
-                }
+                Ok(inside) => Err(format!("expected the key of an object, found {}", inside.display())),
                 Err(_) => Ok(()),
             };
         };

@@ -5,10 +5,10 @@ use super::architecture::ArchitectureRule;
 use super::config::TrainConfig;
 use super::dense_step::{Dense, DensePass};
 use super::engine::{Batch, Engine, StepStats, TrainState, aux_weight, clipped, finite, is_sparse};
+use super::feature_share::FeatureShare;
 use super::params::Params;
 use super::ranks::Ranks;
 use super::selection::{ThresholdHint, select};
-use super::share::Share;
 use super::sparse_step::{SparseGradients, TokenLoss, traces};
 use super::update::{OptimizerState, StepGradient};
 use crate::Result;
@@ -26,7 +26,7 @@ pub struct CpuEngine {
     config: TrainConfig,
     /// Of this rank's features.
     optimizer: OptimizerState,
-    share: Share,
+    share: FeatureShare,
     threshold_hint: ThresholdHint,
     /// Whether steps are dense, if that is fixed rather than decided by the last step.
     forced: Option<bool>,
@@ -37,7 +37,7 @@ impl CpuEngine {
     /// An engine that starts with these parameters.
     pub fn new(config: &TrainConfig, params: Params) -> Self {
         let zeros = Params::zeros(params.d_in, config);
-        let share = Share::whole(params.d_sae);
+        let share = FeatureShare::whole(params.d_sae);
         let state = TrainState { params, first: zeros.clone(), second: zeros, l0: None };
         let optimizer = OptimizerState::new(config, state);
         Self {
@@ -102,7 +102,7 @@ impl Engine for CpuEngine {
                 norms,
                 kind: DensePass::Method(&method),
                 features: (0..params.d_sae as u32).collect(),
-                most: share.most(),
+                largest_share: share.largest_share(),
                 scale: mean,
                 share,
             };
@@ -120,7 +120,7 @@ impl Engine for CpuEngine {
             let (chosen, least) = select(&self.config, k, &method, params, panels, norms, x, hint, share)?;
             outcome.least = least;
             self.seconds[0] = clock.lap();
-            sparse = traces(params, &method, &share.ends(batch.ends), norms, y, &chosen, share)?;
+            sparse = traces(params, &method, &share.local_ends(batch.ends), norms, y, &chosen, share)?;
             for (feature, entry) in sparse.features.iter().zip(&sparse.entries) {
                 outcome.fired[*feature as usize] |= entry.z[0] > 0.0;
             }
@@ -133,7 +133,7 @@ impl Engine for CpuEngine {
             let last = sparse.residuals.chunks_exact(d_out).skip(sparse.slots - 1).step_by(sparse.slots);
             let mut base = Vec::with_capacity(rows * d_out);
             last.for_each(|e| base.extend(e.iter().map(|e| e / mean)));
-            let (features, most) = share.own(batch.dead);
+            let (features, largest_share) = share.local(batch.dead);
             let weight = self.config.aux_loss_coefficient * aux_weight(&self.config, k, batch.dead.len(), &base, d_out);
             let dense = Dense {
                 params,
@@ -144,7 +144,7 @@ impl Engine for CpuEngine {
                     positive: self.config.aux_relative,
                 },
                 features,
-                most,
+                largest_share,
                 scale: weight as f32 * mean,
                 share,
             };
@@ -159,7 +159,7 @@ impl Engine for CpuEngine {
         outcome.penalty = mean_of(|c| f64::from(c.penalty));
         outcome.l0 = mean_of(|c| f64::from(c.active));
         outcome.token_errors = costs.iter().map(|c| c.error).collect();
-        outcome.fired = share.flags(std::mem::take(&mut outcome.fired))?;
+        outcome.fired = share.all_flags(std::mem::take(&mut outcome.fired))?;
         finite(&outcome, batch)?;
 
         let gradient = StepGradient::new(&self.config, params, &sparse, &blocks, &residuals, x, share)?;
@@ -176,18 +176,18 @@ impl Engine for CpuEngine {
         if self.share.is_whole() {
             return Ok(Cow::Borrowed(&self.optimizer.state));
         }
-        self.share.joined(&self.optimizer.state).map(Cow::Owned)
+        self.share.whole_state(&self.optimizer.state).map(Cow::Owned)
     }
 
     fn restore(&mut self, state: TrainState) -> Result<()> {
-        let own = if self.share.is_whole() { state } else { self.share.part(&state) };
-        self.optimizer = OptimizerState::new(&self.config, own);
+        let local = if self.share.is_whole() { state } else { self.share.part(&state) };
+        self.optimizer = OptimizerState::new(&self.config, local);
         self.threshold_hint = ThresholdHint::default();
         Ok(())
     }
 
-    fn divide(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
-        let share = Share::new(ranks, self.share.d_sae())?;
+    fn distribute(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
+        let share = FeatureShare::new(ranks, self.share.d_sae())?;
         self.optimizer = OptimizerState::new(&self.config, share.part(&self.optimizer.state));
         self.share = share;
         Ok(())

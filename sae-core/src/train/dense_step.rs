@@ -3,8 +3,8 @@
 //! `[batch, d_sae]` is allocated; only the block's gradient, which has the size of its parameters.
 
 use super::architecture::{ArchitectureRule, FeatureGrad};
+use super::feature_share::FeatureShare;
 use super::params::{B_ENC, Params, SCALARS};
-use super::share::Share;
 use super::sparse_step::TokenLoss;
 use crate::Result;
 use crate::autoencoder::kernel::{self, product::product};
@@ -44,11 +44,11 @@ pub struct Dense<'a> {
     /// Which features; ascending.
     pub features: Vec<u32>,
     /// The largest number of features on any rank, so that all ranks take the same tokens at a time.
-    pub most: usize,
+    pub largest_share: usize,
     /// The factor of the gradient of the squared error: `2 / rows` for a mean.
     pub scale: f32,
     /// The ranks that have the other features.
-    pub share: &'a Share,
+    pub share: &'a FeatureShare,
 }
 
 /// How activations are computed.
@@ -100,7 +100,7 @@ impl Dense<'_> {
         };
         let mut residuals = vec![0.0; rows * channels * d_out];
         let mut costs = vec![TokenLoss::default(); rows];
-        let tokens = TOKENS.min((1 << 24) / self.most.max(1)).max(16);
+        let tokens = TOKENS.min((1 << 24) / self.largest_share.max(1)).max(16);
         // Feature-major, `[features, tokens]`: a feature's numbers are loaded once for all tokens.
         let mut p = vec![0.0; n * tokens];
         let mut z = vec![vec![0.0; n * tokens]; channels];
@@ -122,7 +122,7 @@ impl Dense<'_> {
                 }
                 product([t, d, n], (&z[channel], [1, t]), (w_dec, [1, d]), (&mut residuals[channel * d..], at), true);
             }
-            self.share.sum(residuals)?;
+            self.share.all_reduce(residuals)?;
             for channel in 0..channels {
                 let d = d_out;
                 let rows = residuals.par_chunks_exact_mut(channels * d).zip(costs.par_iter_mut());
@@ -218,7 +218,7 @@ impl Dense<'_> {
                     }
                 }
                 if !self.share.is_whole() {
-                    TokenLoss::sum(costs, self.share)?;
+                    TokenLoss::all_reduce(costs, self.share)?;
                 }
                 for second in second {
                     let rows = second.par_chunks_exact_mut(t).zip(p.par_chunks_exact(t)).zip(&self.features);
@@ -267,7 +267,7 @@ impl Dense<'_> {
         };
         let tokens: Vec<usize> = (0..t).collect();
         let found = tokens.par_chunks(LINE).map(of_tokens).collect::<Vec<_>>().concat();
-        if self.share.is_whole() { Ok(found) } else { self.share.cuts(&found, t, k) }
+        if self.share.is_whole() { Ok(found) } else { self.share.kth_largest(&found, t, k) }
     }
 
     /// Replaces pre-activations by their gradients, and sums the gradients of each feature's scalars.

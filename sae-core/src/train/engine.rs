@@ -90,7 +90,7 @@ pub trait Engine {
     ///
     /// # Errors
     /// An engine that cannot do so; fewer features than ranks.
-    fn divide(&mut self, _ranks: Arc<dyn Ranks>) -> Result<()> {
+    fn distribute(&mut self, _ranks: Arc<dyn Ranks>) -> Result<()> {
         let text = "features can only be divided among ranks on a CPU";
         Err(Error::config(Cause::with_hint(text, Hint::set(Setting::Device, "cpu"))))
     }

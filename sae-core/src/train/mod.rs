@@ -13,6 +13,7 @@ pub mod cpu;
 mod dense_step;
 pub mod engine;
 mod events;
+mod feature_share;
 #[cfg(any(feature = "gpu", test))]
 mod fit;
 #[cfg(feature = "gpu")]
@@ -21,7 +22,6 @@ mod log;
 mod params;
 pub mod ranks;
 mod selection;
-mod share;
 mod sparse_step;
 mod statistics;
 mod trainer;
@@ -38,7 +38,7 @@ use crate::store::stream::{StoreRows, Stream};
 use crate::store::{SkipList, Store};
 use crate::{Error, Result};
 use burn::tensor::Device;
-use ranks::{Alone, Ranks};
+use ranks::{Ranks, SingleProcess};
 use statistics::Statistics;
 use std::sync::Arc;
 use std::time::Instant;
@@ -89,7 +89,12 @@ impl<'a> Session<'a> {
             let statistics = Statistics::new(stream.buffer(), d, config);
             Trainer::new(d, config, &statistics, base, device)
         });
-        Ok(Self { trainers: trainers.collect::<Result<_>>()?, stream, batch: Vec::new(), ranks: Arc::new(Alone) })
+        Ok(Self {
+            trainers: trainers.collect::<Result<_>>()?,
+            stream,
+            batch: Vec::new(),
+            ranks: Arc::new(SingleProcess),
+        })
     }
 
     /// Divides the features of every autoencoder among ranks. All ranks begin the same session, and from then on call the same
@@ -97,8 +102,8 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// Another device than a CPU; fewer features than ranks.
-    pub fn divide(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
-        self.trainers.iter_mut().try_for_each(|trainer| trainer.divide(ranks.clone()))?;
+    pub fn distribute(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
+        self.trainers.iter_mut().try_for_each(|trainer| trainer.distribute(ranks.clone()))?;
         self.ranks = ranks;
         Ok(())
     }
@@ -113,7 +118,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// A rank that is lost.
     pub fn any(&self, holds: bool) -> Result<bool> {
-        Ok(self.ranks.gather(&[u8::from(holds)])?.concat().contains(&1))
+        Ok(self.ranks.all_gather(&[u8::from(holds)])?.concat().contains(&1))
     }
 
     /// Steps done.

@@ -2,8 +2,8 @@
 
 use super::architecture::ArchitectureRule;
 use super::config::TrainConfig;
+use super::feature_share::FeatureShare;
 use super::params::{B_ENC, Params, THRESHOLD};
-use super::share::Share;
 use crate::Result;
 use crate::autoencoder::Architecture;
 use crate::autoencoder::kernel::{self, Panels, Rule};
@@ -35,7 +35,7 @@ pub fn select(
     norms: &[f32],
     x: &[f32],
     hint: &mut ThresholdHint,
-    share: &Share,
+    share: &FeatureShare,
 ) -> Result<(Sparse, Option<f32>)> {
     let gain = config.weighs_by_norm().then_some(norms);
     let rows = x.len() / params.d_in;
@@ -45,7 +45,7 @@ pub fn select(
             let rule = hint.0.map_or(Rule::TopK(k), |least| Rule::TopKOver(k, least));
             let mut chosen = with(x, rule);
             hint.0 = Some(expected(&chosen, x, params.d_in, k));
-            share.keep_strongest(&mut chosen, k)?;
+            share.keep_top_k(&mut chosen, k)?;
             (chosen, None)
         }
         Architecture::BatchTopK | Architecture::Matryoshka => {
@@ -88,10 +88,10 @@ fn strongest(
     hint: &mut ThresholdHint,
     first: impl Fn() -> f32,
     over: impl Fn(f32) -> Sparse,
-    share: &Share,
+    share: &FeatureShare,
 ) -> Result<(Sparse, Option<f32>)> {
     // A little below the last threshold, since batches differ.
-    let mut floor = 0.95 * share.largest(hint.0.unwrap_or_else(first))?.max(0.0);
+    let mut floor = 0.95 * share.maximum(hint.0.unwrap_or_else(first))?.max(0.0);
     let mut found = over(floor);
     while share.total(found.len() as f64)? < count as f64 && floor > 0.0 {
         floor = if floor > 1e-6 { floor * 0.7 } else { 0.0 };
@@ -140,7 +140,7 @@ mod tests {
         sorted.sort_by(|a, b| b.total_cmp(a));
         for count in [1, 7, 20, 1000] {
             for hint in [None, Some(0.0), Some(0.7), Some(1e9)] {
-                let whole = Share::whole(12);
+                let whole = FeatureShare::whole(12);
                 let (found, least) = strongest(count, &mut ThresholdHint(hint), || 2.0, over, &whole).unwrap();
                 let expected = count.min(sorted.len());
                 assert_eq!((found.len(), least), (expected, Some(sorted[expected - 1])), "{count} from {hint:?}");

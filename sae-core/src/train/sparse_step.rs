@@ -2,8 +2,8 @@
 //! feature of every token its part of the gradient. Costs `rows * L0 * d_in`, not `rows * d_sae * d_in`.
 
 use super::architecture::{ArchitectureRule, FeatureGrad};
+use super::feature_share::FeatureShare;
 use super::params::Params;
-use super::share::Share;
 use crate::Result;
 use crate::autoencoder::kernel;
 use crate::autoencoder::sparse::Sparse;
@@ -41,9 +41,9 @@ pub struct TokenLoss {
 
 impl TokenLoss {
     /// Adds up what ranks found for each token before the errors are known.
-    pub(super) fn sum(costs: &mut [Self], share: &Share) -> Result<()> {
+    pub(super) fn all_reduce(costs: &mut [Self], share: &FeatureShare) -> Result<()> {
         let mut sums: Vec<f32> = costs.iter().flat_map(|cost| [cost.penalty, cost.active as f32]).collect();
-        share.sum(&mut sums)?;
+        share.all_reduce(&mut sums)?;
         for (cost, [penalty, active]) in costs.iter_mut().zip(sums.as_chunks().0) {
             (cost.penalty, cost.active) = (*penalty, *active as u32);
         }
@@ -81,11 +81,11 @@ pub fn traces(
     norms: &[f32],
     y: &[f32],
     chosen: &Sparse,
-    share: &Share,
+    share: &FeatureShare,
 ) -> Result<SparseGradients> {
     let (d, rows) = (params.d_out, chosen.rows());
     let slots = ends.len().max(method.channels());
-    let step = Step { params, method, ends, norms, rows, is_first: share.is_first() };
+    let context = BatchContext { params, method, ends, norms, rows, is_first: share.is_first() };
     let mut residuals = vec![0f32; rows * slots * d];
     let pieces: Vec<(Vec<Entry>, Vec<TokenLoss>)> = residuals
         .par_chunks_mut(PIECE * slots * d)
@@ -98,10 +98,10 @@ pub fn traces(
                 || {
                     for (row, residuals) in (piece * PIECE..).zip(residuals.chunks_exact_mut(slots * d)) {
                         let (y, active, start) = (&y[row * d..(row + 1) * d], chosen.row(row), entries.len());
-                        let mut cost = step.reconstruct(y, active, row, residuals, &mut entries);
+                        let mut cost = context.forward(y, active, row, residuals, &mut entries);
                         // While the rows of the decoder are still in the cache.
                         if share.is_whole() {
-                            step.respond(active, residuals, &mut entries[start..], &mut cost);
+                            context.backward(active, residuals, &mut entries[start..], &mut cost);
                         }
                         costs.push(cost);
                     }
@@ -118,8 +118,8 @@ pub fn traces(
         all.costs.extend(costs);
     }
     if !share.is_whole() {
-        share.sum(&mut all.residuals)?;
-        TokenLoss::sum(&mut all.costs, share)?;
+        share.all_reduce(&mut all.residuals)?;
+        TokenLoss::all_reduce(&mut all.costs, share)?;
         let mut left = &mut all.entries[..];
         let of_rows = (0..rows).map(|row| left.split_off_mut(..chosen.range(row).len()).unwrap_or_default());
         let of_rows: Vec<&mut [Entry]> = of_rows.collect();
@@ -127,7 +127,7 @@ pub fn traces(
         rows.with_min_len(PIECE).for_each(|(row, ((residuals, cost), entries))| {
             kernel::wide(
                 #[inline(always)]
-                || step.respond(chosen.row(row), residuals, entries, cost),
+                || context.backward(chosen.row(row), residuals, entries, cost),
             );
         });
     }
@@ -135,7 +135,7 @@ pub fn traces(
 }
 
 /// What the tokens of a batch have in common.
-struct Step<'a> {
+struct BatchContext<'a> {
     params: &'a Params,
     method: &'a ArchitectureRule,
     ends: &'a [usize],
@@ -146,7 +146,7 @@ struct Step<'a> {
     is_first: bool,
 }
 
-impl Step<'_> {
+impl BatchContext<'_> {
     /// Whether there is a second reconstruction, from the gate.
     #[inline(always)]
     fn is_gated(&self) -> bool {
@@ -155,7 +155,7 @@ impl Step<'_> {
 
     /// One token's activations, and its residuals `y_hat - y` as far as the features of this rank make them.
     #[inline(always)]
-    fn reconstruct(
+    fn forward(
         &self,
         y: &[f32],
         (features, values): (&[u32], &[f32]),
@@ -198,7 +198,7 @@ impl Step<'_> {
 
     /// One token's loss, and what comes back to its features.
     #[inline(always)]
-    fn respond(
+    fn backward(
         &self,
         (features, values): (&[u32], &[f32]),
         residuals: &mut [f32],

@@ -137,12 +137,12 @@ impl Trainer {
         Ok(Self { config: config.clone(), engine, d_in, progress, rng, log: Log::new(config.steps) })
     }
 
-    /// Divides the features among ranks: see [`Engine::divide`].
+    /// Divides the features among ranks: see [`Engine::distribute`].
     ///
     /// # Errors
     /// Another device than a CPU; fewer features than ranks.
-    pub fn divide(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
-        self.engine.divide(ranks)
+    pub fn distribute(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
+        self.engine.distribute(ranks)
     }
 
     /// Its configuration.

@@ -7,8 +7,8 @@ use super::architecture::FeatureGrad;
 use super::config::{Decoder, TrainConfig};
 use super::dense_step::DenseGradients;
 use super::engine::TrainState;
+use super::feature_share::FeatureShare;
 use super::params::{Params, SCALARS, THRESHOLD, scalar_names};
-use super::share::Share;
 use super::sparse_step::{Entry, SparseGradients};
 use crate::Result;
 use crate::autoencoder::Architecture;
@@ -45,7 +45,7 @@ pub struct StepGradient<'a> {
     /// `[d_out, d_in]`; empty without a skip connection.
     w_skip: Vec<f32>,
     /// The ranks that have the other features.
-    share: &'a Share,
+    share: &'a FeatureShare,
 }
 
 /// Not in a block.
@@ -84,7 +84,7 @@ impl<'a> StepGradient<'a> {
         blocks: &'a [DenseGradients],
         block_residuals: &[f32],
         x: &'a [f32],
-        share: &'a Share,
+        share: &'a FeatureShare,
     ) -> Result<Self> {
         let f = params.d_sae;
         let by_feature = ByFeature::new(traces.features.iter().copied().zip(0..), f);
@@ -137,7 +137,7 @@ impl<'a> StepGradient<'a> {
                 self.backs.par_chunks(512).zip(params.w_enc.par_chunks(512 * d)).map(piece).collect();
             vector::add_weighted(pieces.iter().map(|piece| (1.0, &piece[..])), &mut sum);
         }
-        self.share.sum(&mut sum)?;
+        self.share.all_reduce(&mut sum)?;
         Ok(sum)
     }
 
@@ -164,7 +164,7 @@ impl<'a> StepGradient<'a> {
                 product([d_out, d, rows], residuals, (self.x, [1, d]), (&mut sum, [d, 1]), true);
             }
         }
-        self.share.sum(&mut sum)?;
+        self.share.all_reduce(&mut sum)?;
         Ok(sum)
     }
 

@@ -9,17 +9,17 @@
 //! With several ranks sums have other orders: results agree with those of one process within rounding. On processors of one kind
 //! they are the same bytes each time for the same number of ranks.
 
-mod meeting;
-mod star;
+mod rendezvous;
+mod tcp;
 #[cfg(test)]
 mod tests;
 
-pub use meeting::Meeting;
-pub use star::Star;
+pub use rendezvous::Rendezvous;
+pub use tcp::TcpRanks;
 
 use crate::Result;
 
-/// What processes that train one autoencoder say to each other. Each method is called by all ranks, in the same order, and
+/// The exchanges of processes that train one autoencoder. Each method is called by all ranks, in the same order, and
 /// returns the same bytes on all of them.
 pub trait Ranks: Send + Sync {
     /// Which of the ranks this is, from 0.
@@ -32,20 +32,20 @@ pub trait Ranks: Send + Sync {
     ///
     /// # Errors
     /// A rank that is lost.
-    fn sum(&self, values: &mut [f32]) -> Result<()>;
+    fn all_reduce(&self, values: &mut [f32]) -> Result<()>;
 
     /// What every rank has, in their order.
     ///
     /// # Errors
     /// A rank that is lost.
-    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>>;
+    fn all_gather(&self, local: &[u8]) -> Result<Vec<Vec<u8>>>;
 }
 
-/// A process that has all features.
+/// The only process of a training: it has all features.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Alone;
+pub struct SingleProcess;
 
-impl Ranks for Alone {
+impl Ranks for SingleProcess {
     fn rank(&self) -> usize {
         0
     }
@@ -54,11 +54,11 @@ impl Ranks for Alone {
         1
     }
 
-    fn sum(&self, _: &mut [f32]) -> Result<()> {
+    fn all_reduce(&self, _: &mut [f32]) -> Result<()> {
         Ok(())
     }
 
-    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
-        Ok(vec![own.to_vec()])
+    fn all_gather(&self, local: &[u8]) -> Result<Vec<Vec<u8>>> {
+        Ok(vec![local.to_vec()])
     }
 }

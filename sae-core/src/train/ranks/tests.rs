@@ -6,7 +6,7 @@ use crate::autoencoder::{Architecture, Weights};
 use crate::fixture;
 use crate::store::Store;
 use crate::store::stream::{StoreRows, Stream};
-use crate::train::share::Share;
+use crate::train::feature_share::FeatureShare;
 use crate::train::{Session, TrainConfig, checkpoint};
 use burn::tensor::Device;
 use std::io::Write;
@@ -22,8 +22,8 @@ fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-fn meeting(rank: usize, count: usize, address: &str) -> Meeting {
-    Meeting { rank, count, address: address.into(), patience: Duration::from_secs(20) }
+fn rendezvous(rank: usize, count: usize, address: &str) -> Rendezvous {
+    Rendezvous { rank, count, address: address.into(), timeout: Duration::from_secs(20) }
 }
 
 /// What every rank returns.
@@ -32,7 +32,9 @@ fn together<T: Send>(count: usize, run: impl Fn(Arc<dyn Ranks>) -> T + Sync) -> 
     std::thread::scope(|scope| {
         let (run, address) = (&run, &address);
         let rank = |rank| {
-            scope.spawn(move || run(Arc::new(Star::join(&meeting(rank, count, address), b"", &mut || Ok(())).unwrap())))
+            scope.spawn(move || {
+                run(Arc::new(TcpRanks::connect(&rendezvous(rank, count, address), b"", &mut || Ok(())).unwrap()))
+            })
         };
         let ranks: Vec<_> = (0..count).map(rank).collect();
         ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
@@ -66,7 +68,7 @@ fn session<'a>(store: &'a Store, config: &TrainConfig) -> Session<'a> {
 /// Trains until this step, from the newest checkpoint of the folder, and writes one. Returns the losses and the weights.
 fn train(store: &Store, config: &TrainConfig, ranks: Arc<dyn Ranks>, folder: &Path, until: u64) -> (Vec<f64>, Weights) {
     let mut session = session(store, config);
-    session.divide(ranks).unwrap();
+    session.distribute(ranks).unwrap();
     if let Some(path) = checkpoint::newest(folder) {
         checkpoint::read(&path, &mut session).unwrap();
     }
@@ -97,7 +99,7 @@ fn three_ranks_train_what_one_process_trains() {
     for (n, config) in configs().enumerate() {
         let what = format!("{:?}, configuration {n}", config.arch);
         let folder = || tempfile::tempdir().unwrap();
-        let (losses, expected) = train(&store, &config, Arc::new(Alone), folder().path(), 12);
+        let (losses, expected) = train(&store, &config, Arc::new(SingleProcess), folder().path(), 12);
         let (shared, again) = (folder(), folder());
         let three = together(3, |rank| train(&store, &config, rank, shared.path(), 12));
         assert!(three.iter().all(|rank| *rank == three[0]), "{what}: all ranks have the same bytes");
@@ -114,10 +116,10 @@ fn a_checkpoint_is_continued_by_another_number_of_ranks() {
     let (_dir, store) = fixture::store(6);
     for config in configs() {
         let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (_, expected) = train(&store, &config, Arc::new(Alone), whole.path(), 12);
+        let (_, expected) = train(&store, &config, Arc::new(SingleProcess), whole.path(), 12);
         together(3, |rank| train(&store, &config, rank, cut.path(), 4));
         together(2, |rank| train(&store, &config, rank, cut.path(), 9));
-        let (_, found) = train(&store, &config, Arc::new(Alone), cut.path(), 12);
+        let (_, found) = train(&store, &config, Arc::new(SingleProcess), cut.path(), 12);
         assert_close(&format!("{:?}", config.arch), &found, &expected);
     }
 }
@@ -126,12 +128,12 @@ fn a_checkpoint_is_continued_by_another_number_of_ranks() {
 fn a_rank_that_ends_is_named_by_the_others() {
     let sums = together(3, |ranks| {
         let mut values = vec![1.0; 300_000];
-        ranks.sum(&mut values).unwrap();
+        ranks.all_reduce(&mut values).unwrap();
         assert!(values.iter().all(|v| *v == 3.0));
-        if ranks.rank() == 1 { Ok(()) } else { ranks.sum(&mut values).map_err(|error| error.to_string()) }
+        if ranks.rank() == 1 { Ok(()) } else { ranks.all_reduce(&mut values).map_err(|error| error.to_string()) }
     });
-    assert!(sums[0].as_ref().unwrap_err().starts_with("rank 2 is lost: "), "{sums:?}");
-    assert!(sums[2].as_ref().unwrap_err().starts_with("rank 1 is lost: "), "{sums:?}");
+    assert!(sums[0].as_ref().unwrap_err().starts_with("lost process 2 of the training: "), "{sums:?}");
+    assert!(sums[2].as_ref().unwrap_err().starts_with("lost process 1 of the training: "), "{sums:?}");
 }
 
 #[test]
@@ -140,44 +142,47 @@ fn a_lost_rank_stays_lost_and_exchanges_that_differ_are_not_added_up() {
         let mut said = Vec::new();
         match ranks.rank() {
             // One value less than the others.
-            2 => said.push(ranks.sum(&mut [1.0])),
-            _ => said.push(ranks.sum(&mut [1.0, 2.0])),
+            2 => said.push(ranks.all_reduce(&mut [1.0])),
+            _ => said.push(ranks.all_reduce(&mut [1.0, 2.0])),
         }
-        said.push(ranks.gather(&[1]).map(|_| ()));
+        said.push(ranks.all_gather(&[1]).map(|_| ()));
         said.into_iter().map(|result| result.unwrap_err().to_string()).collect::<Vec<_>>()
     });
-    let other = "rank 3 is lost: it takes part in another exchange than the first rank";
+    let other = "lost process 3 of the training: it takes part in another exchange than process 1";
     assert_eq!(found[0], [other; 2]);
-    assert!(found[1..].iter().flatten().all(|error| error.starts_with("rank 1 is lost: ")), "{found:?}");
+    assert!(
+        found[1..].iter().flatten().all(|error| error.starts_with("lost process 1 of the training: ")),
+        "{found:?}"
+    );
 }
 
-/// What each of these ranks says that came to the same place.
-fn joined(ranks: &[(Meeting, &str)]) -> Vec<Result<(), String>> {
+/// What connecting says to each of these ranks.
+fn connected(ranks: &[(Rendezvous, &str)]) -> Vec<Result<(), String>> {
     std::thread::scope(|scope| {
-        let join = |(meeting, topic): &(Meeting, &str)| {
-            let (meeting, topic) = (meeting.clone(), topic.as_bytes().to_vec());
+        let connect = |(rendezvous, settings): &(Rendezvous, &str)| {
+            let (rendezvous, settings) = (rendezvous.clone(), settings.as_bytes().to_vec());
             scope.spawn(move || {
-                Star::join(&meeting, &topic, &mut || Ok(())).map(|_| ()).map_err(|error| error.message())
+                TcpRanks::connect(&rendezvous, &settings, &mut || Ok(())).map(|_| ()).map_err(|error| error.message())
             })
         };
-        let joined: Vec<_> = ranks.iter().map(join).collect();
-        joined.into_iter().map(|rank| rank.join().unwrap()).collect()
+        let connecting: Vec<_> = ranks.iter().map(connect).collect();
+        connecting.into_iter().map(|rank| rank.join().unwrap()).collect()
     })
 }
 
 #[test]
-fn a_rank_that_does_not_fit_is_told_why_and_the_right_one_still_awaited() {
-    for (wrong, topic, said) in [
-        ((1, 2), "k = 32\nlr = 1", "rank 2 does not fit: expected k = 16, found k = 32"),
-        ((1, 3), "k = 16\nlr = 1", "rank 2 does not fit: it was started as one of 3 ranks"),
-        ((2, 3), "k = 16\nlr = 1", "rank 3 does not fit: it was started as one of 3 ranks"),
+fn a_rank_that_does_not_fit_is_told_why_and_the_right_one_can_still_connect() {
+    for (wrong, settings, said) in [
+        ((1, 2), "k = 32\nlr = 1", "process 2 was rejected: expected k = 16, found k = 32"),
+        ((1, 3), "k = 16\nlr = 1", "process 2 was rejected: it was started as one of 3 processes"),
+        ((2, 3), "k = 16\nlr = 1", "process 3 was rejected: it was started as one of 3 processes"),
     ] {
         let address = free_address();
         let found = std::thread::scope(|scope| {
-            let first = scope.spawn(|| joined(&[(meeting(0, 2, &address), "k = 16\nlr = 1")]));
-            let refused = joined(&[(meeting(wrong.0, wrong.1, &address), topic)]);
-            let right = joined(&[(meeting(1, 2, &address), "k = 16\nlr = 1")]);
-            [refused, first.join().unwrap(), right].concat()
+            let first = scope.spawn(|| connected(&[(rendezvous(0, 2, &address), "k = 16\nlr = 1")]));
+            let rejected = connected(&[(rendezvous(wrong.0, wrong.1, &address), settings)]);
+            let right = connected(&[(rendezvous(1, 2, &address), "k = 16\nlr = 1")]);
+            [rejected, first.join().unwrap(), right].concat()
         });
         assert!(found[0].as_ref().is_err_and(|error| error.contains(said)), "{found:?}");
         assert_eq!(found[1..], [Ok(()), Ok(())], "{said}");
@@ -185,40 +190,43 @@ fn a_rank_that_does_not_fit_is_told_why_and_the_right_one_still_awaited() {
 }
 
 #[test]
-fn a_rank_that_has_died_while_it_waited_is_replaced_and_one_that_lives_is_not() {
+fn a_rank_that_died_while_it_waited_is_replaced_and_one_that_lives_is_not() {
     let address = free_address();
     let found = std::thread::scope(|scope| {
-        let first = scope.spawn(|| joined(&[(meeting(0, 3, &address), "")]));
-        // It introduces itself, waits, and dies.
+        let first = scope.spawn(|| connected(&[(rendezvous(0, 3, &address), "")]));
+        // It connects, waits, and dies.
         let mut calls = 0;
-        let died = Star::join(&meeting(1, 3, &address), b"", &mut || {
+        let died = TcpRanks::connect(&rendezvous(1, 3, &address), b"", &mut || {
             calls += 1;
             if calls < 20 { Ok(()) } else { Err(Error::Cancelled) }
         });
         assert!(matches!(died, Err(Error::Cancelled)));
-        // Of two others with its number, whichever comes later is refused.
-        let [one, two] = [0, 1].map(|_| scope.spawn(|| joined(&[(meeting(1, 3, &address), "")])));
+        // Of two others with its number, whichever connects later is rejected.
+        let [one, two] = [0, 1].map(|_| scope.spawn(|| connected(&[(rendezvous(1, 3, &address), "")])));
         while !one.is_finished() && !two.is_finished() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let third = joined(&[(meeting(2, 3, &address), "")]);
+        let third = connected(&[(rendezvous(2, 3, &address), "")]);
         let mut seconds = [one.join().unwrap(), two.join().unwrap()].concat();
         seconds.sort();
         (seconds, [first.join().unwrap(), third].concat())
     });
     let (seconds, others) = found;
     assert_eq!((&seconds[0], &others[..]), (&Ok(()), &[Ok(()), Ok(())][..]), "{seconds:?}");
-    assert!(seconds[1].as_ref().is_err_and(|error| error.contains("rank 2 does not fit: it was started twice")));
+    assert!(seconds[1].as_ref().is_err_and(|error| error.contains("process 2 was rejected: it was started twice")));
 }
 
 #[test]
-fn ranks_that_nobody_joins_say_so_and_other_programs_are_ignored() {
+fn ranks_that_wait_in_vain_say_so_and_other_programs_are_ignored() {
     let address = free_address();
-    let short = |rank: usize| Meeting { patience: Duration::from_millis(400), ..meeting(rank, 2, &address) };
-    let late = joined(&[(short(1), "")]);
-    assert!(late[0].as_ref().unwrap_err().contains("rank 1 is lost: it cannot be reached at"), "{late:?}");
+    let short = |rank: usize| Rendezvous { timeout: Duration::from_millis(400), ..rendezvous(rank, 2, &address) };
+    let late = connected(&[(short(1), "")]);
+    assert!(
+        late[0].as_ref().unwrap_err().contains("lost process 1 of the training: it could not be reached at"),
+        "{late:?}"
+    );
     let none = std::thread::scope(|scope| {
-        let first = scope.spawn(|| joined(&[(short(0), "")]));
+        let first = scope.spawn(|| connected(&[(short(0), "")]));
         let mut silent = Vec::new();
         while !first.is_finished() {
             // A program that says something else, and one that stays and says nothing.
@@ -228,20 +236,23 @@ fn ranks_that_nobody_joins_say_so_and_other_programs_are_ignored() {
         }
         first.join().unwrap()
     });
-    assert!(none[0].as_ref().unwrap_err().contains("rank 2 is lost: it has not come to"), "{none:?}");
+    assert!(
+        none[0].as_ref().unwrap_err().contains("lost process 2 of the training: it did not connect to"),
+        "{none:?}"
+    );
     for wrong in ["nowhere", ":29400", "node-1:port"] {
-        let error = Star::join(&meeting(0, 2, wrong), b"", &mut || Ok(())).err().unwrap();
+        let error = TcpRanks::connect(&rendezvous(0, 2, wrong), b"", &mut || Ok(())).err().unwrap();
         assert!(matches!(error, Error::Config(_)) && error.message().contains("as in node-1:29400"), "{error}");
     }
-    assert!(Star::join(&meeting(2, 2, &address), b"", &mut || Ok(())).is_err());
+    assert!(TcpRanks::connect(&rendezvous(2, 2, &address), b"", &mut || Ok(())).is_err());
 }
 
 #[test]
 fn a_share_has_consecutive_features_and_all_shares_have_all() {
     let shares = together(3, |ranks| {
-        let share = Share::new(ranks.clone(), 25).unwrap();
-        assert!(Share::new(ranks, 2).is_err());
-        (share.features(), share.own(&[0, 7, 8, 9, 24]), share.ends(&[4, 12, 25]), share.most())
+        let share = FeatureShare::new(ranks.clone(), 25).unwrap();
+        assert!(FeatureShare::new(ranks, 2).is_err());
+        (share.features(), share.local(&[0, 7, 8, 9, 24]), share.local_ends(&[4, 12, 25]), share.largest_share())
     });
     assert_eq!(shares[0], (0..8, (vec![0, 7], 2), vec![4, 8, 8], 9));
     assert_eq!(shares[1], (8..16, (vec![0, 1], 2), vec![0, 4, 8], 9));

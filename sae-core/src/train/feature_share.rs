@@ -2,7 +2,7 @@
 
 use super::engine::TrainState;
 use super::params::Params;
-use super::ranks::{Alone, Ranks};
+use super::ranks::{Ranks, SingleProcess};
 use crate::autoencoder::sparse::Sparse;
 use crate::{Error, Result};
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -12,15 +12,15 @@ use std::sync::Arc;
 
 /// Consecutive features of an autoencoder, and the ranks that have the others. Where a method can fail, a rank is lost or has sent
 /// something unexpected.
-pub struct Share {
+pub struct FeatureShare {
     ranks: Arc<dyn Ranks>,
     d_sae: usize,
 }
 
-impl Share {
+impl FeatureShare {
     /// All features.
     pub fn whole(d_sae: usize) -> Self {
-        Self { ranks: Arc::new(Alone), d_sae }
+        Self { ranks: Arc::new(SingleProcess), d_sae }
     }
 
     /// The share of this rank in `d_sae` features.
@@ -30,7 +30,7 @@ impl Share {
     pub fn new(ranks: Arc<dyn Ranks>, d_sae: usize) -> Result<Self> {
         let count = ranks.count();
         if count > d_sae {
-            return Err(Error::config(format!("{d_sae} features cannot be divided among {count} ranks")));
+            return Err(Error::config(format!("{d_sae} features cannot be divided among {count} processes")));
         }
         Ok(Self { ranks, d_sae })
     }
@@ -62,60 +62,64 @@ impl Share {
 
     /// Which of some features, ascending, belong to this rank, numbered from the start of its share; and the largest number of them
     /// on any rank.
-    pub fn own(&self, features: &[u32]) -> (Vec<u32>, usize) {
+    pub fn local(&self, features: &[u32]) -> (Vec<u32>, usize) {
         let among = |range: Range<usize>| {
             let below = |end: usize| features.partition_point(|k| (*k as usize) < end);
             below(range.start)..below(range.end)
         };
-        let most = (0..self.ranks.count()).map(|rank| among(self.features_of(rank)).len()).max();
+        let largest = (0..self.ranks.count()).map(|rank| among(self.features_of(rank)).len()).max();
         let range = self.features();
-        let own = features[among(range.clone())].iter().map(|k| k - range.start as u32);
-        (own.collect(), most.unwrap_or_default())
+        let local = features[among(range.clone())].iter().map(|k| k - range.start as u32);
+        (local.collect(), largest.unwrap_or_default())
     }
 
     /// The largest number of features on any rank.
-    pub fn most(&self) -> usize {
+    pub fn largest_share(&self) -> usize {
         self.d_sae.div_ceil(self.ranks.count())
     }
 
     /// Ends of prefixes of all features as ends in the share.
-    pub fn ends(&self, ends: &[usize]) -> Vec<usize> {
+    pub fn local_ends(&self, ends: &[usize]) -> Vec<usize> {
         let range = self.features();
         ends.iter().map(|end| end.clamp(&range.start, &range.end) - range.start).collect()
     }
 
     /// Replaces the values by their sums over the ranks.
-    pub fn sum(&self, values: &mut [f32]) -> Result<()> {
-        self.ranks.sum(values)
+    pub fn all_reduce(&self, values: &mut [f32]) -> Result<()> {
+        self.ranks.all_reduce(values)
     }
 
     /// The sum of a number over the ranks.
-    pub fn total(&self, own: f64) -> Result<f64> {
-        if self.is_whole() { Ok(own) } else { Ok(self.gather(&[own])?.concat().iter().sum()) }
+    pub fn total(&self, local: f64) -> Result<f64> {
+        if self.is_whole() { Ok(local) } else { Ok(self.all_gather(&[local])?.concat().iter().sum()) }
     }
 
     /// The largest of a number of every rank.
-    pub fn largest(&self, own: f32) -> Result<f32> {
-        if self.is_whole() { Ok(own) } else { Ok(self.gather(&[own])?.concat().into_iter().fold(own, f32::max)) }
+    pub fn maximum(&self, local: f32) -> Result<f32> {
+        if self.is_whole() {
+            Ok(local)
+        } else {
+            Ok(self.all_gather(&[local])?.concat().into_iter().fold(local, f32::max))
+        }
     }
 
-    /// For each feature of all ranks whether it is among those that `own` says of this rank's.
-    pub fn flags(&self, own: Vec<bool>) -> Result<Vec<bool>> {
+    /// For each feature of all ranks whether it is among those that `local` says of this rank's.
+    pub fn all_flags(&self, local: Vec<bool>) -> Result<Vec<bool>> {
         if self.is_whole() {
-            return Ok(own);
+            return Ok(local);
         }
         let first = self.features().start;
-        let found: Vec<u32> = (first as u32..).zip(&own).filter(|(_, flag)| **flag).map(|(k, _)| k).collect();
+        let found: Vec<u32> = (first as u32..).zip(&local).filter(|(_, flag)| **flag).map(|(k, _)| k).collect();
         let mut flags = vec![false; self.d_sae];
-        for k in self.gather(&found)?.concat() {
+        for k in self.all_gather(&found)?.concat() {
             *flags.get_mut(k as usize).ok_or_else(unexpected)? = true;
         }
         Ok(flags)
     }
 
     /// What every rank has, in their order.
-    fn gather<T: NoUninit + AnyBitPattern>(&self, own: &[T]) -> Result<Vec<Vec<T>>> {
-        let all = self.ranks.gather(bytemuck::cast_slice(own))?;
+    fn all_gather<T: NoUninit + AnyBitPattern>(&self, local: &[T]) -> Result<Vec<Vec<T>>> {
+        let all = self.ranks.all_gather(bytemuck::cast_slice(local))?;
         let items = |bytes: Vec<u8>| {
             let is_whole = bytes.len().is_multiple_of(size_of::<T>());
             is_whole.then(|| bytemuck::pod_collect_to_vec(&bytes)).ok_or_else(unexpected)
@@ -123,15 +127,15 @@ impl Share {
         all.into_iter().map(items).collect()
     }
 
-    /// Keeps, of every row, those that are among its `k` strongest on all ranks, of which each rank has found its own `k`. Ties are
+    /// Keeps, of every row, those that are among its `k` largest on all ranks, of which each rank has found its own `k`. Ties are
     /// broken by the lower feature number.
-    pub fn keep_strongest(&self, found: &mut Sparse, k: usize) -> Result<()> {
+    pub fn keep_top_k(&self, found: &mut Sparse, k: usize) -> Result<()> {
         if self.is_whole() {
             return Ok(());
         }
         let rows = found.rows();
         let counts: Vec<u32> = (0..rows).map(|row| found.range(row).len() as u32).collect();
-        let (counts, values) = (self.gather(&counts)?, self.gather(found.values())?);
+        let (counts, values) = (self.all_gather(&counts)?, self.all_gather(found.values())?);
         // Of each rank, where the values of each row begin.
         let starts = counts.iter().zip(&values).map(|(counts, values)| {
             let mut starts = Vec::with_capacity(rows + 1);
@@ -143,16 +147,16 @@ impl Share {
         let starts = starts.collect::<Result<Vec<_>>>()?;
         let of_row = |row: usize| {
             let parts = values.iter().zip(&starts).map(|(values, starts)| &values[starts[row]..starts[row + 1]]);
-            Cut::new(&parts.collect::<Vec<_>>(), k, self.ranks.rank())
+            Cutoff::new(&parts.collect::<Vec<_>>(), k, self.ranks.rank())
         };
-        let mut cuts: Vec<Cut> = (0..rows).into_par_iter().with_min_len(64).map(of_row).collect();
-        let own = &starts[self.ranks.rank()];
+        let mut cutoffs: Vec<Cutoff> = (0..rows).into_par_iter().with_min_len(64).map(of_row).collect();
+        let local = &starts[self.ranks.rank()];
         let mut row = 0;
         found.retain(|n, _, value| {
-            while n >= own[row + 1] {
+            while n >= local[row + 1] {
                 row += 1;
             }
-            cuts[row].keeps(value)
+            cutoffs[row].keeps(value)
         });
         Ok(())
     }
@@ -164,30 +168,30 @@ impl Share {
         if self.is_whole() && found.len() <= count {
             return Ok(least(found.values()));
         }
-        let gathered = if self.is_whole() { Vec::new() } else { self.gather(found.values())? };
+        let gathered = if self.is_whole() { Vec::new() } else { self.all_gather(found.values())? };
         let parts = if self.is_whole() { vec![found.values()] } else { gathered.iter().map(Vec::as_slice).collect() };
-        let mut cut = Cut::new(&parts, count, self.ranks.rank());
-        let least = cut.least.or_else(|| parts.iter().filter_map(|part| least(part)).min_by(f32::total_cmp));
-        found.retain(|_, _, value| cut.keeps(value));
+        let mut cutoff = Cutoff::new(&parts, count, self.ranks.rank());
+        let least = cutoff.least.or_else(|| parts.iter().filter_map(|part| least(part)).min_by(f32::total_cmp));
+        found.retain(|_, _, value| cutoff.keeps(value));
         Ok(least)
     }
 
-    /// The `k`-th largest value of every row on all ranks, of which each rank has its largest, `[rows, own]`.
-    pub fn cuts(&self, largest: &[f32], rows: usize, k: usize) -> Result<Vec<f32>> {
-        let all = self.gather(largest)?;
+    /// The `k`-th largest value of every row on all ranks, of which each rank has its largest, `[rows, local]`.
+    pub fn kth_largest(&self, largest: &[f32], rows: usize, k: usize) -> Result<Vec<f32>> {
+        let all = self.all_gather(largest)?;
         if all.iter().any(|values| !values.len().is_multiple_of(rows)) {
             return Err(unexpected());
         }
-        let cut = |row: usize| {
+        let kth = |row: usize| {
             let of_rank = |values: &Vec<f32>| {
-                let own = values.len() / rows;
-                values[row * own..(row + 1) * own].to_vec()
+                let local = values.len() / rows;
+                values[row * local..(row + 1) * local].to_vec()
             };
             let mut all: Vec<f32> = all.iter().flat_map(of_rank).collect();
             let place = k.min(all.len()).saturating_sub(1);
             if all.is_empty() { f32::INFINITY } else { *all.select_nth_unstable_by(place, |a, b| b.total_cmp(a)).1 }
         };
-        Ok((0..rows).into_par_iter().with_min_len(16).map(cut).collect())
+        Ok((0..rows).into_par_iter().with_min_len(16).map(kth).collect())
     }
 
     /// The part of a state that is this rank's.
@@ -198,33 +202,33 @@ impl Share {
     }
 
     /// The state of all ranks.
-    pub fn joined(&self, own: &TrainState) -> Result<TrainState> {
-        let joined = |own: &Params| -> Result<Params> {
-            let mut whole = own.without_features(self.d_sae);
-            for (to, from) in whole.arrays_of_features_mut().into_iter().zip(own.arrays_of_features()) {
-                let width = from.len() / own.d_sae;
-                *to = self.gather(from)?.concat();
+    pub fn whole_state(&self, local: &TrainState) -> Result<TrainState> {
+        let whole = |local: &Params| -> Result<Params> {
+            let mut params = local.without_features(self.d_sae);
+            for (to, from) in params.arrays_of_features_mut().into_iter().zip(local.arrays_of_features()) {
+                let width = from.len() / local.d_sae;
+                *to = self.all_gather(from)?.concat();
                 if to.len() != width * self.d_sae {
                     return Err(unexpected());
                 }
             }
-            Ok(whole)
+            Ok(params)
         };
-        let TrainState { params, first, second, l0 } = own;
-        Ok(TrainState { params: joined(params)?, first: joined(first)?, second: joined(second)?, l0: *l0 })
+        let TrainState { params, first, second, l0 } = local;
+        Ok(TrainState { params: whole(params)?, first: whole(first)?, second: whole(second)?, l0: *l0 })
     }
 }
 
 /// The least of the largest values of all ranks, and how many that equal it this rank keeps.
-struct Cut {
+struct Cutoff {
     /// Nothing if all are kept.
     least: Option<f32>,
     equals: usize,
 }
 
-impl Cut {
+impl Cutoff {
     /// For the `count` largest of all parts. Of equal ones, those of lower parts come first.
-    fn new(parts: &[&[f32]], count: usize, own: usize) -> Self {
+    fn new(parts: &[&[f32]], count: usize, local: usize) -> Self {
         let mut all = parts.concat();
         if all.len() <= count {
             return Self { least: None, equals: 0 };
@@ -235,7 +239,7 @@ impl Cut {
         };
         let above = all.iter().filter(|v| **v > least).count();
         let equal = |part: &&[f32]| part.iter().filter(|v| **v == least).count();
-        let before: usize = parts[..own].iter().map(equal).sum();
+        let before: usize = parts[..local].iter().map(equal).sum();
         Self { least: Some(least), equals: (count - above).saturating_sub(before) }
     }
 
@@ -251,5 +255,5 @@ impl Cut {
 }
 
 fn unexpected() -> Error {
-    Error::config("a rank has sent something else than the others expected")
+    Error::config("a process of the training has sent something else than the others expected")
 }

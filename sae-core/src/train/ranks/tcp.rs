@@ -3,7 +3,7 @@
 //! with a fast network.
 
 use super::Ranks;
-use super::meeting::{Meeting, meet};
+use super::rendezvous::{Rendezvous, connect};
 use crate::{Error, Result};
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,39 +12,38 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Numbers that are added up and passed on at a time.
-const PIECE: usize = 1 << 18;
+const CHUNK: usize = 1 << 18;
 /// When the system asks whether the machine at the other end is still there: after this time without data, and as often.
-const ALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 6);
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 6);
 
 /// Ranks that are connected with the first one.
 ///
-/// A process that ends is noticed at once, a machine that vanishes after a minute and a half. A process that only takes long is
-/// awaited.
+/// A process that ends is noticed at once, a machine that vanishes after a minute and a half. For a slow process the others wait.
 ///
 /// ```
-/// use sae_core::train::ranks::{Meeting, Ranks, Star};
+/// use sae_core::train::ranks::{Ranks, Rendezvous, TcpRanks};
 /// use std::time::Duration;
 ///
 /// # let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
 /// let sum = |rank: usize| {
-///     let patience = Duration::from_secs(10);
-///     let meeting = Meeting { rank, count: 2, address: format!("127.0.0.1:{port}"), patience };
-///     let ranks = Star::join(&meeting, b"an example", &mut || Ok(())).unwrap();
+///     let timeout = Duration::from_secs(10);
+///     let rendezvous = Rendezvous { rank, count: 2, address: format!("127.0.0.1:{port}"), timeout };
+///     let ranks = TcpRanks::connect(&rendezvous, b"an example", &mut || Ok(())).unwrap();
 ///     let mut values = [1.0, rank as f32];
-///     ranks.sum(&mut values).unwrap();
+///     ranks.all_reduce(&mut values).unwrap();
 ///     values
 /// };
 /// let sums = std::thread::scope(|scope| [0, 1].map(|rank| scope.spawn(move || sum(rank))).map(|rank| rank.join().unwrap()));
 /// assert_eq!(sums, [[2.0, 1.0]; 2]);
 /// ```
-pub struct Star {
+pub struct TcpRanks {
     rank: usize,
     count: usize,
-    links: Mutex<Links>,
+    connections: Mutex<Connections>,
 }
 
 /// The connections of a rank.
-struct Links {
+struct Connections {
     rank: usize,
     /// Of the first rank, those to all others in their order; of others, the one to the first.
     peers: Vec<TcpStream>,
@@ -58,38 +57,38 @@ struct Links {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
-    Sum = 1,
-    Gather = 2,
+    AllReduce = 1,
+    AllGather = 2,
 }
 
 /// What comes before the data of an exchange: its kind and number, and how many bytes follow.
 const HEADER: usize = 17;
 
-impl Star {
-    /// Meets the other ranks. All must do the same, which `topic` describes. `wait` is called again and again meanwhile.
+impl TcpRanks {
+    /// Connects to the other ranks, which must have the same `settings`. Calls `wait` again and again meanwhile.
     ///
     /// # Errors
-    /// [`Error::LostRank`] if a rank has not come in time; an address that cannot be used; ranks that were started for something else;
+    /// [`Error::LostRank`] if a rank did not connect in time; an address that cannot be used; ranks with other settings;
     /// an error of `wait`.
-    pub fn join(meeting: &Meeting, topic: &[u8], wait: &mut dyn FnMut() -> Result<()>) -> Result<Self> {
-        let (rank, count) = (meeting.rank, meeting.count);
-        let peers = meet(meeting, topic, wait)?;
-        let (idle, every, times) = ALIVE;
+    pub fn connect(rendezvous: &Rendezvous, settings: &[u8], wait: &mut dyn FnMut() -> Result<()>) -> Result<Self> {
+        let (rank, count) = (rendezvous.rank, rendezvous.count);
+        let peers = connect(rendezvous, settings, wait)?;
+        let (idle, every, times) = KEEPALIVE;
         let keepalive = TcpKeepalive::new().with_time(idle).with_interval(every).with_retries(times);
         for peer in &peers {
             let set = peer.set_nodelay(true).and(peer.set_nonblocking(false));
             let set = set.and(peer.set_read_timeout(None)).and(SockRef::from(peer).set_tcp_keepalive(&keepalive));
-            set.map_err(|source| Error::config(format!("cannot use a connection to another rank ({source})")))?;
+            set.map_err(|source| Error::config(format!("cannot use a connection to another process ({source})")))?;
         }
-        Ok(Self { rank, count, links: Mutex::new(Links { rank, peers, exchange: 0, lost: None }) })
+        Ok(Self { rank, count, connections: Mutex::new(Connections { rank, peers, exchange: 0, lost: None }) })
     }
 
-    fn links(&self) -> MutexGuard<'_, Links> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Ranks for Star {
+impl Ranks for TcpRanks {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -98,55 +97,55 @@ impl Ranks for Star {
         self.count
     }
 
-    fn sum(&self, values: &mut [f32]) -> Result<()> {
-        let links = &mut *self.links();
-        links.begin(Kind::Sum, size_of_val(values))?;
-        let mut other = vec![0f32; PIECE.min(values.len())];
-        for piece in values.chunks_mut(PIECE) {
+    fn all_reduce(&self, values: &mut [f32]) -> Result<()> {
+        let connections = &mut *self.connections();
+        connections.begin(Kind::AllReduce, size_of_val(values))?;
+        let mut other = vec![0f32; CHUNK.min(values.len())];
+        for chunk in values.chunks_mut(CHUNK) {
             if self.rank > 0 {
-                links.send(0, bytemuck::cast_slice(piece))?;
-                links.receive(0, bytemuck::cast_slice_mut(piece))?;
+                connections.send(0, bytemuck::cast_slice(chunk))?;
+                connections.receive(0, bytemuck::cast_slice_mut(chunk))?;
                 continue;
             }
-            let other = &mut other[..piece.len()];
-            for peer in 0..links.peers.len() {
-                links.receive(peer, bytemuck::cast_slice_mut(other))?;
-                piece.iter_mut().zip(&*other).for_each(|(sum, v)| *sum += v);
+            let other = &mut other[..chunk.len()];
+            for peer in 0..connections.peers.len() {
+                connections.receive(peer, bytemuck::cast_slice_mut(other))?;
+                chunk.iter_mut().zip(&*other).for_each(|(sum, v)| *sum += v);
             }
-            for peer in 0..links.peers.len() {
-                links.send(peer, bytemuck::cast_slice(piece))?;
+            for peer in 0..connections.peers.len() {
+                connections.send(peer, bytemuck::cast_slice(chunk))?;
             }
         }
         Ok(())
     }
 
-    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let links = &mut *self.links();
-        let lens = links.begin(Kind::Gather, own.len())?;
+    fn all_gather(&self, local: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let connections = &mut *self.connections();
+        let lens = connections.begin(Kind::AllGather, local.len())?;
         if self.rank > 0 {
-            links.send(0, own)?;
-            return (0..self.count).map(|_| links.receive_counted(0)).collect();
+            connections.send(0, local)?;
+            return (0..self.count).map(|_| connections.receive_counted(0)).collect();
         }
-        let mut all = vec![own.to_vec()];
+        let mut all = vec![local.to_vec()];
         for (peer, len) in lens.into_iter().enumerate() {
-            all.push(links.receive_all(peer, len)?);
+            all.push(connections.receive_all(peer, len)?);
         }
-        for peer in 0..links.peers.len() {
+        for peer in 0..connections.peers.len() {
             for bytes in &all {
-                links.send(peer, &(bytes.len() as u64).to_le_bytes())?;
-                links.send(peer, bytes)?;
+                connections.send(peer, &(bytes.len() as u64).to_le_bytes())?;
+                connections.send(peer, bytes)?;
             }
         }
         Ok(all)
     }
 }
 
-impl Links {
+impl Connections {
     /// The error for what went wrong with a connection, from now on.
     fn lose(&mut self, peer: usize, source: &io::Error) -> Error {
-        let rank = if self.rank == 0 { peer + 2 } else { 1 };
+        let rank = if self.rank == 0 { peer + 1 } else { 0 };
         let why = match source.kind() {
-            ErrorKind::UnexpectedEof => "it has ended".into(),
+            ErrorKind::UnexpectedEof => "it ended".into(),
             ErrorKind::TimedOut => "its machine does not answer".into(),
             _ => source.to_string(),
         };
@@ -183,23 +182,23 @@ impl Links {
         if let Some((rank, cause)) = self.lost.clone() {
             return Err(Error::LostRank { rank, cause });
         }
-        let mut own = [0; HEADER];
-        own[0] = kind as u8;
-        own[1..9].copy_from_slice(&self.exchange.to_le_bytes());
-        own[9..].copy_from_slice(&(len as u64).to_le_bytes());
+        let mut local = [0; HEADER];
+        local[0] = kind as u8;
+        local[1..9].copy_from_slice(&self.exchange.to_le_bytes());
+        local[9..].copy_from_slice(&(len as u64).to_le_bytes());
         self.exchange += 1;
         if self.rank > 0 {
-            return self.send(0, &own).map(|()| Vec::new());
+            return self.send(0, &local).map(|()| Vec::new());
         }
         let mut lens = Vec::with_capacity(self.peers.len());
         for peer in 0..self.peers.len() {
             let mut found = [0; HEADER];
             self.receive(peer, &mut found)?;
-            let (same, len) = if kind == Kind::Sum { (HEADER, &[][..]) } else { (9, &found[9..]) };
-            if found[..same] != own[..same] {
-                let cause = "it takes part in another exchange than the first rank".to_owned();
-                self.lost = Some((peer + 2, cause.clone()));
-                return Err(Error::LostRank { rank: peer + 2, cause });
+            let (same, len) = if kind == Kind::AllReduce { (HEADER, &[][..]) } else { (9, &found[9..]) };
+            if found[..same] != local[..same] {
+                let cause = "it takes part in another exchange than process 1".to_owned();
+                self.lost = Some((peer + 1, cause.clone()));
+                return Err(Error::LostRank { rank: peer + 1, cause });
             }
             let len = len.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
             lens.push(len);
