@@ -49,15 +49,21 @@ pub(crate) fn resolve(plan: &Plan, mut control: Option<&mut Control>) -> Result<
 
 /// [`resolve`] for the model of an autoencoder that reconstructs what it reads, with its hook; the widths must agree.
 pub(crate) fn resolve_for(plan: &Plan, sae: &LoadedSae, control: Option<&mut Control>) -> Result<(Plan, Preview)> {
-    crosscoder::check_single(&sae.saved.origin)?;
     transcoder::check_autoencoder(&sae.saved)?;
-    let plan = Plan { hooks: vec![sae.store.hook()], ..resolve(plan, control)? };
+    resolve_spliced(plan, sae, control)
+}
+
+/// [`resolve`] for the model of an autoencoder whose reconstructions take the place of states, with its hook, or that which a
+/// transcoder reads and its target; the widths must agree.
+pub(crate) fn resolve_spliced(plan: &Plan, sae: &LoadedSae, control: Option<&mut Control>) -> Result<(Plan, Preview)> {
+    crosscoder::check_single(&sae.saved.origin)?;
+    let plan = Plan { hooks: transcoder::hooks(sae)?, ..resolve(plan, control)? };
     let preview = plan.preview()?;
-    let width = sae.saved.weights.d_in;
-    if preview.d_in != width {
-        return Err(Error::ModelWidth { sae: width, model: preview.d_in, path: plan.model });
+    let weights = &sae.saved.weights;
+    match [weights.d_in, weights.d_out()].into_iter().find(|width| *width != preview.d_in) {
+        Some(sae) => Err(Error::ModelWidth { sae, model: preview.d_in, path: plan.model }),
+        None => Ok((plan, preview)),
     }
-    Ok((plan, preview))
 }
 
 /// Checks that an autoencoder reads, and reconstructs, the states of a single model, as wide as those of this one.

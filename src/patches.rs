@@ -151,8 +151,8 @@ impl PatchesRequest {
         let mut staged = control.stage(Stage::Patches, preview.rows)?;
         let skipped = for_each_sample::<Error>(&plan, &mut |captured, done| {
             staged.advance(done)?;
-            let active = encoder.encode(captured.hidden)?;
-            let positions = positions(captured.sample, &active, captured.hidden, d_in);
+            let active = encoder.encode(captured.hidden[0])?;
+            let positions = positions(captured.sample, &active, captured.hidden[0], d_in);
             self.sample(captured, &positions, &rules, &mut made)
         })?;
         drop(staged);

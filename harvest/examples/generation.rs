@@ -39,7 +39,7 @@ fn main() -> Result<()> {
             if !keeps {
                 cache = KvCache::default();
             }
-            let hidden = model.pause(&mut [&mut cache], &[&input], hook)?;
+            let hidden = model.pause(&mut [&mut cache], &[&input], &[hook])?;
             let log_p = model.next_after(&mut cache, hook, &input, &hidden)?;
             let ids = (0..log_p.len() as u32).filter(|id| !is_image(*id));
             input.ids.extend(ids.max_by(|a, b| log_p[*a as usize].total_cmp(&log_p[*b as usize])));

@@ -173,6 +173,16 @@ pub enum Error {
         /// The hook.
         hook: Hook,
     },
+    /// States were to be replaced by what is made from states that the model computes later.
+    #[error(
+        "states at {replaced} cannot be replaced by what is made from those at {read}, which are not computed before them"
+    )]
+    ReadAfterReplaced {
+        /// Where states are read.
+        read: Hook,
+        /// Where they are replaced.
+        replaced: Hook,
+    },
     /// Pieces of rows at a hook before the decoder, where images have no pieces.
     #[error("rows cannot be divided into pieces at {hook}, where only images are captured")]
     PiecesOfImages {

@@ -96,7 +96,7 @@ impl<'a> ModelPair<'a> {
         let batch = |samples: &[Prepared], targets: &[Vec<usize>]| {
             let hidden = |(checkpoint, model): &(Checkpoint, Model)| {
                 let inputs = inputs(checkpoint, samples);
-                let hidden = model.pause(&mut [], &by_reference(&inputs), self.hook)?;
+                let hidden = model.pause(&mut [], &by_reference(&inputs), &[self.hook])?;
                 Ok::<_, Error>((inputs, hidden))
             };
             let ((_, first), (inputs, second)) = (hidden(&self.first)?, hidden(&self.second)?);

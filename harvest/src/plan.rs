@@ -3,6 +3,7 @@
 
 use crate::checkpoint::{Answers, Checkpoint, Templating};
 use crate::data::{Corruption, ImageMasks, ImageSizes, Mapping, Melt, Notes, PerImage, Rows, Source, corrupted, trees};
+use crate::model::check_decoder;
 use crate::objects::Mirror;
 use crate::{ActionStatistics, Error, Pieces, Result, Shard};
 use burn::tensor::DType;
@@ -226,6 +227,20 @@ impl Plan {
         match self.hooks[..] {
             [hook] => Ok(hook),
             _ => Err(Error::OneHook { found: self.hooks.clone() }),
+        }
+    }
+
+    /// The hooks of the plan, in the order in which they are computed: states at all of them are read, and those at the last one are
+    /// replaced or reconstructed.
+    ///
+    /// # Errors
+    /// The plan names none, hooks before the decoder, or one that is computed after the last.
+    pub(crate) fn ascending_hooks(&self) -> Result<&[Hook]> {
+        let last = *self.hooks.last().ok_or(Error::NoHook)?;
+        check_decoder(&self.hooks)?;
+        match self.hooks.windows(2).find(|pair| pair[0] >= pair[1]) {
+            Some(pair) => Err(Error::ReadAfterReplaced { read: pair[0], replaced: last }),
+            None => Ok(&self.hooks),
         }
     }
 

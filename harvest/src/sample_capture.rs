@@ -1,9 +1,9 @@
-//! Visits samples one by one, each with its hidden states at one hook and the files of its images. Stores nothing.
+//! Visits samples one by one, each with its hidden states at chosen hooks and the files of its images. Stores nothing.
 
 use crate::capture::{CHUNK_ROWS, for_each_batch, hidden};
 use crate::checkpoint::Prepared;
 use crate::data::Row;
-use crate::model::{Compute, check_decoder, check_hooks};
+use crate::model::{Compute, check_hooks};
 use crate::{Error, Plan, Result};
 use rayon::prelude::*;
 use sae_core::store::SkipList;
@@ -14,28 +14,28 @@ pub struct CapturedSample<'a> {
     pub sample: &'a Prepared,
     /// The content of its image files, in order. The sample was made from the same bytes.
     pub files: &'a [Vec<u8>],
-    /// Hidden states at the hook, `[positions, d_in]`.
-    pub hidden: &'a [f32],
+    /// Hidden states at each hook of the plan, `[positions, width]`.
+    pub hidden: Vec<&'a [f32]>,
 }
 
 /// Runs the model over the data and calls `visit` with every sample, in order, and the number of rows done so far. The
-/// plan has to name exactly one hook; its settings for storing are ignored. Holds one chunk of rows in memory.
+/// hooks of the plan are in the order in which the model computes them; its settings for storing are ignored. Holds one chunk of rows
+/// in memory.
 ///
 /// # Errors
-/// The plan does not fit the checkpoint or divides rows into pieces, a file cannot be read, the device failed, or `visit` returned an error. A row
+/// The plan has no hook, or hooks in another order, does not fit the checkpoint or divides rows into pieces, a file cannot be read, the device failed, or `visit` returned an error. A row
 /// that cannot be used stops nothing; such rows are counted in the returned list.
 pub fn for_each_sample<E: From<Error>>(
     plan: &Plan,
     visit: &mut dyn FnMut(&CapturedSample, u64) -> Result<(), E>,
 ) -> Result<SkipList, E> {
-    let hook = plan.hook()?;
+    let hooks = plan.ascending_hooks()?;
     plan.check_whole("a visit of samples")?;
     let checkpoint = plan.checkpoint()?;
-    check_hooks(checkpoint.config(), &[hook])?;
-    check_decoder(&[hook])?;
+    check_hooks(checkpoint.config(), hooks)?;
     let source = plan.source()?;
     let device = plan.device.open().map_err(Error::from)?;
-    let model = checkpoint.load_to(hook, &Compute::on(&device, plan.dtype.into()))?;
+    let model = checkpoint.load_to(hooks[hooks.len() - 1], &Compute::on(&device, plan.dtype.into()))?;
     let mut rows = plan.stream(&source)?.take(plan.row_limit());
     let (mut skipped, mut done) = (SkipList::default(), 0);
     loop {
@@ -59,12 +59,13 @@ pub fn for_each_sample<E: From<Error>>(
                 }
             }
         }
-        let forward = |samples| hidden(&model, &checkpoint, samples, &[hook]);
+        let forward = |samples| hidden(&model, &checkpoint, samples, hooks);
         for_each_batch(&samples, plan, forward, |batch, hidden| {
             let hidden = hidden?;
             batch.enumerate().try_for_each(|(n, at)| {
                 done += 1;
-                visit(&CapturedSample { sample: &samples[at], files: &files[at], hidden: hidden.rows(0, n) }, done)
+                let states = (0..hooks.len()).map(|hook| hidden.rows(hook, n)).collect();
+                visit(&CapturedSample { sample: &samples[at], files: &files[at], hidden: states }, done)
             })
         })?;
     }

@@ -153,7 +153,7 @@ impl BenchGenerateRequest {
             let start = Instant::now();
             let batch: Vec<&Input> = inputs.iter().collect();
             let mut kept: Vec<&mut KvCache> = caches.iter_mut().collect();
-            let states = model.pause(&mut kept, &batch, last)?;
+            let states = model.pause(&mut kept, &batch, &[last])?;
             let mut next = vec![None; batch.len()];
             let mut choose = |n: usize, _: usize, logits: &[f32]| {
                 let mut logits = logits.to_vec();

@@ -23,8 +23,8 @@ use std::path::{Path, PathBuf};
 #[derive(Args, Debug)]
 #[command(mut_arg("run", |arg| arg.required(false).default_value_if("models", ArgPredicate::IsPresent, ".").required_unless_present("models")), after_help = "\
 Cross-entropies are in nats and count text tokens that follow text tokens: neither tokens of the template nor tokens that \
-follow an image. The reconstruction replaces the activations at every position that is not excluded; zeros replace them at \
-every position. Bits per byte are over the same tokens and the UTF-8 bytes of their text.
+follow an image. The reconstruction replaces the activations at every position that is not excluded, zeros replace them at \
+every position; of a transcoder, those of its target. Bits per byte are over the same tokens and the UTF-8 bytes of their text.
 
 Examples:
   sae eval --run run                                      the activations of the run, no model
@@ -153,7 +153,8 @@ pub fn draw(run: &Path, sae: &str, report: &Report) -> Result<()> {
 
 fn text(found: &EvalReport) -> String {
     let dir = &found.folder;
-    let mut text = format!("{} on {}\n{}\n", found.sae, found.hook, describe(&found.report));
+    let target = found.target.as_ref().map_or(String::new(), |target| format!(" for {target}"));
+    let mut text = format!("{} on {}{target}\n{}\n", found.sae, found.hook, describe(&found.report));
     text += &more(&found.report);
     if let Some(model) = &found.model {
         text += &describe_model(model);

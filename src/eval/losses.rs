@@ -1,4 +1,5 @@
-//! The part of an evaluation that needs a model: its predictions with reconstructions, and with zeros, at the hook.
+//! The part of an evaluation that needs a model: its predictions with reconstructions, and with zeros, at the hook that an
+//! autoencoder reconstructs: the one that it reads, or the target of a transcoder.
 
 use crate::control::{Control, Stage};
 use crate::sae::LoadedSae;
@@ -39,18 +40,20 @@ pub(super) fn measure(
     control: &mut Control,
 ) -> Result<ModelEffect> {
     let runner = SpliceRunner::open(plan)?;
-    let (weights, d) = (&sae.saved.weights, sae.saved.weights.d_in);
+    let (weights, d, d_out) = (&sae.saved.weights, sae.saved.weights.d_in, sae.saved.weights.d_out());
     let encoder = Encoder::new(weights, &sae.device);
     let mut staged = control.stage(Stage::Model, preview.rows)?;
     let cancel = staged.cancel();
-    let replace = |tokens: &[&Token], hidden: &[f32]| {
+    let replace = |tokens: &[&Token], hidden: &[&[f32]]| {
         cancel.check()?;
-        let reconstructed = encoder.reconstruct(hidden)?;
+        // An autoencoder reconstructs what it reads: both are then the same.
+        let (read, target) = (hidden[0], hidden[hidden.len() - 1]);
+        let reconstructed = encoder.reconstruct(read)?;
         let spliced = |wanted: &dyn Fn(Modality) -> bool| {
-            let mut out = hidden.to_vec();
-            let rows = out.chunks_exact_mut(d).zip(reconstructed.chunks_exact(d));
-            for ((row, reconstruction), token) in rows.zip(tokens) {
-                let reasons = filter.reasons(token.special, token.position, row);
+            let mut out = target.to_vec();
+            let rows = out.chunks_exact_mut(d_out).zip(reconstructed.chunks_exact(d_out));
+            for (((row, reconstruction), x), token) in rows.zip(read.chunks_exact(d)).zip(tokens) {
+                let reasons = filter.reasons_with_target(token.special, token.position, x, row);
                 if wanted(token.modality) && reasons == [false; 3] {
                     row.copy_from_slice(reconstruction);
                 }
@@ -60,7 +63,7 @@ pub(super) fn measure(
         // In the order of `Variant::ALL`, whose first is the original.
         let text = spliced(&|modality| modality == Modality::Text);
         let image = spliced(&|modality| modality == Modality::Image);
-        Ok(vec![spliced(&|_| true), text, image, vec![0.0; hidden.len()]])
+        Ok(vec![spliced(&|_| true), text, image, vec![0.0; target.len()]])
     };
     let (mut text, mut answers) = (Losses::default(), Losses::default());
     let skipped = runner.run(&replace, &mut |predicted, rows| {

@@ -33,8 +33,8 @@ pub struct EvalRequest {
     pub first: Option<bool>,
     /// Positions whose norm is over this many times the median are left out; 0 keeps all.
     pub max_norm: Option<f64>,
-    /// A model and its data set, whose predictions are compared with and without the reconstruction. The layer of the plan is
-    /// replaced by that of the autoencoder.
+    /// A model and its data set, whose predictions are compared with and without the reconstruction. The hooks of the plan are
+    /// replaced by those of the autoencoder.
     pub model: Option<Plan>,
     /// Where to write a result file of SAEBench's `core` evaluation.
     pub saebench: Option<PathBuf>,
@@ -135,7 +135,7 @@ impl EvalRequest {
 
     /// The model with its data. Downloads the model only with a `control`.
     fn model(&self, sae: &LoadedSae, control: Option<&mut Control>) -> Result<Option<(Plan, Preview)>> {
-        self.model.as_ref().map(|plan| model::resolve_for(plan, sae, control)).transpose()
+        self.model.as_ref().map(|plan| model::resolve_spliced(plan, sae, control)).transpose()
     }
 
     fn write_saebench(&self, path: &Path, sae: &LoadedSae, report: &EvalReport, firing: &[Firing]) -> Result<()> {

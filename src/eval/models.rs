@@ -159,7 +159,7 @@ fn read(plan: &Plan, rows: u64, control: &mut Control) -> Result<(Vec<SampleSums
     let runner = SpliceRunner::open(plan)?;
     let mut staged = control.stage(Stage::Model, rows)?;
     let cancel = staged.cancel();
-    let no_splices = |_: &[&Token], _: &[f32]| cancel.check().map(|()| Vec::new()).map_err(Into::into);
+    let no_splices = |_: &[&Token], _: &[&[f32]]| cancel.check().map(|()| Vec::new()).map_err(Into::into);
     let mut samples = Vec::new();
     let skipped = runner.run(&no_splices, &mut |predicted, rows| {
         staged.show(rows);

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 pub struct TransferRequest {
     /// The autoencoders.
     pub saes: Vec<SaeChoice>,
-    /// The models, each with the data that it reads. The layer of a plan is replaced by that of the autoencoder.
+    /// The models, each with the data that it reads. The hooks of a plan are replaced by those of the autoencoder.
     pub models: Vec<Plan>,
 }
 
@@ -76,7 +76,7 @@ impl TransferRequest {
             let sae = choice.load()?;
             models.clear();
             for plan in &self.models {
-                models.push(model::resolve_for(plan, &sae, None)?.0.model);
+                models.push(model::resolve_spliced(plan, &sae, None)?.0.model);
             }
             saes.push(sae.name);
         }
@@ -93,7 +93,7 @@ impl TransferRequest {
             let sae = choice.load()?;
             let filter = PositionFilter::new(&sae.store, trained_without(&sae)?)?;
             for plan in &self.models {
-                let (plan, preview) = model::resolve_for(plan, &sae, Some(control))?;
+                let (plan, preview) = model::resolve_spliced(plan, &sae, Some(control))?;
                 let Report { all, .. } = reconstructed(&plan, &preview, &sae, filter.clone(), control)?;
                 let effect = losses::measure(&plan, &preview, &sae, &filter, control)?;
                 let estimate =
@@ -132,8 +132,9 @@ fn reconstructed(
         staged.advance(done)?;
         let tokens = columns(captured, number);
         number += 1;
-        let (rows, hidden, active) = (0..tokens.rows(), captured.hidden, &encoder.encode(captured.hidden)?);
-        Ok(evaluator.observe(&Block::new(&tokens, rows, 0, hidden, active))?)
+        let (read, target) = (captured.hidden[0], captured.hidden[captured.hidden.len() - 1]);
+        let active = encoder.encode(read)?;
+        Ok(evaluator.observe(&Block::new(&tokens, 0..tokens.rows(), 0, read, &active).with_target(target))?)
     })?;
     let report = evaluator.report();
     if report.all.tokens == 0 { Err(Error::NoPositions) } else { Ok(report) }

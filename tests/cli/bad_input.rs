@@ -1,16 +1,13 @@
 //! Bad input is named with file and cause, leaves what was written, and never panics; a bad sample is skipped and listed.
 
-use crate::tool::{data_set, fails, json, repository, sae, said, tiny_model};
+use crate::tool::{data_set, edited_model, fails, json, repository, sae, said, tiny_model};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A copy of the tiny checkpoint that may be damaged.
 fn checkpoint(dir: &Path) -> PathBuf {
     let copy = dir.join("checkpoint");
-    fs::create_dir_all(&copy).unwrap();
-    for entry in fs::read_dir(tiny_model()).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_file()) {
-        fs::copy(&entry, copy.join(entry.file_name().unwrap())).unwrap();
-    }
+    edited_model(&copy, |_| ());
     copy
 }
 
@@ -75,24 +72,11 @@ fn checkpoints_that_cannot_be_used_are_refused_before_any_work() {
 
 /// The tiny checkpoint with a row of a matrix so large that its activations are beyond 65,504, the largest number of f16.
 fn loud_checkpoint(dir: &Path) -> PathBuf {
-    use safetensors::tensor::{SafeTensors, TensorView};
-    let copy = checkpoint(dir);
-    let path = copy.join("model.safetensors");
-    let bytes = fs::read(&path).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let louder = |name: &str, tensor: &TensorView| {
-        let mut data = tensor.data().to_vec();
-        if name.ends_with("language_model.model.layers.1.mlp.down_proj.weight") {
-            for value in data.as_chunks_mut::<4>().0.iter_mut().take(tensor.shape()[1]) {
-                *value = (f32::from_le_bytes(*value) * 1e7).to_le_bytes();
-            }
-        }
-        (name.to_string(), tensor.dtype(), tensor.shape().to_vec(), data)
-    };
-    let tensors: Vec<_> = file.tensors().iter().map(|(name, tensor)| louder(name, tensor)).collect();
-    let views =
-        tensors.iter().map(|(name, dtype, shape, data)| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
-    fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    let copy = dir.join("checkpoint");
+    edited_model(&copy, |tensors| {
+        let (shape, values) = tensors.get_mut("language_model.model.layers.1.mlp.down_proj.weight").unwrap();
+        values[..shape[1]].iter_mut().for_each(|value| *value *= 1e7);
+    });
     copy
 }
 

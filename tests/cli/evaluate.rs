@@ -153,7 +153,7 @@ fn an_identity_costs_the_model_nothing() {
     let plan =
         Plan::new(repository("assets/demo-mllm"), repository("assets/demo-data/data.jsonl"), vec![Hook::block(4)]);
     let plan = Plan { limit: Some(12), ..plan };
-    let replace = |_: &[&Token], hidden: &[f32]| Ok(vec![encoder.reconstruct(hidden)?]);
+    let replace = |_: &[&Token], hidden: &[&[f32]]| Ok(vec![encoder.reconstruct(hidden[0])?]);
     let mut words = 0;
     let mut see = |predicted: Option<&harvest::Predicted>, _| {
         let Some([own, replaced]) = predicted.map(|p| [p.predictions[0], p.predictions[1]]) else { return };

@@ -1,5 +1,6 @@
 //! Running `sae` and making small inputs for it. Every test has a folder of its own.
 
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,32 @@ pub fn repository(path: &str) -> PathBuf {
 /// A tiny random LLaVA of three decoder blocks, 32 wide.
 pub fn tiny_model() -> PathBuf {
     repository("tests/golden/llava-a")
+}
+
+/// Tensors of a checkpoint by name: their shapes and values.
+pub type ModelTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// A copy of the tiny model, and its tensors after `edit`.
+pub fn edited_model(folder: &Path, edit: impl FnOnce(&mut ModelTensors)) -> ModelTensors {
+    fs::create_dir_all(folder).unwrap();
+    for file in fs::read_dir(tiny_model()).unwrap().map(|file| file.unwrap().path()).filter(|file| file.is_file()) {
+        fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
+    }
+    let path = folder.join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let floats = |tensor: TensorView| {
+        let values = tensor.data().as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+        (tensor.shape().to_vec(), values)
+    };
+    let mut tensors: ModelTensors =
+        SafeTensors::deserialize(&bytes).unwrap().tensors().into_iter().map(|(name, t)| (name, floats(t))).collect();
+    edit(&mut tensors);
+    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let data: Vec<_> = tensors.iter().map(|(name, (shape, values))| (name, shape, bytes(values))).collect();
+    let views =
+        data.iter().map(|(name, shape, data)| (name, TensorView::new(Dtype::F32, shape.to_vec(), data).unwrap()));
+    fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    tensors
 }
 
 /// The program, ready to get arguments.

@@ -252,7 +252,7 @@ impl Generator {
         }
         let (mut caches, inputs): (Vec<&mut KvCache>, Vec<&Input>) =
             drafts.iter_mut().map(|draft| (&mut draft.cache, &draft.input)).unzip();
-        let mut hidden = self.model.pause(&mut caches, &inputs, self.hook)?;
+        let mut hidden = self.model.pause(&mut caches, &inputs, &[self.hook])?;
         for (n, input) in inputs.iter().enumerate() {
             let rows = hidden.rows(0, n).len() / hidden.width();
             change(n, input.ids.len() - rows, hidden.rows_mut(0, n))?;

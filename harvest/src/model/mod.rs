@@ -60,7 +60,7 @@ pub struct Hidden {
     lengths: Vec<usize>,
     /// For every hook the rows of all samples, one after the other.
     hooks: Vec<Vec<f32>>,
-    /// The residual stream to which the state at the only hook is added within its block, or what follows from the state; if the
+    /// The residual stream to which the state at the last hook is added within its block, or what follows from the state; if the
     /// model is to continue from there ([`Model::pause`]), and the hook is not the output of a block.
     residual: Option<Arc<Vec<f32>>>,
 }
@@ -81,7 +81,12 @@ impl Hidden {
         &self.hooks[hook][self.range(sample)]
     }
 
-    /// The same samples with other hidden states at a single hook, those of all samples one after the other.
+    /// The hidden states of all samples, one after the other, at each of the chosen hooks.
+    pub fn hooks(&self) -> Vec<&[f32]> {
+        self.hooks.iter().map(Vec::as_slice).collect()
+    }
+
+    /// The same samples with other hidden states at the last hook, those of all samples one after the other, and none at others.
     ///
     /// # Shapes
     /// `rows`: `[positions of all samples, width]`, as [`Hidden::hook`] returns it.
@@ -241,21 +246,18 @@ impl Model {
         Ok(self.forward(inputs, hooks, caches)?.0)
     }
 
-    /// Computes the hidden states at a hook, with what the model needs to continue from there, whatever takes their place
-    /// ([`Model::compare`], [`Model::logits_after`]). `caches` are empty, or have one cache for each sample, as for
-    /// [`Model::hidden_after`]. Nothing after the hook is computed.
-    ///
-    /// The states of `layers.L.mlp_in` have what is needed to continue at `layers.L.mlp_out` too, from what takes the place of the
-    /// MLP's output.
+    /// Computes the hidden states at `hooks`, which are ascending, with what the model needs to continue from the last of them,
+    /// whatever takes their place there ([`Model::compare`], [`Model::logits_after`]). `caches` are empty, or have one cache for
+    /// each sample, as for [`Model::hidden_after`]. Nothing after the last hook is computed.
     ///
     /// # Errors
     /// As for [`Model::hidden_after`].
     ///
     /// # Panics
     /// If there are caches, but more or fewer than samples.
-    pub fn pause(&self, caches: &mut [&mut KvCache], inputs: &[&Input], hook: Hook) -> Result<Hidden> {
+    pub fn pause(&self, caches: &mut [&mut KvCache], inputs: &[&Input], hooks: &[Hook]) -> Result<Hidden> {
         assert!(caches.is_empty() || caches.len() == inputs.len(), "a cache for each sample");
-        let (hidden, residual) = self.forward(inputs, &[hook], caches)?;
+        let (hidden, residual) = self.forward(inputs, hooks, caches)?;
         Ok(Hidden { residual: residual.map(Matrix::into_values).transpose()?.map(Arc::new), ..hidden })
     }
 

@@ -74,7 +74,7 @@ fn a_model_that_goes_on_from_a_hook_predicts_as_the_whole_model() {
         let whole = model.nll(&inputs, &positions).unwrap().concat();
         let predicted = |hook: Hook, states: &[Hidden]| model.compare(hook, &inputs, states, &positions).unwrap();
         for hook in every_hook(checkpoint.config().text.layers.len()) {
-            let paused = model.pause(&mut [], &inputs, hook).unwrap();
+            let paused = model.pause(&mut [], &inputs, &[hook]).unwrap();
             let resumed = predicted(hook, &[paused]).remove(0);
             assert_eq!(resumed.len(), whole.len());
             for (resumed, whole) in resumed.iter().zip(&whole) {
@@ -97,14 +97,17 @@ fn other_states_at_a_hook_change_what_depends_on_them() {
         };
         let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
         let site = |site| Hook::new(1, site);
-        let pause = |hook| model.pause(&mut [], &inputs, hook).unwrap();
-        let [read, added, output] = [Site::MlpIn, Site::MlpOut, Site::Output].map(|at| pause(site(at)));
+        let pause = |hook| model.pause(&mut [], &inputs, &[hook]).unwrap();
+        let [added, output] = [Site::MlpOut, Site::Output].map(|at| pause(site(at)));
         // An MLP that adds nothing, and the output of the block less what it adds.
         let nothing = nll(site(Site::MlpOut), &added, &vec![0.0; added.hook(0).len()]);
         let less: Vec<f32> = output.hook(0).iter().zip(added.hook(0)).map(|(output, added)| output - added).collect();
         assert!(close(&nothing, &nll(Hook::block(1), &output, &less)), "{name}");
-        // What the MLP adds, in place of its output, while the model paused at its input: as a transcoder does it.
+        // What the MLP adds, in place of its output, while its input was read, and that of the block before: as a transcoder does it.
         let own = nll(Hook::block(1), &output, output.hook(0));
+        let hooks = [Hook::block(0), site(Site::MlpIn), site(Site::MlpOut)];
+        let read = model.pause(&mut [], &inputs, &hooks).unwrap();
+        assert!(read.hooks() == hooks.map(|hook| model.hidden(&inputs, &[hook]).unwrap().hook(0).to_vec()), "{name}");
         assert!(close(&own, &nll(site(Site::MlpOut), &read, added.hook(0))), "{name}");
         assert!(!close(&own, &nothing), "{name}: the MLP matters");
         // Attention reads all of the input at once, so that a later position depends on the first one.
@@ -117,7 +120,7 @@ fn other_states_at_a_hook_change_what_depends_on_them() {
         let plain = model.hidden(&inputs, &[site(Site::MlpOut)]).unwrap();
         let error = model.compare(site(Site::MlpOut), &inputs, &[plain], &positions).unwrap_err();
         assert!(matches!(error, Error::NotPaused { hook } if hook == site(Site::MlpOut)));
-        let beyond = model.pause(&mut [], &inputs, Hook::new(99, Site::MlpIn)).unwrap_err();
+        let beyond = model.pause(&mut [], &inputs, &[Hook::new(99, Site::MlpIn)]).unwrap_err();
         assert!(matches!(beyond, Error::LayerNotLoaded { asked: 99, .. }));
     }
 }
@@ -129,7 +132,7 @@ fn a_text_that_is_continued_at_a_hook_has_the_bits_of_the_whole_text() {
         // The last sample has no answer; the one before it no image in some families.
         let input = inputs(&golden, &checkpoint).into_iter().find(|input| input.images.is_empty()).unwrap();
         let logits = |caches: &mut KvCache, input: &Input, hook: Hook| {
-            let states = model.pause(&mut [caches], &[input], hook).unwrap();
+            let states = model.pause(&mut [caches], &[input], &[hook]).unwrap();
             let mut next = Vec::new();
             let mut each = |_: usize, _: usize, row: &[f32]| next = row.iter().map(|x| x.to_bits()).collect();
             model.logits_after(&mut [caches], hook, &[input], &states, &[1], &mut each).unwrap();

@@ -39,7 +39,7 @@ fn tokens_are_those_that_a_runner_of_replacements_predicts() {
     let found = likelihoods(&plan, false);
     let runner = SpliceRunner::open(&plan).unwrap();
     let mut compared = 0;
-    let no_splices = |_: &[&Token], _: &[f32]| Ok(Vec::new());
+    let no_splices = |_: &[&Token], _: &[&[f32]]| Ok(Vec::new());
     let each = &mut |predicted: Option<&harvest::Predicted>, _| {
         let Some(predicted) = predicted else { return };
         let tokens = predicted.targets.iter().zip(predicted.predictions[0]);

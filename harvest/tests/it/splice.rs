@@ -25,7 +25,7 @@ fn the_original_states_change_nothing_and_zeros_give_a_uniform_distribution() {
     let runner = SpliceRunner::open(&plan).unwrap();
     let (mut samples, mut original, mut zero, mut uniform_kl) = (0, 0.0, 0.0, 0.0);
     let mut tokens = 0;
-    let replace = |_: &[&Token], hidden: &[f32]| Ok(vec![hidden.to_vec(), vec![0.0; hidden.len()]]);
+    let replace = |_: &[&Token], hidden: &[&[f32]]| Ok(vec![hidden[0].to_vec(), vec![0.0; hidden[0].len()]]);
     let mut rows = 0;
     let skipped = runner
         .run(&replace, &mut |predicted, done| {
@@ -81,7 +81,7 @@ fn predictions_from_a_block_on_equal_those_of_the_whole_model_in_any_batch() {
 fn targets_are_text_tokens_that_follow_text_tokens() {
     let plan = plan(3);
     let runner = SpliceRunner::open(&plan).unwrap();
-    let replace = |_: &[&Token], _: &[f32]| Ok(Vec::new());
+    let replace = |_: &[&Token], _: &[&[f32]]| Ok(Vec::new());
     let mut count = 0;
     runner
         .run(&replace, &mut |predicted, _| {

@@ -28,8 +28,8 @@ pub struct Block<'a> {
 
 /// The states that are to be reconstructed, which are read when somebody asks for them.
 enum Target<'a> {
-    /// Those that were encoded.
-    Input,
+    /// These.
+    Given(&'a [f32]),
     /// Those of another hook.
     Stored { shard: &'a Shard, rows: OnceLock<Vec<f32>> },
 }
@@ -43,7 +43,13 @@ impl<'a> Block<'a> {
         hidden: &'a [f32],
         active: &'a Sparse,
     ) -> Self {
-        Self { tokens, rows, shard, hidden, active, target: Target::Input }
+        Self { tokens, rows, shard, hidden, active, target: Target::Given(hidden) }
+    }
+
+    /// The same block with what is to be reconstructed, `[rows, d_out]`, where that is not what was encoded.
+    #[must_use]
+    pub fn with_target(self, target: &'a [f32]) -> Self {
+        Self { target: Target::Given(target), ..self }
     }
 
     /// What is to be reconstructed, `[rows, d_out]`: the hidden states, or those of the store's target if it has one.
@@ -51,7 +57,10 @@ impl<'a> Block<'a> {
     /// # Errors
     /// Values of the target that are not finite.
     pub fn target(&self) -> Result<&[f32]> {
-        let Target::Stored { shard, rows } = &self.target else { return Ok(self.hidden) };
+        let (shard, rows) = match &self.target {
+            Target::Given(target) => return Ok(target),
+            Target::Stored { shard, rows } => (shard, rows),
+        };
         let rows = rows.get_or_init(|| {
             let mut target = Vec::new();
             shard.read_target(self.rows.clone(), &mut target);
@@ -177,12 +186,10 @@ pub fn run_over(
             }
             let active = encoder.encode(&hidden)?;
             done += rows.len() as u64;
-            let target = if shard.has_target() {
-                Target::Stored { shard: &shard, rows: OnceLock::new() }
-            } else {
-                Target::Input
-            };
-            let block = Block { target, ..Block::new(&tokens, rows, number, &hidden, &active) };
+            let mut block = Block::new(&tokens, rows, number, &hidden, &active);
+            if shard.has_target() {
+                block.target = Target::Stored { shard: &shard, rows: OnceLock::new() };
+            }
             for observer in observers.iter_mut() {
                 observer.observe(&block)?;
             }
