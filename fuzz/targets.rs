@@ -127,10 +127,12 @@ pub const TARGETS: [Target; 19] = [
             "tests/golden/smolvlm-a/config.json",
             "tests/golden/mistral3-a/config.json",
             "tests/golden/internvl-a/config.json",
+            "tests/golden/paligemma-b/config.json",
             "tests/golden/llava-a/preprocessor_config.json",
             "tests/golden/smolvlm-a/preprocessor_config.json",
             "tests/golden/mistral3-a/preprocessor_config.json",
             "tests/golden/internvl-a/preprocessor_config.json",
+            "tests/golden/paligemma-a/preprocessor_config.json",
         ],
         texts: &ROPES,
     },
@@ -174,7 +176,7 @@ thread_local! {
         LazyCell::new(|| Checkpoint::open(&repository().join("tests/golden/llava-a")).expect("a golden checkpoint"));
     static VISIONS: LazyCell<Vec<VisionConfig>> = LazyCell::new(|| {
         let config = |name| ModelConfig::open(&repository().join("tests/golden").join(name)).expect("a golden configuration");
-        ["llava-a", "smolvlm-a", "mistral3-a", "internvl-a"].map(config).into_iter().filter_map(|c| c.vision).collect()
+        ["llava-a", "smolvlm-a", "mistral3-a", "internvl-a", "paligemma-a"].map(config).into_iter().filter_map(|c| c.vision).collect()
     });
     static STORE: LazyCell<(tempfile::TempDir, Store)> = LazyCell::new(|| {
         let (folder, caches) = (tempfile::tempdir().expect("a folder"), repository().join("tests/golden/caches/plain"));

@@ -28,7 +28,7 @@ fn main() -> Result<()> {
     let text = Text::Conversation { turns: &turns, generate: true };
     let tokens = checkpoint.prompter().tokens(&text, Media::Images(&[]));
     let tokens = tokens.map_err(|error| harvest::Error::InvalidInput(error.cause))?;
-    let prompt = Input { ids: tokens.iter().map(|token| token.token_id as u32).collect(), images: Vec::new() };
+    let prompt = Input { ids: tokens.iter().map(|token| token.token_id as u32).collect(), ..Input::default() };
     let is_image = |id: u32| checkpoint.config().vision.as_ref().is_some_and(|vision| vision.is_placeholder(id));
 
     let mut texts = Vec::new();

@@ -117,7 +117,7 @@ fn linear([rows, d_in, d_out]: [usize; 3]) {
 
 /// Attention as in its definition, row by row on every thread.
 fn plain(q: &[f32], k: &[f32], v: &[f32], heads: Heads, visible: &[Range<u32>], out: &mut [f32]) {
-    let Heads { heads, kv_heads, head_dim, scale } = heads;
+    let Heads { heads, kv_heads, head_dim, scale, .. } = heads;
     let (width, kv_width) = (heads * head_dim, kv_heads * head_dim);
     out.par_chunks_exact_mut(width).zip(q.par_chunks_exact(width)).zip(visible).for_each(|((out, q), visible)| {
         for head in 0..heads {
@@ -144,7 +144,7 @@ fn plain(q: &[f32], k: &[f32], v: &[f32], heads: Heads, visible: &[Range<u32>], 
 
 fn attend(name: &str, [heads, kv_heads, head_dim]: [usize; 3], visible: &[Range<u32>]) {
     let rows = visible.len();
-    let heads = Heads { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt() };
+    let heads = Heads { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt(), cap: None };
     let (q, k) = (numbers(rows * heads.heads * head_dim), numbers(rows * kv_heads * head_dim));
     let v: Vec<f32> = k.iter().rev().copied().collect();
     let [mut a, mut b] = std::array::from_fn(|_| vec![0.0; q.len()]);

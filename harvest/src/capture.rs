@@ -2,12 +2,13 @@
 //! and into the store. The content of a part depends on the data alone, so an interrupted harvest continues with the same
 //! bytes.
 
-use crate::checkpoint::{Checkpoint, Prepared};
+use crate::checkpoint::Checkpoint;
 use crate::data::{Row, Source};
 use crate::devices::Devices;
 use crate::fingerprint::fingerprint;
 use crate::model::{Hidden, Input, Model, check_hooks};
 use crate::overlap::{Emit, Results, overlap};
+use crate::prepared::Prepared;
 use crate::{Error, Pieces, Plan, Result, image_positions, pieces};
 use rayon::prelude::*;
 use sae_core::Run;

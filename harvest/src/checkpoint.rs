@@ -8,8 +8,9 @@ use crate::identity::{hex, sample_id};
 use crate::model::config::{ImageTokens, VideoTiming};
 use crate::model::{Compute, ImageLayout, Input, Model, ModelConfig, Moment, Weights, check_input};
 use crate::pixels::{Frame, ImageProcessor, VideoProcessor};
+use crate::prepared::Prepared;
 use crate::prompt::{FramePatch, Media, Prompter, Text};
-use crate::{Result, alphabet, precedence};
+use crate::{Result, precedence};
 use sae_core::error::{Hint, Setting};
 use sae_core::store::sample::{ImageRef, Modality, Role, Sample, Token};
 use sae_core::store::{Hook, Skipped};
@@ -102,19 +103,6 @@ enum Actions {
     Unknown(RowError),
 }
 
-/// A sample that is ready for the model.
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    /// Its identity, text and images.
-    pub sample: Sample,
-    /// Its token positions.
-    pub tokens: Vec<Token>,
-    /// Its images as the vision tower reads them, or the patches of its video.
-    pub frames: Vec<Frame>,
-    /// Whether they are patches of a video.
-    pub is_video: bool,
-}
-
 /// The images or the video of a row: the content of the files, and what the model reads of them.
 pub(crate) struct MediaFiles<'r> {
     pub files: Vec<Cow<'r, [u8]>>,
@@ -161,40 +149,6 @@ impl MediaFiles<'_> {
 
 /// A sample with the content of its image files.
 type WithFiles<'r> = (Prepared, Vec<Cow<'r, [u8]>>);
-
-impl Prepared {
-    /// Positions of the tokens of answers. Their likelihood measures how well the model answers.
-    pub fn answer_positions(&self) -> Vec<usize> {
-        let is_answer = |token: &&Token| token.role == Role::Assistant && token.modality == Modality::Text;
-        self.tokens
-            .iter()
-            .filter(is_answer)
-            .map(|token| token.position as usize)
-            .filter(|position| *position > 0)
-            .collect()
-    }
-
-    /// The number of UTF-8 bytes of text that the tokens at `positions` stand for. A character whose bytes are several tokens
-    /// counts once, and a space that only the tokenizer puts before the text counts nothing.
-    ///
-    /// # Panics
-    /// If the sample has no token at a position.
-    pub fn text_bytes(&self, positions: &[usize]) -> usize {
-        positions.iter().map(|position| alphabet::text_bytes(&self.tokens[*position].piece)).sum()
-    }
-
-    /// Positions of text tokens that follow another text token and have content of their own. Tokens of the template
-    /// are excluded because they are always the same, and tokens behind an image because they were not predicted from
-    /// text.
-    pub fn targets(&self) -> Vec<usize> {
-        let is_text = |token: &Token| token.modality == Modality::Text;
-        let pairs = self.tokens.iter().zip(self.tokens.iter().skip(1)).zip(1..);
-        pairs
-            .filter(|((before, token), _)| is_text(before) && is_text(token) && !token.special)
-            .map(|(_, position)| position)
-            .collect()
-    }
-}
 
 impl Checkpoint {
     /// Opens the checkpoint in `folder`.
@@ -304,7 +258,8 @@ impl Checkpoint {
             (images, _) => images.as_ref().map(|images| images.image(frame)),
         };
         let images = prepared.frames.iter().filter_map(image).collect();
-        Input { ids: prepared.tokens.iter().map(|token| token.token_id as u32).collect(), images }
+        let ids = prepared.tokens.iter().map(|token| token.token_id as u32).collect();
+        Input { ids, images, prefix: prepared.prefix }
     }
 
     /// Turns a row into a sample: reads its images, renders its text, and determines the modality, role and place of
@@ -372,7 +327,8 @@ impl Checkpoint {
         let meta = meta(record, answers);
         let sample = Sample { id, key: key.to_owned(), text, images: media.refs(record), source, meta, piece: None };
         let MediaFiles { files, frames, is_video, .. } = media;
-        Ok((Prepared { sample, tokens, frames, is_video }, files))
+        let prefix = self.prompter.prefix(&tokens);
+        Ok((Prepared { sample, tokens, frames, is_video, prefix }, files))
     }
 
     /// Reads the images or the video of a row.

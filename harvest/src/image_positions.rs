@@ -1,9 +1,10 @@
 //! Samples of the hooks before the decoder: of each sample only its images, as the positions that they occupy in the decoder or as
 //! the patches of the vision tower. Reads and runs nothing.
 
-use crate::checkpoint::{Checkpoint, Prepared};
+use crate::checkpoint::Checkpoint;
 use crate::data::{Row, RowError};
 use crate::model::config::{ModelConfig, ProjectorConfig, VisionEncoder};
+use crate::prepared::Prepared;
 use crate::{Plan, Result};
 use sae_core::store::sample::Token;
 use sae_core::store::{Hook, Site, Skipped};
@@ -25,6 +26,7 @@ pub(crate) fn prepare(checkpoint: &Checkpoint, plan: &Plan, row: Row) -> Result<
 /// from 0.
 fn only_images(mut prepared: Prepared, hook: Hook, config: &ModelConfig) -> Result<Prepared, RowError> {
     prepared.tokens.retain(|token| token.image.is_some());
+    prepared.prefix = 0;
     if prepared.tokens.is_empty() {
         return Err(format!("the row has no images, and only images are captured at {hook}").into());
     }
@@ -50,7 +52,7 @@ fn patches_per_side(config: &ModelConfig, width: usize) -> usize {
         Some(VisionEncoder::Tower(
             _,
             ProjectorConfig::Merge { patches, .. }
-            | ProjectorConfig::Shuffle { patches }
+            | ProjectorConfig::Shuffle { patches, .. }
             | ProjectorConfig::ShuffleMlp { patches, .. }
             | ProjectorConfig::PatchMerger { patches, .. },
         )) => patches.isqrt(),

@@ -1,10 +1,11 @@
 //! How likely a model finds the answers of a data set: each token, the end of the last answer, and the tokens of the answers by
 //! themselves, without the images and the question before them. Stores nothing, and does not know what follows from it.
 
-use crate::checkpoint::{Checkpoint, Prepared};
+use crate::checkpoint::Checkpoint;
 use crate::data::Source;
 use crate::model::{Compute, Input, Model};
 use crate::predictions::for_each_prepared;
+use crate::prepared::Prepared;
 use crate::{Plan, Result};
 use sae_core::store::SkipList;
 use sae_core::store::sample::{Modality, Role, Token};
@@ -82,7 +83,7 @@ impl Alone {
     }
 
     fn input(&self) -> Input {
-        Input { ids: self.ids.clone(), images: Vec::new() }
+        Input { ids: self.ids.clone(), ..Input::default() }
     }
 
     /// The positions that can be predicted.

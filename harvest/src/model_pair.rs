@@ -2,10 +2,11 @@
 //! diverge, and what one of them predicts with hidden states that depend on those of the other. Does not know where these states
 //! come from.
 
-use crate::checkpoint::{Checkpoint, Prepared};
+use crate::checkpoint::Checkpoint;
 use crate::data::Source;
 use crate::model::{Compute, Hidden, Input, Model, check_decoder, check_hooks};
 use crate::predictions::{Predicted, predict};
+use crate::prepared::Prepared;
 use crate::splice::tokens;
 use crate::{Error, Plan, Result};
 use sae_core::store::sample::Token;

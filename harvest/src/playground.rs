@@ -2,10 +2,11 @@
 //! continues the prompt, optionally with other hidden states in their place. Does not know what the other states are,
 //! reads no data set, and writes nothing.
 
-use crate::checkpoint::{Answers, Prepared, Templating};
+use crate::checkpoint::{Answers, Templating};
 use crate::data::Row;
 use crate::generation::Generator;
 use crate::model::log_sum_exp;
+use crate::prepared::Prepared;
 use crate::{ComputeDtype, Error, Result};
 use sae_core::device::DeviceChoice;
 use sae_core::store::Hook;

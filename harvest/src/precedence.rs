@@ -219,11 +219,12 @@ pub(crate) fn decoder<'a>(kind: &str, config: Fields<'a>) -> Result<(String, Fie
     let inner = config.under("text_config");
     Ok(match kind {
         // `transformers` would take the sizes of a published model.
-        "idefics3" | "smolvlm" | "mistral3" | "internvl" if !inner.is_object() => {
+        "idefics3" | "smolvlm" | "mistral3" | "internvl" | "paligemma" if !inner.is_object() => {
             return Err("config.json has no text_config".into());
         }
         // These may have any decoder. The other families have a fixed one, whatever the file says.
         "mistral3" => (inner.or("model_type", "mistral".to_owned())?, inner),
+        "paligemma" => (inner.or("model_type", "gemma".to_owned())?, inner),
         "llava" | "llava_next" | "idefics3" | "smolvlm" | "openvla" => {
             (inner.or("model_type", "llama".to_owned())?, inner)
         }
@@ -248,7 +249,7 @@ pub(crate) fn tied(kind: &str, config: Fields) -> Result<bool, String> {
         "llava" | "llava_onevision" | "qwen2_5_vl" => {
             Ok(config.or(NAME, false)? || text.or(NAME, family == "gemma3_text")?)
         }
-        "gemma3" | "gemma3_text" | "mistral3" | "internvl" => config.or(NAME, true),
+        "paligemma" | "gemma" | "gemma2" | "gemma3" | "gemma3_text" | "mistral3" | "internvl" => config.or(NAME, true),
         _ => config.or(NAME, false),
     }
 }

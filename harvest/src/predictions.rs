@@ -2,9 +2,10 @@
 //! computes, such as the predictions of its tokens. Holds one chunk of rows, and writes no file.
 
 use crate::capture::{CHUNK_ROWS, for_each_batch};
-use crate::checkpoint::{Checkpoint, Prepared};
+use crate::checkpoint::Checkpoint;
 use crate::data::{Row, Source};
 use crate::model::Prediction;
+use crate::prepared::Prepared;
 use crate::{Error, Plan, Result};
 use rayon::prelude::*;
 use sae_core::store::SkipList;

@@ -6,14 +6,14 @@ use crate::data::{RowError, Turn, TurnPart};
 use crate::fields::Fields;
 use crate::model::config::{ImageTokens, VideoTiming};
 use crate::model::{ImageLayout, VisionConfig};
-use crate::template::Template;
+use crate::template::{Template, built_in};
 use crate::tokenizer::{self, Named};
 use crate::{Error, Result, alphabet, precedence};
 use sae_core::store::sample::{Modality, Role, Token};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
-use tokenizers::Tokenizer;
+use tokenizers::{AddedToken, Tokenizer};
 
 /// The placeholder of a video in Qwen's texts. Its processor rejects texts that contain it without a video.
 const VIDEO: &str = "<|video_pad|>";
@@ -21,18 +21,18 @@ const VIDEO: &str = "<|video_pad|>";
 /// What delimits the positions of every patch of frames in a model that writes their times into the text.
 const PATCH_OF_FRAMES: [&str; 2] = ["<|vision_start|>", "<|vision_end|>"];
 
-/// The turns as the `PurePromptBuilder` of Prismatic models joins them. The space behind `Out:` is a token of its own in
-/// Llama's vocabulary, with which OpenVLA's actions begin.
-const PRISMATIC_TEMPLATE: &str = "\
-    {%- for message in messages -%}\
-        {%- if message['role'] == 'system' -%}{{ raise_exception('there is no system prompt') }}{%- endif -%}\
-        {%- if message['role'] == 'user' -%}{{ 'In: ' }}{%- endif -%}\
-        {%- for part in message['content'] if part['type'] == 'text' -%}{{ part['text'] | trim }}{%- endfor -%}\
-        {%- if message['role'] == 'user' -%}{{ '\\nOut: ' }}{%- else -%}{{ eos_token }}{%- endif -%}\
-    {%- endfor -%}";
+/// The tokens that the processor of PaliGemma adds to a vocabulary that lacks them: places in an image, and shapes.
+fn places_and_shapes() -> Vec<AddedToken> {
+    let places = (0..1024).map(|n| format!("<loc{n:04}>"));
+    let shapes = (0..128).map(|n| format!("<seg{n:03}>"));
+    places.chain(shapes).map(|token| AddedToken::from(token, false)).collect()
+}
 
 /// Ranges of bytes of a text with the role of their speaker, in ascending order.
 type Spans = Vec<(Range<usize>, Role)>;
+
+/// The first byte of a token, and the end of its bytes.
+type Offsets = (usize, usize);
 
 /// The text of a sample.
 pub enum Text<'a> {
@@ -146,6 +146,8 @@ pub struct Prompter {
     video: Option<VideoPlaceholder>,
     /// In place of a placeholder: the id of the positions of an image that is inserted behind the first token.
     inserted: Option<u32>,
+    /// Whether everything before an answer is a prefix, and the answer is divided into tokens by itself.
+    has_prefix: bool,
     /// Used without a template: the text between two turns, and whether it also follows the last one.
     separator: (String, bool),
     /// Whether the names of tokens are written in the alphabet of bytes.
@@ -160,12 +162,16 @@ impl Prompter {
     /// A file is missing or damaged, or the tokenizer lacks the placeholder for images.
     pub fn open(folder: &Path, vision: Option<&VisionConfig>) -> Result<Self> {
         let path = folder.join("tokenizer.json");
-        let Named { tokenizer, special_tokens } = tokenizer::open(folder)?;
+        let Named { mut tokenizer, special_tokens } = tokenizer::open(folder)?;
         let named = |name: &str| special_tokens.get(name).and_then(|token| token.as_str()).map(str::to_owned);
         let (inserted, vision_in_text) = match vision {
             Some(vision) if vision.image_tokens == ImageTokens::Prismatic => (Some(vision.image_token_id), None),
             vision => (None, vision),
         };
+        let has_prefix = vision.is_some_and(|vision| vision.image_tokens == ImageTokens::Prefix);
+        if has_prefix {
+            tokenizer.add_tokens(places_and_shapes()).map_err(Error::checkpoint(&path))?;
+        }
         let settings = precedence::processor(folder)?;
         let placeholder =
             vision_in_text.map(|vision| placeholder(&tokenizer, vision, Fields(&settings), &named)).transpose();
@@ -181,19 +187,25 @@ impl Prompter {
             Some(ImageTokens::Chameleon) => (named("sep_token").unwrap_or_else(|| "<reserved08706>".into()), true),
             _ => ("\n".into(), false),
         };
+        let template = inserted.map(|_| built_in::PRISMATIC).or(has_prefix.then_some(built_in::PREFIX));
         Ok(Self {
             special,
             bos: named("bos_token"),
-            template: match Template::open(folder, &special_tokens, vision.is_some())? {
-                None if inserted.is_some() => {
-                    let template = Template::built_in(PRISMATIC_TEMPLATE, special_tokens);
-                    Some(template.map_err(Error::checkpoint(folder))?)
+            template: match (Template::open(folder, &special_tokens, vision.is_some())?, template) {
+                (Some(_), Some(_)) if has_prefix => {
+                    let cause = "a chat template of PaliGemma is not supported: its processor would add tokens to what the template \
+                                 writes. Remove the template";
+                    return Err(Error::checkpoint(folder)(cause));
                 }
-                template => template,
+                (None, Some(source)) => {
+                    Some(Template::built_in(source, special_tokens).map_err(Error::checkpoint(folder))?)
+                }
+                (template, _) => template,
             },
             placeholder,
             video,
             inserted,
+            has_prefix,
             separator,
             byte_level: alphabet::names_tokens_of(&tokenizer),
             tokenizer,
@@ -231,21 +243,20 @@ impl Prompter {
         };
         let has_bos = self.bos.as_ref().is_some_and(|bos| text.starts_with(bos));
         let (text, spans) = if self.inserted.is_some() { (text, spans) } else { self.expand(text, spans, media)? };
-        let encoding = self.tokenizer.encode(text.as_str(), add_special && !has_bos).map_err(|e| e.to_string())?;
+        let (ids, offsets) = self.divide(&text, &spans, add_special && !has_bos && !self.has_prefix)?;
         let numbered = media.numbered();
         let mut image_numbers = numbered.iter().flat_map(|(image, positions)| std::iter::repeat_n(*image, *positions));
         let role = |image: usize| match media {
             Media::Images(_) => image_roles.get(image).copied(),
             Media::Video(_) => image_roles.first().copied(),
         };
-        let offsets = encoding.get_offsets();
         // If a character consists of several tokens, all of them have its offsets.
         let is_partial = |n: usize| {
             let (start, end) = offsets[n];
             n.checked_sub(1).is_some_and(|before| offsets[before].1 > start)
                 || offsets.get(n + 1).is_some_and(|next| next.0 < end)
         };
-        let tokens = encoding.get_ids().iter().zip(offsets).zip(0..).map(|((id, offsets), position)| {
+        let tokens = ids.iter().zip(&offsets).zip(0..).map(|((id, offsets), position)| {
             let is_placeholder = match media {
                 Media::Images(_) => self.placeholder.as_ref().is_some_and(|p| p.id == *id),
                 Media::Video(_) => self.video.as_ref().is_some_and(|p| p.id == *id),
@@ -279,6 +290,27 @@ impl Prompter {
             self.insert_image(id, &mut tokens, media)?;
         }
         Ok(tokens)
+    }
+
+    /// The ids of a text's tokens, and the bytes for which each of them stands.
+    fn divide(&self, text: &str, spans: &Spans, add_special: bool) -> Result<(Vec<u32>, Vec<Offsets>), RowError> {
+        let answer = spans.iter().find(|(_, role)| self.has_prefix && *role == Role::Assistant);
+        let start = answer.map_or(text.len(), |(answer, _)| answer.start);
+        let parts = [0..start, start..text.len()].into_iter().take(if start < text.len() { 2 } else { 1 });
+        let (mut ids, mut offsets) = (Vec::new(), Vec::new());
+        for part in parts {
+            let encoding = self.tokenizer.encode(&text[part.clone()], add_special).map_err(|e| e.to_string())?;
+            ids.extend_from_slice(encoding.get_ids());
+            offsets.extend(encoding.get_offsets().iter().map(|(start, end)| (part.start + start, part.start + end)));
+        }
+        Ok((ids, offsets))
+    }
+
+    /// How many of a sample's first positions attend to each other in both directions: those before an answer if the model reads
+    /// them as a prefix, otherwise none.
+    pub fn prefix(&self, tokens: &[Token]) -> usize {
+        let before_answer = tokens.iter().take_while(|token| token.role != Role::Assistant).count();
+        if self.has_prefix { before_answer } else { 0 }
     }
 
     /// Puts the positions of the only image behind the first token.
@@ -465,6 +497,10 @@ fn placeholder(
     let id = |token: &str| tokenizer.token_to_id(token).ok_or_else(|| format!("the tokenizer has no token {token}"));
     Ok(match vision.image_tokens {
         ImageTokens::Bare | ImageTokens::Prismatic => bare,
+        ImageTokens::Prefix => match ["bos_token", "eos_token"].into_iter().find(|name| named(name).is_none()) {
+            Some(missing) => return Err(format!("tokenizer_config.json names no {missing}")),
+            None => bare,
+        },
         ImageTokens::Gemma { begin, end } => {
             let mark = name("begin-of-image", begin)?;
             let (before, after) = (format!("\n\n{mark}"), format!("{}\n\n", name("end-of-image", end)?));

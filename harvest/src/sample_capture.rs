@@ -1,9 +1,9 @@
 //! Visits samples one by one, each with its hidden states at chosen hooks and the files of its images. Stores nothing.
 
 use crate::capture::{CHUNK_ROWS, for_each_batch, hidden};
-use crate::checkpoint::Prepared;
 use crate::data::Row;
 use crate::model::{Compute, check_hooks};
+use crate::prepared::Prepared;
 use crate::{Error, Plan, Result};
 use rayon::prelude::*;
 use sae_core::store::SkipList;

@@ -2,10 +2,11 @@
 //! states at hooks before it. Each batch goes through the whole model once, and through what is behind the hook once more for every
 //! replacement. Does not know what the replacements are.
 
-use crate::checkpoint::{Checkpoint, Prepared};
+use crate::checkpoint::Checkpoint;
 use crate::data::Source;
 use crate::model::{Compute, Hidden, Input, Model, check_hooks};
 use crate::predictions::{Predicted, predict};
+use crate::prepared::Prepared;
 use crate::{Plan, Result};
 use sae_core::store::sample::Token;
 use sae_core::store::{Hook, SkipList};

@@ -140,7 +140,7 @@ fn class(model: &str, declared: Option<&str>, byte_level: impl FnOnce() -> bool)
         "mistral" | "mistral3" | "llava" | "llava_next" | "smolvlm" => return Ok(Class::Backend),
         "qwen2" => return Ok(Class::Qwen2),
         "qwen3" | "qwen2_5_vl" | "qwen3_vl" | "internvl" => Class::Qwen2,
-        "gemma3" | "gemma3_text" => Class::Gemma,
+        "gemma" | "gemma2" | "gemma3" | "gemma3_text" => Class::Gemma,
         _ => Class::Backend,
     };
     let Some(declared) = declared else { return Ok(model_class) };

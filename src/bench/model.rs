@@ -4,6 +4,7 @@ use super::noise;
 use crate::control::Control;
 use crate::{Result, model};
 use harvest::Checkpoint;
+use harvest::model::config::ImageTokens;
 use harvest::model::{Image, Input, ModelConfig, Weights};
 use harvest::pixels::ImageProcessor;
 use serde_json::{Value, json};
@@ -105,7 +106,9 @@ pub(super) fn input(config: &ModelConfig, images: Option<&ImageProcessor>, words
     while ids.len() < positions + words {
         ids.extend(Some(word()).filter(|word| Some(*word) != image_token));
     }
-    Ok(Input { ids, images: image.into_iter().collect() })
+    let has_prefix = config.vision.as_ref().is_some_and(|vision| vision.image_tokens == ImageTokens::Prefix);
+    let prefix = if has_prefix { ids.len() } else { 0 };
+    Ok(Input { ids, images: image.into_iter().collect(), prefix })
 }
 
 /// `config.json` and `preprocessor_config.json` of a model of a known shape.

@@ -126,10 +126,10 @@ impl Plain<'_> {
             let (id, of_child) = (number * self.branches + child, format!("{name}.{child}"));
             let (mut ids, mut ended) = (path.to_vec(), false);
             for token in 0..self.tokens {
-                let Input { ids: mut all, images } = self.generator.checkpoint().input(&self.prompt.prepared);
+                let Input { ids: mut all, images, prefix } = self.generator.checkpoint().input(&self.prompt.prepared);
                 let prompt = all.len();
                 all.extend(&ids);
-                let mut draft = Draft::new(Input { ids: all, images });
+                let mut draft = Draft::new(Input { ids: all, images, prefix });
                 let reading = self.generator.read(&mut [&mut draft], &[1], &mut |_, _, _| Ok(())).unwrap().remove(0);
                 let stream = mix(mix(self.seed) ^ (u64::from(self.sample) << 32 | u64::from(id)));
                 let random = unit(SplitMix64::nth(stream, token as u64 + 1));

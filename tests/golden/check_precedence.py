@@ -71,8 +71,10 @@ def tied_embeddings(root):
         ("llava_onevision-b", None, None, False), ("smolvlm-b", False, True, False), ("smolvlm-b", True, False, True),
         ("mistral3-e", None, False, True), ("mistral3-e", False, True, False),
         ("internvl-b", None, False, True), ("internvl-b", False, True, False), ("qwen3_vl-b", False, True, False), ("qwen3_vl-b", True, None, True),
-        ("gemma3-a", None, False, True), ("gemma3-a", False, True, False), ("chameleon-a", True, None, True),
-        ("chameleon-a", None, None, False), ("text-qwen3", True, None, True), ("text-gemma3", None, None, True),
+        ("gemma3-a", None, False, True), ("gemma3-a", False, True, False), ("paligemma-b", None, False, True),
+        ("paligemma-b", False, True, False), ("chameleon-a", True, None, True),
+        ("chameleon-a", None, None, False), ("text-qwen3", True, None, True), ("text-gemma", None, None, True),
+        ("text-gemma2", None, None, True), ("text-gemma3", None, None, True),
     ]
     for name, outer, inner, expected in cases:
         def change(config):
@@ -134,7 +136,7 @@ def models_without_their_head(root):
 @check
 def image_processors(root):
     for name in ["llava-a", "llava-next-a", "llava_onevision-a", "smolvlm-a", "mistral3-a", "internvl-a", "qwen2_5_vl-a",
-                 "qwen3_vl-a", "gemma3-a", "chameleon-a"]:
+                 "qwen3_vl-a", "gemma3-a", "paligemma-a", "chameleon-a"]:
         copy = Copy(root, name)
         own = copy.read("preprocessor_config.json")
         copy.write("processor_config.json", copy.read("processor_config.json") | {"image_processor": own})

@@ -121,6 +121,8 @@ class TowerRecorder:
         if self.kind in ["smolvlm", "idefics3"]:
             grid, side = int(out.shape[1] ** 0.5) // config.scale_factor, config.scale_factor
             return out.view(len(out), grid, side, grid, side, -1).transpose(2, 3).flatten(0, 4)
+        if self.kind == "paligemma":
+            return out.flatten(0, 1)
         if self.kind == "gemma3":
             grid, side = (int(n ** 0.5) for n in (config.mm_tokens_per_image, out.shape[1] // config.mm_tokens_per_image))
             return out.view(len(out), grid, side, grid, side, -1).transpose(2, 3).flatten(0, 4)

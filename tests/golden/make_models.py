@@ -10,6 +10,8 @@ text-mistral        as transformers 5 saves it; grouped queries, sliding window 
 text-qwen2          as the Hub has it; a window is written and switched off; ChatML.
 text-qwen2-sliding  as transformers 5 saves it; `layer_types` say which layers slide; a base model.
 text-qwen3          as the Hub has it; wide heads with norms of q and k, layers from `max_window_layers` on slide.
+text-gemma          as the Hub has it; its activation function under the name of the first files, every head with its own keys.
+text-gemma2         as transformers 5 saves it; every other layer slides, products in attention and logits capped, a base model.
 text-gemma3         as the Hub has it; local and global layers, linear rope for the global ones, soft-capped logits.
 llava-c             LLaVA-1.5 with a Qwen2 decoder, as transformers 5 saves it.
 llava-next-a        as the Hub has it; Mistral decoder with grouped queries and a window.
@@ -30,6 +32,9 @@ qwen3_vl-a          as the Hub has it; features of two vision blocks added behin
 qwen3_vl-b          as transformers 5 saves it; none added, tied head.
 gemma3-a            as the Hub has it; windows narrower than an image, linear rope for the global layers.
 gemma3-b            as transformers 5 saves it; a vision head that nothing uses, soft caps that are read and not applied.
+paligemma-a         as the Hub has it; Gemma decoder, places in an answer, patches that leave a rest of the image. (The files of both
+                    lack the tokens of places and shapes, which the processor adds.)
+paligemma-b         as transformers 5 saves it; Gemma 2 decoder whose windows are narrower than an image, untied head.
 chameleon-a         as the Hub has it; attention in the image tokenizer at its lower resolution, grouped queries.
 chameleon-b         as transformers 5 saves it; norms behind the sublayers (swin), two channels a group, codes not in order.
 
@@ -65,9 +70,11 @@ from transformers import (
     ChameleonConfig,
     ChameleonProcessor,
     CLIPVisionConfig,
+    Gemma2Config,
     Gemma3Config,
     Gemma3Processor,
     Gemma3TextConfig,
+    GemmaConfig,
     Idefics3Config,
     Idefics3Processor,
     InternVLConfig,
@@ -81,6 +88,8 @@ from transformers import (
     LlavaProcessor,
     Mistral3Config,
     MistralConfig,
+    PaliGemmaConfig,
+    PaliGemmaProcessor,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2_5_VLConfig,
@@ -102,6 +111,7 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 from transformers.models.pixtral import image_processing_pil_pixtral
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.smolvlm import processing_smolvlm
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 from transformers.models.smolvlm.modeling_smolvlm import SmolVLMVisionEmbeddings
 
@@ -317,6 +327,19 @@ def text_models():
                              max_window_layers=1, rope_parameters=rope(1000000.0), bos_token_id=0, eos_token_id=2))
         return tokenizer, TEMPLATE_CHATML, config, {}
 
+    def gemma():
+        tokenizer = gemma_like()
+        config = GemmaConfig(**tiny | dict(vocab_size=len(tokenizer), head_dim=12, num_key_value_heads=4, attention_bias=True,
+                             rope_parameters=rope(10000.0), rms_norm_eps=1e-5))
+        return tokenizer, TEMPLATE_GEMMA_TEXT, config, dict(hidden_act="gelu")
+
+    def gemma2():
+        tokenizer = gemma_like()
+        config = Gemma2Config(**tiny | dict(vocab_size=len(tokenizer), head_dim=12, query_pre_attn_scalar=20, sliding_window=8,
+                              num_hidden_layers=4, rope_parameters=rope(1000.0), final_logit_softcapping=3.0,
+                              attn_logit_softcapping=2.0))
+        return tokenizer, None, config, None
+
     def gemma3():
         tokenizer = gemma_like()
         ropes = {"full_attention": rope(100000.0, rope_type="linear", factor=8.0), "sliding_attention": rope(1000.0)}
@@ -326,7 +349,7 @@ def text_models():
         return tokenizer, TEMPLATE_GEMMA_TEXT, config, dict(sliding_window_pattern=3)
 
     return {"text-llama": llama, "text-mistral": mistral, "text-qwen2": qwen2, "text-qwen2-sliding": qwen2_sliding,
-            "text-qwen3": qwen3, "text-gemma3": gemma3}
+            "text-qwen3": qwen3, "text-gemma": gemma, "text-gemma2": gemma2, "text-gemma3": gemma3}
 
 
 def make_text(folder, make, generator, rng):
@@ -864,6 +887,83 @@ def older_gemma3(folder, model, processor):
     split_processor(folder, processor, "Gemma3ImageProcessor")
 
 
+# PaliGemma
+
+
+def paligemma_models():
+    special = GEMMA + ["<image>"]
+
+    def listed(place):
+        """A question with images, and an answer; both are divided into tokens separately."""
+        wide, tall, square = "images/wide.png", "images/tall.png", "images/square.png"
+        rgba, palette, grey = "images/rgba.png", "images/palette.png", "images/grey.png"
+        return [
+            ([user(wide, "What is in this picture?"), assistant("A small red square.")], False),
+            ([user("Look at this:", tall, " and describe it in one sentence, caf\u00e9.\nA second line.")], True),
+            ([user(square, rgba, "Compare the two."), assistant("The first is wider.")], False),
+            ([user(palette, "detect \u6f22\u5b57 ; \U0001f642 "), assistant(f"{place}\n red square ;  stripes, \u00e9t\u00e9. ")], False),
+            ([user(grey)], True),
+        ]
+
+    def make(side, patch, text, vision, named, place, **images):
+        tokenizer = gemma_like(special, **named)
+        size = len(tokenizer)
+        images = SiglipImageProcessorPil(size={"height": side, "width": side}, **images)
+        images.image_seq_length = (side // patch) ** 2
+        processor = PaliGemmaProcessor(image_processor=images, tokenizer=tokenizer)  # adds the tokens of places and shapes
+        build, tied = text
+        text = build(len(tokenizer) if place else size)
+        config = PaliGemmaConfig(
+            vision_config=SiglipVisionConfig(image_size=side, patch_size=patch, vision_use_head=False, **vision),
+            text_config=text, image_token_index=6, projection_dim=text.hidden_size, hidden_size=text.hidden_size,
+            tie_word_embeddings=tied)
+        return config, processor, listed(place)
+
+    rope = lambda theta: {"rope_type": "default", "rope_theta": theta}
+
+    def a():
+        build = lambda size: GemmaConfig(
+            vocab_size=size, hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=2,
+            num_key_value_heads=1, head_dim=16, max_position_embeddings=512, rope_parameters=rope(10000.0))
+        vision = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2)
+        return make(18, 4, (build, True), vision, {}, "<loc0012><loc0345><loc1000><loc1023>")
+
+    def b():
+        build = lambda size: Gemma2Config(
+            vocab_size=size, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=12, max_position_embeddings=512, query_pre_attn_scalar=20, sliding_window=6,
+            rope_parameters=rope(1000.0), rms_norm_eps=1e-5, attn_logit_softcapping=2.0, final_logit_softcapping=3.0)
+        vision = dict(hidden_size=12, intermediate_size=20, num_hidden_layers=3, num_attention_heads=3, layer_norm_eps=1e-5)
+        named = dict(extra_special_tokens={"image_token": "<image>"})
+        return make(15, 3, (build, False), vision, named, "", resample=2, image_mean=[0.5, 0.45, 0.4], image_std=[0.25, 0.3, 0.5])
+
+    return {"paligemma-a": (a, older_paligemma), "paligemma-b": (b, without_places)}
+
+
+def older_paligemma(folder, model, processor):
+    rename(folder, ("model.vision_tower.", "vision_tower.vision_model."), ("model.language_model.", "language_model.model."),
+           ("model.", ""))
+    config = model.config
+    text = {"model_type": "gemma", **older_fields(config.text_config), "torch_dtype": "float32"}
+    text.pop("use_bidirectional_attention", None)
+    write_json(folder / "config.json", {
+        "architectures": [type(model).__name__], "bos_token_id": 2, "eos_token_id": 1, "hidden_size": config.hidden_size,
+        "image_token_index": config.image_token_index, "model_type": "paligemma", "pad_token_id": 0,
+        "projection_dim": config.projection_dim, "text_config": text, "torch_dtype": "float32",
+        "transformers_version": "4.41.0.dev0",
+        "vision_config": {"model_type": "siglip_vision_model", **older_fields(config.vision_config)},
+    })
+    split_processor(folder, processor, "SiglipImageProcessor")
+    (folder / "processor_config.json").unlink()
+    without_places(folder)
+
+
+def without_places(folder, *_):
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if not token["content"].startswith(("<loc", "<seg"))]
+    write_json(folder / "tokenizer.json", tokenizer)
+
+
 # Chameleon
 
 
@@ -967,6 +1067,13 @@ def prepare(folder, reader, messages, generate):
             return text, paths, reader(text, return_tensors="pt")
         text = reader.apply_chat_template(strings, add_generation_prompt=generate, tokenize=False)
         return text, paths, reader(text, return_tensors="pt", add_special_tokens=False)
+    if isinstance(reader, PaliGemmaProcessor):  # it takes no conversation, but a question behind its images, and an answer
+        question, answer = ("".join(p.get("text", "") for m in turns for p in m["content"]) for turns in (messages[:1], messages[1:]))
+        text = "<image>" * len(paths) + question
+        images = [[Image.open(folder / path) for path in paths]]
+        inputs = reader(text=[text], images=images, suffix=[answer] if answer else None, return_tensors="pt")
+        inputs.pop("labels", None)
+        return text + answer, paths, inputs
     if reader.chat_template is None:  # Chameleon; the processor puts one more separator behind the last turn
         turns = ["".join(p.get("text", "<image>") for p in m["content"]) for m in messages]
         text = reader.tokenizer.sep_token.join(turns)
@@ -1043,7 +1150,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     families = {name: (make_text, make) for name, make in text_models().items()}
-    multimodal = llava_models() | onevision_models() | idefics3_models() | mistral3_models() | internvl_models() | qwen_vl_models() | gemma_models() | chameleon_models()
+    multimodal = llava_models() | onevision_models() | idefics3_models() | mistral3_models() | internvl_models() | qwen_vl_models() | gemma_models() | paligemma_models() | chameleon_models()
     families |= {name: (make_multimodal, make) for name, make in multimodal.items()}
     parser.add_argument("--only", nargs="+", choices=families, default=list(families), metavar="NAME")
     args = parser.parse_args()

@@ -140,7 +140,7 @@ const HEADS: [[usize; 3]; 5] = [[16, 16, 64], [32, 32, 128], [16, 16, 80], [28, 
 /// Attention in both number formats.
 fn attention([heads, kv_heads, head_dim]: [usize; 3], client: &Client) {
     const ROWS: usize = 1024;
-    let heads = Heads { heads, kv_heads, head_dim, scale: 1.0 };
+    let heads = Heads { heads, kv_heads, head_dim, scale: 1.0, cap: None };
     for format in [f32::elem_type_native(), half::bf16::elem_type_native()] {
         let array = |len: usize, size: usize| {
             let layout = client.empty_tensor([1, len].into(), size);

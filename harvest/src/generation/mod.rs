@@ -10,9 +10,10 @@ pub use boundary::Boundary;
 pub use prompts::{Prompt, Prompts, TypedPrompt};
 pub use sampling::Sampling;
 
-use crate::checkpoint::{Checkpoint, Prepared, Shown};
+use crate::checkpoint::{Checkpoint, Shown};
 use crate::data::{RowError, Turn};
 use crate::model::{Compute, Input, KvCache, Model, check_decoder, check_hooks, log_sum_exp};
+use crate::prepared::Prepared;
 use crate::prompt::Text;
 use crate::{ComputeDtype, Error, Result};
 use sae_core::device::DeviceChoice;
@@ -182,7 +183,8 @@ impl Generator {
         let patches = patches.as_ref().map(|(_, patches)| patches.as_slice());
         let shown = Shown { frames: prompt.prepared.frames.iter().collect(), patches };
         let tokens = self.tokens(&[&prompt.turns[..], more].concat(), &shown)?;
-        Ok(self.draft(&Prepared { tokens, ..prompt.prepared.clone() }))
+        let prefix = self.checkpoint.prompter().prefix(&tokens);
+        Ok(self.draft(&Prepared { tokens, prefix, ..prompt.prepared.clone() }))
     }
 
     /// An empty answer to a question without images.
@@ -193,7 +195,7 @@ impl Generator {
         let shown = Shown { frames: Vec::new(), patches: None };
         let tokens = self.tokens(&[Turn::from_text(Role::User, text)], &shown)?;
         let ids = tokens.iter().map(|token| token.token_id as u32).collect();
-        Ok(Draft::new(Input { ids, images: Vec::new() }))
+        Ok(Draft::new(Input { ids, prefix: self.checkpoint.prompter().prefix(&tokens), ..Input::default() }))
     }
 
     fn tokens(&self, turns: &[Turn], shown: &Shown) -> Result<Vec<Token>, RowError> {

@@ -1,10 +1,11 @@
 //! Prompts, one by one, and the conversations that they are: the rows of a data set as samples without their last answers, or a single
 //! text with images. Runs no model.
 
-use crate::checkpoint::{Answers, Checkpoint, Prepared, Templating, conversation};
+use crate::checkpoint::{Answers, Checkpoint, Templating, conversation};
 use crate::data::{Row, Rows, Turn, Video};
 use crate::fingerprint::fingerprint;
 use crate::identity::hex;
+use crate::prepared::Prepared;
 use crate::{Error, Plan, Result};
 use sae_core::store::{SkipList, Skipped};
 use sha2::{Digest, Sha256};

@@ -38,6 +38,26 @@ pub(super) fn sigmoid<S: Isa>(isa: S, x: S::f32s) -> S::f32s {
     isa.div_f32s(one, isa.add_f32s(one, exp(isa, isa.neg_f32s(x))))
 }
 
+/// The hyperbolic tangent, to 4 ulp. NaN remains NaN.
+#[inline(always)]
+pub(super) fn tanh<S: Isa>(isa: S, x: S::f32s) -> S::f32s {
+    let set = |value: f32| isa.splat_f32s(value);
+    let (size, square) = (isa.abs_f32s(x), isa.mul_f32s(x, x));
+    let mut sum = set(TANH[0]);
+    for term in &TANH[1..] {
+        sum = isa.fma(sum, square, set(*term));
+    }
+    let small = isa.fma(isa.mul_f32s(sum, square), x, x);
+    let power = exp(isa, isa.mul_f32s(size, set(-2.0)));
+    let large = isa.div_f32s(isa.sub_f32s(set(1.0), power), isa.add_f32s(set(1.0), power));
+    let large = isa.select_f32s(isa.less_than_f32s(x, set(0.0)), isa.neg_f32s(large), large);
+    isa.select_f32s(isa.less_than_f32s(size, set(0.625)), small, large)
+}
+
+/// Coefficients of `(tanh(x) / x - 1) / x^2` as a polynomial in `x^2` below 0.625, from the highest power to the lowest (`tanhf`
+/// of Moshier's Cephes library).
+const TANH: [f32; 5] = [-0.005_704_988_7, 0.020_639_089, -0.053_739_715, 0.133_314_42, -0.333_332_82];
+
 /// `x` times the share of the standard normal distribution below `x`: `x (1 + erf(x / sqrt 2)) / 2`, without the
 /// cancellation in `1 + erf`.
 ///
@@ -94,6 +114,36 @@ mod tests {
                 isa.partial_store_f32s(x, y);
             }
             self.0
+        }
+    }
+
+    struct Tanh(Vec<f32>);
+
+    impl Work for Tanh {
+        type Output = Vec<f32>;
+
+        fn on<const R: usize, S: Isa>(mut self, isa: S) -> Vec<f32> {
+            for x in self.0.chunks_mut(S::F32_LANES) {
+                let y = tanh(isa, isa.partial_load_f32s(x));
+                isa.partial_store_f32s(x, y);
+            }
+            self.0
+        }
+    }
+
+    #[test]
+    fn the_hyperbolic_tangent_is_exact_to_4_ulp() {
+        let xs: Vec<f32> = (0..400_000).map(|i| (i - 200_000) as f32 * 5e-5).chain([1e-30, -3e-7]).collect();
+        for level in Level::all() {
+            for (x, y) in xs.iter().zip(level.run(Tanh(xs.clone()))) {
+                let exact = f64::from(*x).tanh();
+                let size = (exact as f32).abs();
+                let ulp = f64::from(f32::from_bits(size.to_bits() + 1) - size);
+                assert!((f64::from(y) - exact).abs() <= 4.0 * ulp, "{level:?}: tanh {x} is {y}, not {exact}");
+            }
+            let edges = level.run(Tanh(vec![f32::NEG_INFINITY, -1e9, 0.0, 1e9, f32::INFINITY, f32::NAN]));
+            assert_eq!(edges[..5], [-1.0, -1.0, 0.0, 1.0, 1.0]);
+            assert!(edges[5].is_nan());
         }
     }
 

@@ -84,7 +84,8 @@ impl Block {
                 Mlp::Plain([linear(first, up_shape, None), linear(second, down_shape, down_scale)])
             }
         };
-        let heads = Heads { heads, kv_heads, head_dim, scale: config.scale as f32 };
+        let (scale, cap) = (config.scale as f32, config.cap.map(|cap| cap as f32));
+        let heads = Heads { heads, kv_heads, head_dim, scale, cap };
         Self { heads, norms, qkv, qk_norms, out, mlp, activation: config.activation }
     }
 

@@ -15,6 +15,8 @@ pub struct KvCache {
     ids: Vec<u32>,
     /// What is kept of each block. A pass that ends early leaves later blocks with fewer positions.
     blocks: Vec<Kept>,
+    /// The length of the sample's prefix, whose positions depend on each other.
+    prefix: usize,
     /// The frequencies by which kept keys were rotated, of each of the decoder's rotary embeddings.
     frequencies: Vec<Vec<(f32, usize)>>,
 }
@@ -61,9 +63,18 @@ impl KvCache {
         }
     }
 
-    /// The number of positions that all of these blocks have kept.
+    /// Forgets everything unless the sample had a prefix of this length.
+    pub(super) fn begin_with(&mut self, prefix: usize) {
+        if self.prefix != prefix {
+            self.truncate(0);
+            self.prefix = prefix;
+        }
+    }
+
+    /// The number of positions that all of these blocks have kept. A part of a prefix is of no use.
     pub(super) fn kept(&self, blocks: Range<usize>) -> usize {
-        blocks.map(|block| self.blocks.get(block).map_or(0, |kept| kept.positions)).min().unwrap_or(0)
+        let kept = blocks.map(|block| self.blocks.get(block).map_or(0, |kept| kept.positions)).min().unwrap_or(0);
+        if kept < self.prefix { 0 } else { kept }
     }
 
     /// Says which tokens the passes to come compute.

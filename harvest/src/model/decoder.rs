@@ -35,6 +35,8 @@ pub(super) struct Sequence {
     pub axes: Vec<[u32; AXES]>,
     /// The positions of each image, ascending.
     pub images: Vec<Range<usize>>,
+    /// The positions of each sample's prefix, which may be empty.
+    pub prefixes: Vec<Range<usize>>,
     /// Vectors that are added to the rows of images behind each of the first blocks (DeepStack).
     pub deep: Vec<Matrix>,
 }
@@ -158,6 +160,7 @@ impl Decoder {
             if !windows.iter().any(|(window, _)| *window == layer.window) {
                 let groups = if self.config.bidirectional_images { &sequence.images[..] } else { &[] };
                 let visible = VisibleKeys::causal(sequence.lengths.iter().copied(), layer.window, groups);
+                let visible = visible.with_prefixes(&sequence.prefixes);
                 let visible = if caches.is_empty() { visible } else { visible.continued(sequence.samples()) };
                 windows.push((layer.window, visible));
             }

@@ -10,8 +10,8 @@ pub fn operations(config: &ModelConfig, inputs: &[&Input], depth: usize) -> f64 
     let rows: usize = inputs.iter().map(|input| input.ids.len()).sum();
     let block = &config.text.block;
     let pairs = |window: Option<usize>| {
-        let visible = |length: usize| (1..=length).map(|row| row.min(window.unwrap_or(row))).sum::<usize>();
-        inputs.iter().map(|input| visible(input.ids.len())).sum::<usize>()
+        let after = |input: &Input| (input.prefix + 1..=input.ids.len()).map(|row| row.min(window.unwrap_or(row)));
+        inputs.iter().map(|input| input.prefix * input.prefix + after(input).sum::<usize>()).sum::<usize>()
     };
     let decoder: f64 = config.text.layers[..depth].iter().map(|layer| products(block, rows, pairs(layer.window))).sum();
     decoder + config.vision.as_ref().map_or(0.0, |vision| tower(&vision.kind, inputs, block.width))
@@ -47,7 +47,7 @@ fn tower(kind: &VisionEncoder, inputs: &[&Input], d_out: usize) -> f64 {
         }
         ProjectorConfig::ShuffleMlp { patches, .. } => rows / patches * (d * patches * d_out + d_out * d_out),
         ProjectorConfig::PatchMerger { patches, .. } => rows / patches * (d * patches * d + d * d_out + d_out * d_out),
-        ProjectorConfig::Shuffle { patches } => rows / patches * (d * patches * d_out),
+        ProjectorConfig::Shuffle { patches, .. } => rows / patches * (d * patches * d_out),
         ProjectorConfig::Pool { .. } => rows * d * d_out / 16,
     };
     operations + 2.0 * projected as f64

@@ -10,6 +10,9 @@ pub struct Input {
     pub ids: Vec<u32>,
     /// The images, in the order of their positions. Each patch of a video, a few consecutive frames, is an image.
     pub images: Vec<Image>,
+    /// How many of the first positions attend to each other in both directions: the images and the question of PaliGemma, which is a
+    /// prefix language model; none otherwise.
+    pub prefix: usize,
 }
 
 /// An image as the model reads it.

@@ -215,7 +215,7 @@ impl Model {
     /// rounding. Images whose positions are all kept are not read.
     ///
     /// The result has all positions where the rotary frequencies of the model depend on the length of the sample (dynamic and
-    /// LongRoPE scaling), and this length changed them.
+    /// LongRoPE scaling), and this length changed them; and where a cache ends within the prefix of a sample.
     ///
     /// ```no_run
     /// use harvest::Checkpoint;
@@ -224,7 +224,7 @@ impl Model {
     ///
     /// let checkpoint = Checkpoint::open("checkpoints/llama".as_ref())?;
     /// let model = checkpoint.load(Some(4), &Compute::Host { bf16: false })?;
-    /// let input = |ids: &[u32]| Input { ids: ids.to_vec(), images: Vec::new() };
+    /// let input = |ids: &[u32]| Input { ids: ids.to_vec(), ..Input::default() };
     /// let mut cache = KvCache::default();
     /// model.hidden_after(&mut [&mut cache], &[&input(&[1, 15, 92])], &[Hook::block(4)])?;
     /// // Only the last token is computed.
@@ -274,6 +274,7 @@ impl Model {
         let samples: Vec<_> = sequence.samples().collect();
         for (n, (cache, (positions, _))) in caches.iter_mut().zip(samples).enumerate() {
             cache.rotate_by(self.decoder.frequencies(&sequence.axes[positions]));
+            cache.begin_with(inputs[n].prefix);
             sequence.starts[n] = cache.kept(blocks.clone());
             if !inputs[n].ids.starts_with(cache.ids()) || inputs[n].ids.len() == sequence.starts[n] {
                 return Err(Error::NotContinued { kept: cache.ids().len(), length: inputs[n].ids.len() });
@@ -315,6 +316,13 @@ impl Model {
             let is_image: Vec<bool> = input.ids.iter().map(|id| self.is_placeholder(*id)).collect();
             sequence.images.extend(images.into_iter().map(|rows| start + rows.start..start + rows.end));
             sequence.axes.extend(positions::positions(&is_image, &input.images, &self.config.text));
+            if input.prefix > input.ids.len() {
+                let (prefix, length) = (input.prefix, input.ids.len());
+                return Err(Error::InvalidInput(format!(
+                    "the prefix has {prefix} positions, but the text has {length}"
+                )));
+            }
+            sequence.prefixes.push(start..start + input.prefix);
             sequence.lengths.push(input.ids.len());
             sequence.starts.push(0);
         }

@@ -15,9 +15,9 @@ use super::input::Image;
 /// `transformers` 5 counts; up to version 4.57 the largest time counted as well.
 pub(super) fn positions(is_image: &[bool], images: &[Image], config: &TextConfig) -> Vec<[u32; AXES]> {
     if config.ropes.iter().all(|rope| rope.axes == Axes::One) {
-        return (0..is_image.len() as u32).map(|n| [n; AXES]).collect();
+        return (config.first_position..).take(is_image.len()).map(|n| [n; AXES]).collect();
     }
-    let (mut positions, mut next, mut at) = (Vec::with_capacity(is_image.len()), 0, 0);
+    let (mut positions, mut next, mut at) = (Vec::with_capacity(is_image.len()), config.first_position, 0);
     // Where the current video begins.
     let mut video = 0u32;
     let mut images = images.iter();
@@ -39,4 +39,18 @@ pub(super) fn positions(is_image: &[bool], images: &[Image], config: &TextConfig
         (video, next, at) = (start, start + rows.max(columns), at + (rows * columns) as usize);
     }
     positions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelConfig;
+    use serde_json::json;
+
+    #[test]
+    fn positions_of_paligemma_are_counted_from_one() {
+        let config = json!({"model_type": "paligemma", "projection_dim": 64, "text_config": {"hidden_size": 64}});
+        let config = ModelConfig::parse(&config).unwrap().text;
+        assert_eq!(positions(&[true, true, false], &[], &config), [[1; AXES], [2; AXES], [3; AXES]]);
+    }
 }

@@ -86,10 +86,9 @@ impl Projector {
                 let keep = deep.iter().map(|block| block + 1).collect();
                 (ProjectorKind::Merge { patches: *patches, last, deep: deeper }, keep, patches.isqrt())
             }
-            Config::Shuffle { patches } => {
-                const OUT: &str = "modality_projection.proj";
-                let prefix = loader.prefix(&format!("{OUT}.weight"), &["model.connector.", "connector."]);
-                let out = Linear::load(loader, &format!("{prefix}{OUT}"), [d * patches, d_out], false);
+            Config::Shuffle { patches, name, bias } => {
+                let prefix = loader.prefix(&format!("{name}.weight"), &["model.", ""]);
+                let out = Linear::load(loader, &format!("{prefix}{name}"), [d * patches, d_out], *bias);
                 (ProjectorKind::Shuffle { patches: *patches, out }, Vec::new(), patches.isqrt())
             }
             Config::ShuffleMlp { patches, feature, activation } => {

@@ -1,10 +1,11 @@
 //! Where the pieces of a row end in the tokens of their paths, and which tokens and images each of them has. Runs no model.
 
 use super::Node;
-use crate::checkpoint::{Checkpoint, MediaFiles, Prepared};
+use crate::checkpoint::{Checkpoint, MediaFiles};
 use crate::data::{Record, RowError, Turn, TurnPart};
 use crate::identity::path_id;
-use crate::prompt::Text;
+use crate::prepared::Prepared;
+use crate::prompt::{Prompter, Text};
 use sae_core::store::sample::{Piece, Sample, Token};
 
 /// The most positions of the pieces of a row, which go through the model together, for a model with this context.
@@ -143,6 +144,7 @@ pub(super) fn cut(
     media: &MediaFiles,
     nodes: Vec<Node>,
     paths: &Paths,
+    prompter: &Prompter,
     row: (&str, &str),
 ) -> Result<Vec<Prepared>, RowError> {
     let ends = paths.ends();
@@ -170,6 +172,13 @@ pub(super) fn cut(
         videos += usize::from(shows_video);
         if is_cut || videos > 1 {
             return Err("an image or a video is divided between pieces".into());
+        }
+        let prefix = prompter.prefix(&own);
+        if prefix > 0 && start > 0 {
+            return Err(
+                "a question is divided between pieces, but the model reads none of it before it has seen all of it"
+                    .into(),
+            );
         }
         let path = &paths.paths[n];
         let frames = if media.is_video {
@@ -200,7 +209,7 @@ pub(super) fn cut(
         };
         numbers.push(Some(prepared.len() as u32));
         unsaid.push(String::new());
-        prepared.push(Prepared { sample, tokens: own, frames, is_video: media.is_video });
+        prepared.push(Prepared { sample, tokens: own, frames, is_video: media.is_video, prefix });
     }
     Ok(prepared)
 }

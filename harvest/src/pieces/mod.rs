@@ -13,8 +13,9 @@ pub(crate) use cut::most_positions;
 pub(crate) use run::hidden;
 pub(crate) use sentences::first_end as first_sentence;
 
-use crate::checkpoint::{Answers, Checkpoint, Prepared, conversation};
+use crate::checkpoint::{Answers, Checkpoint, conversation};
 use crate::data::{Record, Row, RowError, Turn, TurnPart};
+use crate::prepared::Prepared;
 use sae_core::store::sample::{FEEDBACK, Role};
 use sae_core::store::{SENTENCE, Skipped};
 use serde::Serialize;
@@ -85,7 +86,7 @@ impl Checkpoint {
             let media = self.media(&record)?;
             let paths = self.paths(&nodes, &media)?;
             self.check_rotation(paths.longest())?;
-            cut::cut(&record, &media, nodes, &paths, (&key, &source))
+            cut::cut(&record, &media, nodes, &paths, self.prompter(), (&key, &source))
         });
         prepared.map_err(|error| error.skipped(number, &key))
     }

@@ -39,7 +39,8 @@ pub(crate) fn hidden(model: &Model, inputs: &[Input], parents: &[Option<u32>], h
             let start = tree.path.last().map_or(0, |(_, end)| *end);
             tree.path.push((piece, start + inputs[piece].ids.len()));
             tree.cache.truncate(start);
-            let mut path = Input::default();
+            // Only the first piece of a tree has a prefix.
+            let mut path = Input { prefix: inputs[tree.pieces.start].prefix, ..Input::default() };
             for (piece, _) in &tree.path {
                 path.ids.extend(&inputs[*piece].ids);
                 path.images.extend(inputs[*piece].images.iter().cloned());

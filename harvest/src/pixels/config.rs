@@ -59,7 +59,12 @@ impl ImageProcessor {
     /// There is no image processor, it is of another kind, or its results do not fit the vision tower.
     pub fn open(folder: &Path, vision: &VisionConfig) -> Result<Self> {
         let (path, config) = precedence::image_processor(folder)?;
-        check_positions(&precedence::processor(folder)?, vision).map_err(Error::checkpoint(&path))?;
+        let processor = match vision.image_tokens {
+            // There the image processor itself has the number of positions.
+            ImageTokens::Prefix => config.clone(),
+            _ => precedence::processor(folder)?,
+        };
+        check_positions(&processor, vision).map_err(Error::checkpoint(&path))?;
         Self::parse(config, vision).map_err(Error::checkpoint(&path))
     }
 

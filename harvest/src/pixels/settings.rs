@@ -115,6 +115,7 @@ pub(super) fn classes(vision: &VisionConfig) -> &'static [&'static str] {
         (Tiling::AnyResolution { most_tiles: Some(_), .. }, _) => &["LlavaOnevisionImageProcessor"],
         (Tiling::AnyResolution { .. }, _) => &["LlavaNextImageProcessor"],
         (_, VisionEncoder::Tower(_, ProjectorConfig::ShuffleMlp { .. })) => &["GotOcr2ImageProcessor"],
+        (Tiling::Square { .. }, VisionEncoder::Tower(_, ProjectorConfig::Shuffle { .. })) => &["SiglipImageProcessor"],
         (Tiling::Split { .. }, _) => &["Idefics3ImageProcessor", "SmolVLMImageProcessor"],
         (_, VisionEncoder::Tower(_, ProjectorConfig::PatchMerger { .. })) => &["PixtralImageProcessor"],
         (Tiling::Native { .. }, _) => &["Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor"],

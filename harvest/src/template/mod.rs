@@ -1,6 +1,7 @@
 //! Chat templates: finds the template of a checkpoint, renders it as `apply_chat_template` of `transformers` does, and
 //! determines which parts of the rendered text are the turns' own texts. Knows nothing about tokens.
 
+pub(crate) mod built_in;
 mod source;
 mod spans;
 

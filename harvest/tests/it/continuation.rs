@@ -2,7 +2,7 @@
 
 use crate::checkpoint_copy::{CheckpointCopy, HOST};
 use crate::golden::{Golden, relative_error, repository};
-use crate::parity::inputs;
+use crate::parity;
 use burn::tensor::{DType, Device};
 use harvest::model::{Compute, Hidden, Input, KvCache, Model, check_input};
 use harvest::{Checkpoint, Error};
@@ -20,6 +20,13 @@ fn families() -> Vec<PathBuf> {
     folders
 }
 
+/// The samples of a folder that something follows: all but those that are a prefix as a whole.
+fn inputs(golden: &Golden, checkpoint: &Checkpoint) -> Vec<Input> {
+    let mut inputs = parity::inputs(golden, checkpoint);
+    inputs.retain(|input| input.prefix < input.ids.len());
+    inputs
+}
+
 /// The positions of each image of a sample.
 fn image_positions(checkpoint: &Checkpoint, input: &Input) -> Vec<Range<usize>> {
     let lengths: Vec<usize> = input.images.iter().map(|image| image.sources.len()).collect();
@@ -30,10 +37,10 @@ fn image_positions(checkpoint: &Checkpoint, input: &Input) -> Vec<Range<usize>> 
 fn prefix(checkpoint: &Checkpoint, input: &Input, length: usize) -> Input {
     let images = image_positions(checkpoint, input).into_iter().zip(&input.images);
     let images = images.filter(|(rows, _)| rows.end <= length).map(|(_, image)| image.clone()).collect();
-    Input { ids: input.ids[..length].to_vec(), images }
+    Input { ids: input.ids[..length].to_vec(), images, prefix: input.prefix.min(length) }
 }
 
-/// Where a sample may be cut, which is not within an image: about one in `parts`.
+/// Where a sample may be cut, which is not within an image or a prefix: about one in `parts`.
 fn cuts(checkpoint: &Checkpoint, input: &Input, parts: usize) -> Vec<usize> {
     let images = image_positions(checkpoint, input);
     let whole = |at: &usize| !images.iter().any(|rows| rows.start < *at && *at < rows.end);
@@ -41,7 +48,8 @@ fn cuts(checkpoint: &Checkpoint, input: &Input, parts: usize) -> Vec<usize> {
     let ends = images.iter().flat_map(|rows| [rows.start, rows.end]);
     let mut cuts: Vec<usize> = (1..input.ids.len()).step_by(step).chain(ends).filter(whole).collect();
     cuts.push(input.ids.len() - 1);
-    cuts.retain(|at| *at > 0 && *at < input.ids.len());
+    cuts.retain(|at| *at > 0 && *at < input.ids.len() && *at >= input.prefix);
+    cuts.extend(Some(input.prefix).filter(|prefix| *prefix > 0));
     cuts.sort_unstable();
     cuts.dedup();
     cuts
@@ -133,6 +141,45 @@ fn generation_with_kept_keys_has_the_bits_of_generation_without_in_every_family(
 }
 
 #[test]
+fn a_prefix_is_read_as_a_whole() {
+    let golden = Golden::open("paligemma-b");
+    let checkpoint = Checkpoint::open(&golden.folder).unwrap();
+    let model = checkpoint.load(Some(3), &HOST).unwrap();
+    let input = inputs(&golden, &checkpoint).remove(0);
+    let layers: Vec<Hook> = (0..4).map(Hook::block).collect();
+    let whole = model.hidden(&[&input], &layers).unwrap();
+    let mut cache = KvCache::default();
+    let read = |cache: &mut KvCache, input: &Input| {
+        let hidden = model.hidden_after(&mut [cache], &[input], &layers).unwrap();
+        (hidden.rows(0, 0).len() / hidden.width(), hidden)
+    };
+    // A shorter question, then the whole one: what was kept is of no use.
+    let shorter = prefix(&checkpoint, &input, input.prefix - 2);
+    assert_eq!(read(&mut cache, &shorter).0, input.prefix - 2);
+    let (rows, hidden) = read(&mut cache, &input);
+    assert_eq!(rows, input.ids.len());
+    assert!(last_bits(&hidden, 4, 0, rows) == last_bits(&whole, 4, 0, rows));
+    // Cut back within the prefix, and behind it.
+    for (at, computed) in [(input.prefix - 1, input.ids.len()), (input.prefix, input.ids.len() - input.prefix)] {
+        cache.truncate(at);
+        let (rows, hidden) = read(&mut cache, &input);
+        assert_eq!(rows, computed, "cut at {at}");
+        assert!(last_bits(&hidden, 4, 0, rows) == last_bits(&whole, 4, 0, rows));
+    }
+    // The later tokens of a prefix change the states of the earlier ones; those of an answer do not.
+    let changed = |at: usize| {
+        let mut other = input.clone();
+        other.ids[at] += 1;
+        let other = model.hidden(&[&other], &layers).unwrap();
+        other.rows(3, 0)[..other.width()] != whole.rows(3, 0)[..whole.width()]
+    };
+    assert!(changed(input.prefix - 1) && !changed(input.prefix));
+    let long = Input { prefix: input.ids.len() + 1, ..input.clone() };
+    let error = model.hidden(&[&long], &layers).unwrap_err().to_string();
+    assert!(error.contains("the prefix has"), "{error}");
+}
+
+#[test]
 fn keys_are_computed_anew_where_their_rotation_depends_on_the_length() {
     let copy = CheckpointCopy::new("text-qwen2");
     copy.edit(|config| {
@@ -141,7 +188,7 @@ fn keys_are_computed_anew_where_their_rotation_depends_on_the_length() {
     });
     let checkpoint = copy.open();
     let model = checkpoint.load(Some(1), &HOST).unwrap();
-    let input = |length: u32| Input { ids: (1..=length).collect(), images: Vec::new() };
+    let input = |length: u32| Input { ids: (1..=length).collect(), ..Input::default() };
     let mut cache = KvCache::default();
     for (length, computed) in [(20, 20), (24, 4), (30, 30), (31, 31)] {
         let input = input(length);

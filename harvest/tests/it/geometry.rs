@@ -105,6 +105,8 @@ fn paint_changes_the_positions_whose_rectangles_contain_it() {
         "internvl-b",
         "qwen2_5_vl-a",
         "qwen3_vl-a",
+        "paligemma-a",
+        "paligemma-b",
     ] {
         for size in [[200, 200], [320, 160], [120, 300]] {
             check(name, size);

@@ -13,8 +13,8 @@ use sae_core::store::{Hook, Site, Store, load_samples};
 use std::fs;
 use std::path::Path;
 
-/// A family with norms before, one with norms before and behind, and one with norms behind.
-const FAMILIES: [&str; 4] = ["llava-a", "qwen3_vl-a", "gemma3-a", "chameleon-b"];
+/// A family with norms before, one with norms before and behind, one with a prefix, and one with norms behind.
+const FAMILIES: [&str; 5] = ["llava-a", "qwen3_vl-a", "gemma3-a", "paligemma-b", "chameleon-b"];
 
 fn open(name: &str) -> (Golden, Checkpoint, Model) {
     let golden = Golden::open(name);
@@ -129,8 +129,9 @@ fn other_states_at_a_hook_change_what_depends_on_them() {
 fn a_text_that_is_continued_at_a_hook_has_the_bits_of_the_whole_text() {
     for name in FAMILIES {
         let (golden, checkpoint, model) = open(name);
-        // The last sample has no answer; the one before it no image in some families.
-        let input = inputs(&golden, &checkpoint).into_iter().find(|input| input.images.is_empty()).unwrap();
+        // One without images, or with an answer behind its prefix.
+        let fits = |input: &Input| input.images.is_empty() || (1..input.ids.len()).contains(&input.prefix);
+        let input = inputs(&golden, &checkpoint).into_iter().find(fits).unwrap();
         let logits = |caches: &mut KvCache, input: &Input, hook: Hook| {
             let states = model.pause(&mut [caches], &[input], &[hook]).unwrap();
             let mut next = Vec::new();
@@ -138,7 +139,7 @@ fn a_text_that_is_continued_at_a_hook_has_the_bits_of_the_whole_text() {
             model.logits_after(&mut [caches], hook, &[input], &states, &[1], &mut each).unwrap();
             (states.hook(0).iter().map(|x| x.to_bits()).collect::<Vec<u32>>(), next)
         };
-        let begun = Input { ids: input.ids[..input.ids.len() / 2].to_vec(), images: Vec::new() };
+        let begun = Input { ids: input.ids[..input.prefix.max(input.ids.len() / 2)].to_vec(), ..input.clone() };
         for hook in every_hook(checkpoint.config().text.layers.len()) {
             let whole = logits(&mut KvCache::default(), &input, hook);
             let mut cache = KvCache::default();

@@ -30,6 +30,7 @@ fn a_nested_image_processor_takes_precedence_over_a_separate_one() {
         "qwen2_5_vl-a",
         "qwen3_vl-a",
         "gemma3-a",
+        "paligemma-a",
         "chameleon-a",
     ] {
         let copy = CheckpointCopy::new(name);
@@ -159,6 +160,12 @@ fn a_processor_that_counts_positions_differently_from_the_model_is_rejected() {
     check_error("mistral3-a", json!({}), "patch_size times spatial_merge_size is 16 in the processor: expected 8");
     check_error("idefics3-a", json!({}), "image_seq_len is 169 in the processor: expected 1");
     check_error("smolvlm-a", json!({"image_seq_len": 16}), "image_seq_len is 16 in the processor: expected 4");
+    let copy = CheckpointCopy::new("paligemma-a");
+    let mut counted = copy.golden_processor();
+    counted.insert("image_seq_length".into(), 256.into());
+    copy.write("preprocessor_config.json", &Value::Object(counted));
+    let error = copy.error();
+    assert!(error.contains("image_seq_length is 256 in the processor: expected 16"), "{error}");
     let copy = CheckpointCopy::new("llava-a");
     copy.write("processor_config.json", &json!({"patch_size": 7, "vision_feature_select_strategy": "default"}));
     copy.check_equals_the_original();

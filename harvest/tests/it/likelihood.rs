@@ -75,7 +75,7 @@ fn ends_and_answers_by_themselves_are_those_of_plain_inputs() {
         assert!((found.end.unwrap() - by_position(&checkpoint.input(&sample), last)).abs() < 1e-4);
         let caption = sample.tokens.iter().filter(|token| token.role == Role::Assistant);
         let ids = [&sample.tokens[0]].into_iter().chain(caption).map(|token| token.token_id as u32);
-        let alone = Input { ids: ids.collect(), images: Vec::new() };
+        let alone = Input { ids: ids.collect(), ..Input::default() };
         assert_eq!(found.alone.len(), alone.ids.len() - 1);
         for (n, nll) in found.alone.iter().enumerate() {
             assert!((nll.unwrap() - by_position(&alone, n + 1)).abs() < 1e-4);

@@ -60,6 +60,7 @@ fn check(name: &str, norm: &str, offset: f32, head: &str) {
 #[test]
 fn the_lens_is_the_head_without_the_division_by_the_norm() {
     check("text-llama", "model.norm.weight", 0.0, "model.embed_tokens.weight");
+    check("text-gemma2", "model.norm.weight", 1.0, "model.embed_tokens.weight");
     check("text-gemma3", "model.norm.weight", 1.0, "model.embed_tokens.weight");
     check("chameleon-a", "model.norm.weight", 0.0, "lm_head.weight");
 }

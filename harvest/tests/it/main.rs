@@ -27,6 +27,7 @@ mod logit_lens;
 mod memory;
 mod parity;
 mod playground;
+mod prefix;
 mod rope;
 mod rows;
 mod server;

@@ -36,7 +36,8 @@ pub fn prepared(golden: &Golden, checkpoint: &Checkpoint) -> Vec<(Vec<Token>, In
             (checkpoint.prompter().tokens(&text, Media::Images(&layouts)).unwrap(), images)
         };
         let ids = tokens.iter().map(|token| token.token_id as u32).collect();
-        (tokens, Input { ids, images })
+        let prefix = checkpoint.prompter().prefix(&tokens);
+        (tokens, Input { ids, images, prefix })
     });
     samples.collect()
 }
@@ -309,6 +310,11 @@ fn gemma3_equals_transformers() {
 }
 
 #[test]
+fn paligemma_equals_transformers() {
+    family("paligemma", 2);
+}
+
+#[test]
 fn chameleon_equals_transformers() {
     family("chameleon", 2);
 }
@@ -320,7 +326,7 @@ fn openvla_equals_a_plain_construction_of_it_in_pytorch() {
 
 #[test]
 fn text_only_models_equal_transformers() {
-    family("text", 6);
+    family("text", 8);
 }
 
 #[test]
@@ -334,7 +340,7 @@ fn a_decoder_without_a_vision_tower_is_a_text_only_model() {
     let checkpoint = Checkpoint::open(&folder).unwrap();
     let model = checkpoint.load(Some(2), &Compute::Host { bf16: false }).unwrap();
     let words = golden.samples.iter().find(|sample| sample.images.is_empty()).unwrap();
-    let input = Input { ids: golden.ids(&words.name), images: Vec::new() };
+    let input = Input { ids: golden.ids(&words.name), ..Input::default() };
     let hidden = model.hidden(&[&input], &[Hook::block(2)]).unwrap();
     let (_, expected) = golden.get(&words.name, "blocks_out").unwrap();
     assert!(relative_error(hidden.rows(0, 0), &expected) <= HIDDEN_TOLERANCE);

@@ -18,7 +18,7 @@ fn rope_inputs(expected: &Tensors, name: &str, golden: &Golden, checkpoint: &Che
         let (_, bytes) = expected.bytes(&format!("{name}.{n}.tokens"))?;
         Some(bytes.as_chunks().0.iter().map(|id| i64::from_le_bytes(*id) as u32).collect())
     };
-    let case: Vec<Input> = (0..).map_while(ids).map(|ids| Input { ids, images: Vec::new() }).collect();
+    let case: Vec<Input> = (0..).map_while(ids).map(|ids| Input { ids, ..Input::default() }).collect();
     if case.is_empty() { inputs(golden, checkpoint) } else { case }
 }
 

@@ -301,7 +301,7 @@ fn open(name: &str, files: Value) -> (TempDir, Checkpoint) {
 
 #[test]
 fn a_row_with_a_token_without_an_embedding_is_skipped_with_the_tokens_name() {
-    for name in ["text-llama", "llava-a", "text-gemma3", "chameleon-a"] {
+    for name in ["text-llama", "llava-a", "text-gemma2", "text-gemma3", "chameleon-a"] {
         let vocabulary =
             Checkpoint::open(&repository().join("tests/golden").join(name)).unwrap().config().text.vocab_size;
         let fill: Vec<String> = (0..vocabulary).map(|n| format!("<fill{n}>")).collect();
@@ -351,6 +351,7 @@ fn texts_that_contain_placeholders_of_images_are_skipped() {
         ("qwen3_vl-a", "<|video_pad|>"),
         ("gemma3-a", "<start_of_image>"),
         ("gemma3-a", "<image_soft_token>"),
+        ("paligemma-a", "<image>"),
         ("chameleon-a", "<image>"),
     ];
     for (name, token) in cases {

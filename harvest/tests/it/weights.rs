@@ -62,9 +62,13 @@ fn a_head_that_is_tied_is_the_embedding() {
         ("qwen3_vl-b", json!(true), json!(null), true),
         ("gemma3-a", json!(null), json!(false), true),
         ("gemma3-a", json!(false), json!(true), false),
+        ("paligemma-b", json!(null), json!(false), true),
+        ("paligemma-b", json!(false), json!(true), false),
         ("chameleon-a", json!(true), json!(null), true),
         ("chameleon-a", json!(null), json!(null), false),
         ("text-qwen3", json!(true), json!(null), true),
+        ("text-gemma", json!(null), json!(null), true),
+        ("text-gemma2", json!(null), json!(null), true),
         ("text-gemma3", json!(null), json!(null), true),
     ];
     for (name, outer, inner, tied) in cases {

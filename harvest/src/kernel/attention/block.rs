@@ -7,7 +7,7 @@ use crate::kernel::aligned::Aligned;
 use crate::kernel::isa::{Isa, Work, width};
 use crate::kernel::pool::Pool;
 use crate::kernel::tile::{load, store, tile, tile_of_steps, zeros};
-use crate::kernel::vector::exp;
+use crate::kernel::vector::{exp, tanh};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -130,7 +130,7 @@ impl Round<'_, '_> {
     /// Computes the block. The three steps are compiled as separate functions, because in one function their loops spill
     /// registers.
     fn attend<const R: usize, S: Isa>(&mut self, isa: S, given: &Given, scratch: &mut Scratch) {
-        let Heads { heads, kv_heads, head_dim, scale } = given.heads;
+        let Heads { heads, kv_heads, head_dim, scale, cap } = given.heads;
         let (block, shared) = (self.block, heads / kv_heads);
         let width = width::<S>();
         let first = self.panels.first();
@@ -167,7 +167,24 @@ impl Round<'_, '_> {
                     for (n, row) in block.rows.clone().enumerate() {
                         let seen = index_range(&given.visible[row]);
                         let at = n * stride + seen.start - first_key;
-                        scratch.inverse[n] = softmax(isa, &mut scratch.weights[at..at + seen.len()]);
+                        let products = &mut scratch.weights[at..at + seen.len()];
+                        scratch.inverse[n] = match cap {
+                            None => softmax(
+                                isa,
+                                products,
+                                #[inline(always)]
+                                |x| x,
+                            ),
+                            Some(cap) => softmax(
+                                isa,
+                                products,
+                                #[inline(always)]
+                                |x| {
+                                    let x = isa.div_f32s(x, isa.splat_f32s(cap));
+                                    isa.mul_f32s(tanh(isa, x), isa.splat_f32s(cap))
+                                },
+                            ),
+                        };
                     }
                 },
             );
@@ -351,10 +368,10 @@ fn gather<const R: usize, S: Isa>(isa: S, weights: [&[f32]; R], values: &[f32], 
     R
 }
 
-/// Turns the products of a row into weights, of which the largest is 1, and returns the inverse of their sum. The lanes of
-/// the sum are counted from the row's first key, wherever it is in memory.
+/// Turns the products of a row into weights, of which the largest is 1, and returns the inverse of their sum. `capped` is applied
+/// to every product; it keeps their order. The lanes of the sum are counted from the row's first key, wherever it is in memory.
 #[inline(always)]
-fn softmax<S: Isa>(isa: S, row: &mut [f32]) -> f32 {
+fn softmax<S: Isa>(isa: S, row: &mut [f32], capped: impl Fn(S::f32s) -> S::f32s) -> f32 {
     let lanes = S::F32_LANES;
     let whole = row.len() / lanes * lanes;
     let (body, tail) = row.split_at_mut(whole);
@@ -369,18 +386,18 @@ fn softmax<S: Isa>(isa: S, row: &mut [f32]) -> f32 {
         most[0] = isa.max_f32s(*x, most[0]);
     }
     let most = isa.reduce_max_f32s(isa.max_f32s(most[0], most[1]));
-    let most = isa.splat_f32s(tail.iter().fold(most, |most, x| most.max(*x)));
+    let most = capped(isa.splat_f32s(tail.iter().fold(most, |most, x| most.max(*x))));
     let mut sums = [isa.splat_f32s(0.0); 2];
     for pair in pairs {
-        *pair = [exp(isa, isa.sub_f32s(pair[0], most)), exp(isa, isa.sub_f32s(pair[1], most))];
+        *pair = [exp(isa, isa.sub_f32s(capped(pair[0]), most)), exp(isa, isa.sub_f32s(capped(pair[1]), most))];
         sums = [isa.add_f32s(sums[0], pair[0]), isa.add_f32s(sums[1], pair[1])];
     }
     for x in last {
-        *x = exp(isa, isa.sub_f32s(*x, most));
+        *x = exp(isa, isa.sub_f32s(capped(*x), most));
         sums[0] = isa.add_f32s(sums[0], *x);
     }
     if !tail.is_empty() {
-        let x = exp(isa, isa.sub_f32s(isa.partial_load_f32s(tail), most));
+        let x = exp(isa, isa.sub_f32s(capped(isa.partial_load_f32s(tail)), most));
         isa.partial_store_f32s(tail, x);
         sums[0] = isa.add_f32s(sums[0], isa.partial_load_f32s(tail));
     }

@@ -17,7 +17,7 @@ use super::isa::Level;
 use block::Attention;
 use std::ops::Range;
 
-/// How rows are divided into heads, and the scale of their products.
+/// How rows are divided into heads, and what becomes of their products.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Heads {
     /// Number of query heads.
@@ -28,9 +28,11 @@ pub struct Heads {
     pub head_dim: usize,
     /// The factor of the products.
     pub scale: f32,
+    /// If present, scaled products become `cap * tanh(product / cap)`.
+    pub cap: Option<f32>,
 }
 
-/// `out = softmax(scale q k^T) v` over the visible keys. There may be more keys than rows, such as those of earlier rows.
+/// `out = softmax(scale q k^T) v` over the visible keys, whose products may be capped. There may be more keys than rows, such as those of earlier rows.
 ///
 /// # Shapes
 /// `q` and `out`: `[rows, heads * head_dim]`. `k` and `v`: `[keys, kv_heads * head_dim]`. `visible`: `[rows]`, ranges of

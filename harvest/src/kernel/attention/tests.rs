@@ -26,7 +26,9 @@ struct Rows {
 impl Rows {
     fn new(kv_heads: usize, shared: usize, head_dim: usize, visible: Vec<Range<u32>>, seed: u32) -> Self {
         let (heads, rows) = (kv_heads * shared, visible.len());
-        let heads = Heads { heads, kv_heads, head_dim, scale: 1.3 / (head_dim as f32).sqrt() };
+        // Half of the cases are capped.
+        let cap = (seed % 2 == 1).then_some(0.7);
+        let heads = Heads { heads, kv_heads, head_dim, scale: 1.3 / (head_dim as f32).sqrt(), cap };
         let q = numbers(rows * heads.heads * head_dim, seed);
         let [k, v] = [1, 2].map(|salt| numbers(rows * kv_heads * head_dim, seed ^ salt));
         Self { heads, q, k, v, visible }
@@ -55,7 +57,7 @@ impl Rows {
     }
 
     fn exact(&self) -> Vec<f64> {
-        let Heads { heads, kv_heads, head_dim, scale } = self.heads;
+        let Heads { heads, kv_heads, head_dim, scale, cap } = self.heads;
         let mut out = vec![0.0; self.q.len()];
         for (n, out) in out.chunks_exact_mut(head_dim).enumerate() {
             let (row, kv) = (n / heads, n % heads / (heads / kv_heads));
@@ -64,7 +66,8 @@ impl Rows {
             let product = |key: &usize| -> f64 {
                 (0..head_dim).map(|i| f64::from(self.q[n * head_dim + i]) * f64::from(self.k[at(*key, i)])).sum()
             };
-            let scores: Vec<f64> = keys.iter().map(|key| f64::from(scale) * product(key)).collect();
+            let capped = |x: f64| cap.map_or(x, |cap| f64::from(cap) * (x / f64::from(cap)).tanh());
+            let scores: Vec<f64> = keys.iter().map(|key| capped(f64::from(scale) * product(key))).collect();
             let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = scores.iter().map(|s| (s - most).exp()).sum();
             for (key, score) in keys.iter().zip(&scores) {

@@ -18,6 +18,8 @@ pub struct BlockConfig {
     pub head_dim: usize,
     /// The factor of products of queries and keys.
     pub scale: f64,
+    /// If present, these products become `cap * tanh(product / cap)`.
+    pub cap: Option<f64>,
     /// Activation function of the MLP.
     pub activation: Activation,
     /// The kind of all norms that span the residual stream.

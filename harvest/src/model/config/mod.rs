@@ -24,7 +24,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// The supported models, by their `model_type`.
-pub const SUPPORTED: [&str; 17] = [
+pub const SUPPORTED: [&str; 20] = [
     "llava",
     "llava_next",
     "llava_onevision",
@@ -35,12 +35,15 @@ pub const SUPPORTED: [&str; 17] = [
     "qwen2_5_vl",
     "qwen3_vl",
     "gemma3",
+    "paligemma",
     "chameleon",
     "openvla",
     "llama",
     "mistral",
     "qwen2",
     "qwen3",
+    "gemma",
+    "gemma2",
     "gemma3_text",
 ];
 
@@ -96,24 +99,41 @@ impl ModelConfig {
             "qwen2_5_vl" => ("Qwen2_5_VLForConditionalGeneration", Some(vision::qwen2_5)),
             "qwen3_vl" => ("Qwen3VLForConditionalGeneration", Some(vision::qwen3)),
             "gemma3" => ("Gemma3ForConditionalGeneration", Some(vision::gemma3)),
+            "paligemma" => ("PaliGemmaForConditionalGeneration", Some(vision::paligemma)),
             "chameleon" => ("ChameleonForConditionalGeneration", Some(vision::chameleon)),
             "openvla" => ("OpenVLAForActionPrediction", Some(vision::openvla)),
             "llama" => ("LlamaForCausalLM", None),
             "mistral" => ("MistralForCausalLM", None),
             "qwen2" => ("Qwen2ForCausalLM", None),
             "qwen3" => ("Qwen3ForCausalLM", None),
+            "gemma" => ("GemmaForCausalLM", None),
+            "gemma2" => ("Gemma2ForCausalLM", None),
             "gemma3_text" => ("Gemma3ForCausalLM", None),
-            _ => return Err(format!("unsupported model type {kind:?}: expected one of {}", SUPPORTED.join(", "))),
+            _ => {
+                let (reason, expected) = (unsupported::reason(&kind), SUPPORTED.join(", "));
+                return Err(format!("unsupported model type {kind:?}{reason}: expected one of {expected}"));
+            }
         };
-        unsupported::check(fields)?;
+        unsupported::check(fields, &[])?;
         let (family, settings) = precedence::decoder(&kind, fields)?;
-        unsupported::check(settings)?;
+        // This setting of PaliGemma's decoder is true, and is about the prefix that the family has in any case.
+        unsupported::check(settings, if kind == "paligemma" { &["use_bidirectional_attention"] } else { &[] })?;
         let mut text = text::text(&family, settings)?;
         let vision = vision.map(|read| read(fields)).transpose()?;
         if kind == "gemma3" {
             text.bidirectional_images = true;
             // The multimodal class reads the cap but never applies it.
             text.logit_cap = None;
+        }
+        if kind == "paligemma" {
+            text.first_position = 1;
+            let (projected, width) = (fields.size("projection_dim", 2_048)?, text.hidden_size);
+            if !matches!(family.as_str(), "gemma" | "gemma2") || projected != width {
+                return Err(format!(
+                    "PaliGemma projects images to {projected} numbers (projection_dim) for a decoder of type {family} of width \
+                     {width}: expected gemma or gemma2, of the same width"
+                ));
+            }
         }
         if let Some(VisionConfig { kind: VisionEncoder::VqTokenizer(tokenizer), .. }) = &vision {
             if let Some(token) = tokenizer.tokens.iter().find(|token| **token as usize >= text.vocab_size) {
@@ -133,6 +153,7 @@ impl ModelConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::pointwise::Activation;
     use serde_json::json;
 
     fn parse(config: Value) -> ModelConfig {
@@ -251,8 +272,18 @@ mod tests {
 
     #[test]
     fn unsupported_architectures_are_rejected_with_a_list_of_the_supported_ones() {
-        let error = error(json!({"model_type": "mllama"}));
-        assert!(error.contains("mllama") && error.contains("llava"), "{error}");
+        for (kind, name, missing) in [
+            ("mllama", "Llama 3.2 Vision", "cross-attention"),
+            ("qwen3_5", "Qwen3.5", "linear attention"),
+            ("qwen3_5_moe", "Qwen3.5", "linear attention"),
+            ("qwen2_audio", "Qwen2-Audio", "an encoder of audio"),
+            ("gemma3n", "Gemma 3n", "AltUp"),
+        ] {
+            let error = error(json!({"model_type": kind}));
+            assert!(error.contains(name) && error.contains(missing) && error.contains("paligemma"), "{error}");
+        }
+        let inside = error(json!({"model_type": "llava", "text_config": {"model_type": "qwen3_5_text"}}));
+        assert!(inside.contains("Qwen3.5") && inside.contains("linear attention"), "{inside}");
         let error = self::error(json!({"model_type": "llava", "text_config": {"model_type": "falcon"}}));
         assert!(error.contains("falcon") && error.contains("mistral"), "{error}");
         let error = self::error;
@@ -284,6 +315,55 @@ mod tests {
         assert_eq!(global, [5, 11, 17, 23]);
         assert_eq!(text.ropes.iter().map(|rope| rope.theta).collect::<Vec<_>>(), [1e6, 1e4]);
         assert!(text.tied_head && text.layers[5].rope == 0 && text.layers[4].rope == 1);
+    }
+
+    #[test]
+    fn gemma_2_caps_and_has_a_window_in_every_other_layer() {
+        let text = parse(json!({"model_type": "gemma2"})).text;
+        let local: Vec<usize> = (0..6).filter(|n| text.layers[*n].window == Some(4096)).collect();
+        assert_eq!((local, text.block.cap, text.logit_cap), (vec![0, 2, 4], Some(50.0), Some(30.0)));
+        let uncapped = json!({"model_type": "gemma2", "attn_logit_softcapping": null, "final_logit_softcapping": null});
+        let text = parse(uncapped).text;
+        assert_eq!((text.block.cap, text.logit_cap), (None, None));
+        for cap in [json!(0.0), json!(-3), json!("x")] {
+            let error = error(json!({"model_type": "gemma2", "attn_logit_softcapping": cap}));
+            assert!(error.contains("attn_logit_softcapping"), "{error}");
+        }
+        // The name of the first files means the other function.
+        let [first, other] =
+            ["gelu", "silu"].map(|name| parse(json!({"model_type": "gemma", "hidden_act": name})).text);
+        assert_eq!((first.block.activation, other.block.activation), (Activation::GeluPytorchTanh, Activation::Silu));
+    }
+
+    #[test]
+    fn a_paligemma_whose_parts_do_not_fit_is_rejected() {
+        let paligemma = |field: &str, value: Value| {
+            let mut config = json!({"model_type": "paligemma", "projection_dim": 64, "text_config": {"hidden_size": 64},
+                "vision_config": {"image_size": 224, "patch_size": 14}});
+            config[field] = value;
+            config
+        };
+        let config = parse(paligemma("image_token_index", json!(7)));
+        let vision = config.vision.as_ref().unwrap();
+        assert_eq!((vision.image_token_id, vision.image_tokens), (7, ImageTokens::Prefix));
+        assert_eq!(vision.tiling, Tiling::Square { side: 224, grid: 16, class: false });
+        assert!(config.text.first_position == 1 && config.text.tied_head);
+        let prefix = paligemma("text_config", json!({"hidden_size": 64, "use_bidirectional_attention": true}));
+        assert_eq!(parse(prefix).text, config.text);
+        for (config, named) in [
+            (paligemma("projection_dim", json!(32)), "32 numbers (projection_dim)"),
+            (paligemma("projection_dim", json!(0)), "projection_dim 0"),
+            (paligemma("text_config", json!({"hidden_size": 64, "model_type": "llama"})), "type llama"),
+            (paligemma("text_config", json!({"hidden_size": 64, "model_type": "gemma4_text"})), "\"gemma4_text\""),
+            (paligemma("text_config", Value::Null), "no text_config"),
+            (paligemma("vision_config", json!({"model_type": "clip_vision_model"})), "expected a vision tower"),
+            (paligemma("vision_config", json!({"image_size": 8, "patch_size": 14})), "patch size 14"),
+            (paligemma("vision_config", json!({"hidden_size": 7, "num_attention_heads": 2})), "width 7, 2 heads"),
+            (paligemma("use_bidirectional_attention", json!(true)), "use_bidirectional_attention"),
+        ] {
+            let error = error(config);
+            assert!(error.contains(named), "{error}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::block::{Biases, BlockConfig, LLAMA, LLAMA_NORMS, NormConfig, QkNorm};
 use super::rope::{Axes, RopeConfig};
+use super::unsupported;
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
 use crate::precedence::{self, RopeDefaults};
@@ -26,6 +27,8 @@ pub struct TextConfig {
     pub embedding_scale: f32,
     /// Whether positions of the same image attend to each other in both directions.
     pub bidirectional_images: bool,
+    /// The number of the first position: 1 in PaliGemma, otherwise 0.
+    pub first_position: u32,
     /// Whether the embedding matrix is also the output head.
     pub tied_head: bool,
     /// If present, logits become `cap * tanh(logits / cap)`.
@@ -78,8 +81,26 @@ const LLAMA_DEFAULTS: Defaults = Defaults {
 };
 
 /// The supported decoders, by their `model_type` alone or inside a multimodal model.
-const SUPPORTED: [&str; 8] =
-    ["llama", "mistral", "qwen2", "qwen3", "gemma3_text", "chameleon", "qwen2_5_vl_text", "qwen3_vl_text"];
+const SUPPORTED: [&str; 10] = [
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "chameleon",
+    "qwen2_5_vl_text",
+    "qwen3_vl_text",
+];
+
+/// The norms of Gemma 2 and 3: before and after attention, and before and after the MLP.
+const GEMMA_NORMS: [Option<&str>; 4] = [
+    Some("input_layernorm"),
+    Some("post_attention_layernorm"),
+    Some("pre_feedforward_layernorm"),
+    Some("post_feedforward_layernorm"),
+];
 
 /// The decoder of the family `kind` that a configuration describes.
 pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
@@ -139,6 +160,8 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
             }
             qwen_windows(config, text, 28)
         }
+        "gemma" => gemma(text),
+        "gemma2" => gemma2(text),
         "gemma3_text" => gemma3(text),
         "chameleon" => {
             let defaults = Defaults { vocab_size: 65_536, kv_heads: Some(32), context: 4_096, eps: 1e-5, ..base };
@@ -154,7 +177,10 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
             }
             Ok(config)
         }
-        _ => Err(format!("unsupported decoder type {kind:?}: expected one of {}", SUPPORTED.join(", "))),
+        _ => {
+            let (reason, expected) = (unsupported::reason(kind), SUPPORTED.join(", "));
+            Err(format!("unsupported decoder type {kind:?}{reason}: expected one of {expected}"))
+        }
     }
 }
 
@@ -180,6 +206,7 @@ fn llama_like(
         kv_heads,
         head_dim,
         scale: (head_dim as f64).powf(-0.5),
+        cap: None,
         activation: text.or("hidden_act", Activation::Silu)?,
         norm,
         norms: LLAMA_NORMS,
@@ -201,6 +228,7 @@ fn llama_like(
         ropes,
         embedding_scale: 1.0,
         bidirectional_images: false,
+        first_position: 0,
         tied_head: false,
         logit_cap: None,
         never_predicted: Vec::new(),
@@ -258,6 +286,62 @@ fn layer_types(text: Fields, layers: usize) -> Result<Option<Vec<bool>>, String>
     slides.collect::<Result<_, _>>().map(Some)
 }
 
+/// What all decoders of Gemma have in common: norms that add one to their weights, and embeddings that are scaled.
+fn gemma_like(text: Fields, defaults: Defaults) -> Result<TextConfig, String> {
+    let mut config = llama_like(text, defaults, |text| {
+        let bias = text.or("attention_bias", false)?;
+        Ok(Biases { qkv: bias, out: bias, mlp: false })
+    })?;
+    config.block.norm = NormConfig::Rms { eps: text.or("rms_norm_eps", defaults.eps)?, offset: 1.0 };
+    config.embedding_scale = (config.hidden_size as f64).sqrt() as f32;
+    Ok(config)
+}
+
+fn gemma(text: Fields) -> Result<TextConfig, String> {
+    let defaults = Defaults {
+        vocab_size: 256_000,
+        hidden_size: 3_072,
+        d_ff: 24_576,
+        layers: 28,
+        heads: 16,
+        kv_heads: Some(16),
+        head_dim: Some(256),
+        context: 8_192,
+        ..LLAMA_DEFAULTS
+    };
+    let mut config = gemma_like(text, defaults)?;
+    config.block.activation = match text.or("hidden_act", Activation::GeluPytorchTanh)? {
+        // The first files have this name, although the models were trained with the other function.
+        Activation::Gelu => Activation::GeluPytorchTanh,
+        activation => activation,
+    };
+    Ok(config)
+}
+
+fn gemma2(text: Fields) -> Result<TextConfig, String> {
+    let defaults = Defaults {
+        vocab_size: 256_000,
+        hidden_size: 2_304,
+        d_ff: 9_216,
+        layers: 26,
+        heads: 8,
+        kv_heads: Some(4),
+        head_dim: Some(256),
+        context: 8_192,
+        ..LLAMA_DEFAULTS
+    };
+    let mut config = gemma_like(text, defaults)?;
+    let block = &mut config.block;
+    block.scale = text.or("query_pre_attn_scalar", 256.0_f64)?.powf(-0.5);
+    block.activation = text.or("hidden_activation", Activation::GeluPytorchTanh)?;
+    block.norms = GEMMA_NORMS;
+    block.cap = cap(text, "attn_logit_softcapping", Some(50.0))?;
+    config.logit_cap = cap(text, "final_logit_softcapping", Some(30.0))?;
+    let window = Some(text.size("sliding_window", 4_096)?);
+    let types = layer_types(text, config.layers.len())?;
+    windowed(config, types, window, |n| n.is_multiple_of(2))
+}
+
 fn gemma3(text: Fields) -> Result<TextConfig, String> {
     let defaults = Defaults {
         vocab_size: 262_208,
@@ -272,18 +356,12 @@ fn gemma3(text: Fields) -> Result<TextConfig, String> {
         local_theta: Some(1e4),
         ..LLAMA_DEFAULTS
     };
-    let mut config = llama_like(text, defaults, |text| {
-        let bias = text.or("attention_bias", false)?;
-        Ok(Biases { qkv: bias, out: bias, mlp: false })
-    })?;
+    let mut config = gemma_like(text, defaults)?;
     let block = &mut config.block;
     block.scale = text.or("query_pre_attn_scalar", 256.0_f64)?.powf(-0.5);
     block.activation = text.or("hidden_activation", Activation::GeluPytorchTanh)?;
-    let norm = NormConfig::Rms { eps: text.or("rms_norm_eps", defaults.eps)?, offset: 1.0 };
-    (block.norm, block.qk_norm) = (norm, Some(QkNorm { norm, per_head: false }));
-    block.norms =
-        ["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"]
-            .map(Some);
+    block.qk_norm = Some(QkNorm { norm: block.norm, per_head: false });
+    block.norms = GEMMA_NORMS;
     // The name with the underscore is that of transformers 5.
     let period = text.size("sliding_window_pattern", text.size("_sliding_window_pattern", 6)?)?;
     let window = Some(text.size("sliding_window", 4_096)?);
@@ -292,7 +370,17 @@ fn gemma3(text: Fields) -> Result<TextConfig, String> {
     for layer in &mut config.layers {
         layer.rope = usize::from(layer.window.is_some());
     }
-    config.embedding_scale = (config.hidden_size as f64).sqrt() as f32;
-    config.logit_cap = text.get("final_logit_softcapping")?;
+    config.logit_cap = cap(text, "final_logit_softcapping", None)?;
     Ok(config)
+}
+
+/// A cap of logits or of products in attention, if there is one. A field that is null means that there is none.
+fn cap(text: Fields, name: &str, default: Option<f64>) -> Result<Option<f64>, String> {
+    let cap = if text.names(name) { text.get(name)? } else { default };
+    match cap {
+        Some(cap) if !(cap.is_finite() && cap > 0.0) => {
+            Err(format!("invalid {name} {cap}: expected a positive number"))
+        }
+        cap => Ok(cap),
+    }
 }

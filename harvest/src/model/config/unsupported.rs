@@ -1,5 +1,5 @@
-//! Settings that change what a model computes and that no family here supports. They are rejected by name, unless they
-//! have the value that changes nothing. (Settings that a family does support are read in `text.rs` and `vision.rs`.
+//! Families that are known and not supported, and settings that change what a model computes and that no family here supports. They
+//! are rejected by name; settings unless they have the value that changes nothing. (Settings that a family does support are read in `text.rs` and `vision.rs`.
 //! Settings that do not affect the computation, such as those of training and generation, are ignored, as in
 //! `transformers`.)
 
@@ -34,9 +34,40 @@ const SETTINGS: [(&str, Neutral); 16] = [
     ("logit_scale", Neutral::One),
 ];
 
-/// Rejects the unsupported settings in one level of `config.json`.
-pub(super) fn check(fields: Fields) -> Result<(), String> {
-    for (name, neutral) in &SETTINGS {
+/// Families by their `model_type`: their name, and what this program lacks for them.
+const FAMILIES: [(&str, &str, &str); 10] = [
+    ("mllama", "Llama 3.2 Vision", CROSS_ATTENTION),
+    ("mllama_text_model", "Llama 3.2 Vision", CROSS_ATTENTION),
+    ("qwen3_5", "Qwen3.5", LINEAR_ATTENTION),
+    ("qwen3_5_text", "Qwen3.5", LINEAR_ATTENTION),
+    ("qwen3_5_moe", "Qwen3.5", LINEAR_ATTENTION),
+    ("qwen3_5_moe_text", "Qwen3.5", LINEAR_ATTENTION),
+    ("qwen3_next", "Qwen3-Next", LINEAR_ATTENTION),
+    ("qwen2_audio", "Qwen2-Audio", "an encoder of audio"),
+    (
+        "gemma3n",
+        "Gemma 3n",
+        "several residual streams (AltUp), embeddings for each block, and a convolutional vision tower",
+    ),
+    (
+        "gemma4",
+        "Gemma 4",
+        "blocks with heads of different widths, embeddings for each block, and blocks that share keys and values",
+    ),
+];
+const CROSS_ATTENTION: &str = "blocks that attend to images outside of the sequence of tokens (cross-attention)";
+const LINEAR_ATTENTION: &str =
+    "blocks with linear attention (the gated delta rule), whose state takes the place of keys and values";
+
+/// Why a family is not supported, if it is a known one, as an addition to its `model_type` in an error message.
+pub(super) fn reason(kind: &str) -> String {
+    let known = FAMILIES.iter().find(|(other, ..)| *other == kind);
+    known.map_or(String::new(), |(_, name, missing)| format!(" ({name}), which needs {missing}"))
+}
+
+/// Rejects the unsupported settings in one level of `config.json`, except those that mean nothing in this family.
+pub(super) fn check(fields: Fields, meaningless: &[&str]) -> Result<(), String> {
+    for (name, neutral) in SETTINGS.iter().filter(|(name, _)| !meaningless.contains(name)) {
         let value = &fields.0[*name];
         let changes_nothing = match value {
             Value::Null => true,
@@ -62,7 +93,7 @@ mod tests {
 
     #[test]
     fn unsupported_settings_are_rejected_by_name_unless_they_change_nothing() {
-        let check = |config: Value| super::check(Fields(&config));
+        let check = |config: Value| super::check(Fields(&config), &[]);
         assert_eq!(
             check(json!({"quantization_config": null, "pruned_heads": {}, "is_causal": true, "logit_scale": 1})),
             Ok(())

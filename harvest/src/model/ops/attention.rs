@@ -44,6 +44,14 @@ impl VisibleKeys {
         visible
     }
 
+    /// The rows of each of `prefixes` attend to all rows of their prefix, whatever the window is.
+    pub fn with_prefixes(mut self, prefixes: &[Range<usize>]) -> Self {
+        for prefix in prefixes {
+            self.ranges[prefix.clone()].fill(prefix.start as u32..prefix.end as u32);
+        }
+        self
+    }
+
     /// One range of rows for each row.
     pub fn new(ranges: Vec<Range<u32>>) -> Self {
         Self {
@@ -200,6 +208,9 @@ mod tests {
         let image = 1..4;
         let image = VisibleKeys::causal([5], Some(2), std::slice::from_ref(&image));
         assert_eq!(ranges(&image), [(0, 1), (0, 4), (1, 4), (2, 4), (3, 5)]);
+        // A prefix of three rows in the second sample. What follows it attends to the window before itself.
+        let prefix = VisibleKeys::causal([1, 5], Some(2), &[]).with_prefixes(&[0..0, 1..4]);
+        assert_eq!(ranges(&prefix), [(0, 1), (1, 4), (1, 4), (1, 4), (3, 5), (4, 6)]);
         let continued = VisibleKeys::causal([3, 4], Some(2), &[]).continued([(0..3, 2), (3..7, 1)].into_iter());
         assert_eq!(ranges(&continued), [(1, 3), (0, 2), (1, 3), (2, 4)]);
     }

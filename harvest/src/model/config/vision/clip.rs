@@ -1,4 +1,4 @@
-//! Families with a vision tower of CLIP or SigLIP: LLaVA, LLaVA-NeXT, LLaVA-OneVision and Gemma 3.
+//! Families with a vision tower of CLIP or SigLIP: LLaVA, LLaVA-NeXT, LLaVA-OneVision, Gemma 3 and PaliGemma.
 
 use super::features::features;
 use super::types::{
@@ -101,6 +101,7 @@ pub(super) fn clip_or_siglip(
         kv_heads: heads,
         head_dim: width / heads,
         scale: ((width / heads) as f64).powf(-0.5),
+        cap: None,
         activation: vision.or("hidden_act", activation)?,
         norm,
         norms: [Some("layer_norm1"), None, Some("layer_norm2"), None],
@@ -219,12 +220,31 @@ fn any_resolution(
     Ok(VisionConfig { image_token_id, image_tokens: ImageTokens::Bare, tiling, kind, video: None })
 }
 
-pub(in super::super) fn gemma3(config: Fields) -> Result<VisionConfig, String> {
-    let (mut tower, side) = clip(config.under("vision_config"), Absent { kind: SIGLIP_TYPE, sizes: SIGLIP_SIZES }, Ok)?;
+/// SigLIP with all its blocks and its last norm, and the side of an image in pixels. `sizes` are those of a family whose
+/// configuration says nothing about its tower.
+fn whole_siglip(config: Fields, sizes: Sizes) -> Result<(TowerConfig, usize), String> {
+    let (tower, side) = clip(config.under("vision_config"), Absent { kind: SIGLIP_TYPE, sizes }, Ok)?;
     if !tower.prefix.is_empty() {
-        return Err(format!("expected a vision tower of type {SIGLIP_TYPE} for Gemma 3, found {CLIP_TYPE}"));
+        return Err(format!("expected a vision tower of type {SIGLIP_TYPE} for this family, found {CLIP_TYPE}"));
     }
-    tower.last_norm = Some("post_layernorm");
+    Ok((TowerConfig { last_norm: Some("post_layernorm"), ..tower }, side))
+}
+
+pub(in super::super) fn paligemma(config: Fields) -> Result<VisionConfig, String> {
+    let (tower, side) = whole_siglip(config, [1_152, 4_096, 27, 16, 224, 14])?;
+    let grid = side / tower.patches.side;
+    let projector = ProjectorConfig::Shuffle { patches: 1, name: "multi_modal_projector.linear", bias: true };
+    Ok(VisionConfig {
+        image_token_id: precedence::token(config, &IMAGE_TOKEN, 256_000)?,
+        image_tokens: ImageTokens::Prefix,
+        tiling: Tiling::Square { side, grid, class: false },
+        kind: VisionEncoder::Tower(Box::new(tower), projector),
+        video: None,
+    })
+}
+
+pub(in super::super) fn gemma3(config: Fields) -> Result<VisionConfig, String> {
+    let (tower, side) = whole_siglip(config, SIGLIP_SIZES)?;
     let positions: usize = config.or("mm_tokens_per_image", 256)?;
     let (grid, patches) = (positions.isqrt(), side / tower.patches.side);
     if grid == 0 || grid * grid != positions || !patches.is_multiple_of(grid) {

@@ -31,7 +31,14 @@ pub(in super::super) fn idefics3(config: Fields) -> Result<VisionConfig, String>
         image_token_id: config.or("image_token_id", 128_257)?,
         image_tokens: ImageTokens::Tiles,
         tiling: Tiling::Split { side, grid: patches / merge, merge },
-        kind: VisionEncoder::Tower(Box::new(tower), ProjectorConfig::Shuffle { patches: merge * merge }),
+        kind: VisionEncoder::Tower(
+            Box::new(tower),
+            ProjectorConfig::Shuffle {
+                patches: merge * merge,
+                name: "connector.modality_projection.proj",
+                bias: false,
+            },
+        ),
         video: None,
     })
 }

@@ -69,6 +69,7 @@ fn tower(vision: Fields, layers: usize) -> Result<(TowerConfig, usize), String> 
         kv_heads: heads,
         head_dim: width / heads,
         scale: ((width / heads) as f64).powf(-0.5),
+        cap: None,
         activation: vision.or("hidden_act", Activation::Gelu)?,
         norm,
         norms: [Some("layernorm_before"), None, Some("layernorm_after"), None],

@@ -61,6 +61,7 @@ fn tower(vision: Fields, layers: usize) -> Result<TowerConfig, String> {
         kv_heads: heads,
         head_dim,
         scale: (head_dim as f64).powf(-0.5),
+        cap: None,
         activation: vision.or("hidden_act", Activation::Gelu)?,
         norm: NormConfig::Rms { eps: 1e-5, offset: 0.0 },
         norms: [Some("attention_norm"), None, Some("ffn_norm"), None],

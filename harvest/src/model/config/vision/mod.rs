@@ -11,7 +11,7 @@ mod qwen;
 mod types;
 
 pub(super) use chameleon::chameleon;
-pub(super) use clip::{gemma3, llava, llava_next, llava_onevision};
+pub(super) use clip::{gemma3, llava, llava_next, llava_onevision, paligemma};
 pub(super) use idefics3::idefics3;
 pub(super) use internvl::internvl;
 pub(super) use mistral3::mistral3;

@@ -110,6 +110,7 @@ fn tower(config: Fields, defaults: &Defaults, side: usize) -> Result<TowerConfig
         kv_heads: heads,
         head_dim: width / heads,
         scale: ((width / heads) as f64).powf(-0.5),
+        cap: None,
         activation: Activation::Gelu,
         norm: NormConfig::Layer { eps: 1e-6 },
         norms: [Some("norm1"), None, Some("norm2"), None],

@@ -103,6 +103,7 @@ impl Qwen {
             kv_heads: self.heads,
             head_dim,
             scale: (head_dim as f64).powf(-0.5),
+            cap: None,
             activation,
             norm,
             norms: [Some("norm1"), None, Some("norm2"), None],

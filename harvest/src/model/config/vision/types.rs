@@ -76,6 +76,9 @@ pub enum ImageTokens {
     Rows,
     /// Not at all: the only image of a sample stands behind the first token, whatever the text is.
     Prismatic,
+    /// By the token that begins the text: all images stand before it. They, the text and a line break are a prefix, whose
+    /// positions attend to each other in both directions; an answer follows it (PaliGemma).
+    Prefix,
 }
 
 /// What an image becomes.
@@ -265,10 +268,14 @@ pub enum ProjectorConfig {
         /// The blocks of the tower whose outputs are added behind the decoder's first blocks (DeepStack).
         deep: Vec<usize>,
     },
-    /// One layer without a bias on the concatenated patches of a square (Idefics3, which calls it a pixel shuffle).
+    /// One layer on the concatenated patches of a square (Idefics3, which calls it a pixel shuffle), or on each patch (PaliGemma).
     Shuffle {
         /// Number of patches that become one position.
         patches: usize,
+        /// The name of the layer.
+        name: &'static str,
+        /// Whether it has a bias.
+        bias: bool,
     },
     /// A norm and two layers on the concatenated patches of a square (InternVL).
     ShuffleMlp {
