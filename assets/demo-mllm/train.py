@@ -147,12 +147,13 @@ def caption_words(rows):
     return [[index[word] for word in words if word in index] for words in found], len(index)
 
 
-def words_loss(head, vision, batch, words):
+def words_loss(head, state, batch, words):
+    """How well the words of the captions are read from the mean state of each picture, `[pictures, width]`."""
     target = torch.zeros(len(batch), head.out_features)
     for row, i in enumerate(batch):
         target[row, words[i]] = 1
     target /= target.sum(1, keepdim=True).clamp(min=1)
-    return F.cross_entropy(head(F.layer_norm(vision[:, 1:].mean(1), vision.shape[2:])), target)
+    return F.cross_entropy(head(F.layer_norm(state, state.shape[1:])), target)
 
 
 def epoch(rows, answers, rng, size, clipart):
@@ -224,12 +225,12 @@ def train(args):
         seen.clear()
         if alone:
             model.model.vision_tower(pixels)
-            loss = words_loss(head, seen[0], batch, words)
+            loss = words_loss(head, seen[0][:, 1:].mean(1), batch, words)
         else:
             mask = torch.ones_like(ids)  # without it, gaps in the positions read as packed sequences
             logits = answer_logits(model, ids, pixels, len(kept), position_ids=positions, attention_mask=mask)
             loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
-            auxiliary = words_loss(head, seen[0], batch, words)
+            auxiliary = words_loss(head, seen[0][:, 1:].mean(1), batch, words)
         losses.append(loss.item())
         loss = loss if alone else loss + args.words * auxiliary
         optimizer.zero_grad(set_to_none=True)
