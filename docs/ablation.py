@@ -58,9 +58,9 @@ def groups(numbers):
 
 
 class Side:
-    """Activations of one modality's positions with content: `z` `[positions, d_sae]`, `sample` of each, pooled on demand."""
+    """Activations of one modality's positions with content, pooled by sample; with `words`, those of every position: `z` `[positions, d_sae]`."""
 
-    def __init__(self, run, encoder, modality):
+    def __init__(self, run, encoder, modality, words=False):
         check_whole(run)
         shards = sorted((run / "activations" / encoder.hook).glob("shard-*.safetensors"))
         parts = [parquet.read_table(part) for part in sorted((run / "tokens").glob("part-*.parquet"))]
@@ -72,7 +72,7 @@ class Side:
         self.sample = flag("sample")[content]
         count, width = len(self.samples), encoder.b.size
         self.max, self.mean = (np.zeros((count, width), np.float32) for _ in range(2))
-        words = []
+        kept = []
         for shard, start in zip(shards, starts):
             hidden = load_file(shard)["activations"]
             here = np.flatnonzero(content[start : start + len(hidden)])
@@ -80,16 +80,18 @@ class Side:
             first = groups(sample)
             self.max[sample[first]] = np.maximum.reduceat(z, first)
             self.mean[sample[first]] = np.add.reduceat(z, first)
-            if modality == 0:
-                words.append(z)
+            if words:
+                kept.append(z)
         self.mean /= np.maximum(np.bincount(self.sample, minlength=count), 1)[:, None]
-        self.z = np.concatenate(words) if words else None
+        self.z = np.concatenate(kept) if kept else None
 
 
 class Run:
-    def __init__(self, folder, encoder):
+    """A run with a blank-image pass; `words`: with what every text position has."""
+
+    def __init__(self, folder, encoder, words=False):
         self.name = folder.name
-        self.image, self.text = Side(folder, encoder, 1), Side(folder / "blank", encoder, 0)
+        self.image, self.text = Side(folder, encoder, 1), Side(folder / "blank", encoder, 0, words)
         if self.image.samples["source"] != self.text.samples["source"]:
             raise SystemExit(f"{folder}: the blank-image pass has other samples")
         meta = [json.loads(text) for text in self.image.samples["meta"].to_pylist()]
@@ -163,7 +165,7 @@ def main():
     parser.add_argument("--scored", type=Path, nargs="+", required=True, help="runs of `sae validate`")
     args = parser.parse_args()
     encoder = Encoder(args.sae)
-    calibration, scored = Run(args.calibrate, encoder), [Run(folder, encoder) for folder in args.scored]
+    calibration, *scored = [Run(folder, encoder, words=True) for folder in (args.calibrate, *args.scored)]
     print("| changed | " + " | ".join(run.name for run in scored) + " |")
     print("|" + "---|" * (len(scored) + 1))
 

@@ -1,0 +1,125 @@
+"""Does `pmi_blank` find more with the features of several layers? The formula of docs/ablation.py on one layer, and on several together.
+
+Needs Python 3.11 with numpy, pyarrow, safetensors and scipy. The folders, for a run with three autoencoders (docs/SCORES.md, "Reproduce it"):
+
+    python docs/several_hooks.py make --scored run/validate/*-25 --data assets/demo-data --out HOOKS   # what `sae validate` corrupted
+    for trial in HOOKS/*.jsonl; do
+      sae harvest --model M --data $trial --layers 2,4,6 --run ${trial%.jsonl} --blank-images
+    done
+    python docs/several_hooks.py measure --saes pairs-run/saes/{l2,l4,l6} --calibrate pairs-run --scored HOOKS/*-25
+
+Everything is fitted to the calibration run, without labels. *Mean of ranks*: of the scores of single layers, among the rows that are
+scored. *Sum*: of the scores themselves, which are nats. *Side by side*: one fit to the features of all layers. *Image I, text T*: the
+image's features are of one layer and the text's of another. Printed are AUCs of right rows against corrupted rows, and how much each
+differs from `pmi_blank` of the second autoencoder, with 95 % intervals (a bootstrap of the rows).
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+from ablation import USUAL, Encoder, Fit, Run, balanced
+from measures import auc
+from scipy.stats import rankdata
+
+
+def make(args):
+    """The corrupted texts of `sae validate` as data sets."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    for folder in args.scored:
+        with open(args.out / f"{folder.name}.jsonl", "w") as file:
+            for row in parquet.read_table(folder / "samples.parquet").to_pylist():
+                (image,) = row["images"]
+                turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": row["text"].strip()}]
+                facts = {"id": row["key"], "image": str((args.data / image["path"]).resolve()), "conversations": turns}
+                print(json.dumps(facts | {"altered": json.loads(row["meta"]).get("altered") is True}), file=file)
+
+
+class Layers:
+    """The pooled features of a run, `[samples, features]` for each layer and side."""
+
+    def __init__(self, folder, encoders):
+        runs = [Run(folder, encoder) for encoder in encoders]
+        self.name, self.bad = runs[0].name, runs[0].bad
+        self.there = np.all([run.there for run in runs], 0)
+        self.images, self.texts = [run.image.max for run in runs], [run.text.max for run in runs]
+
+    def only(self, rows):
+        self.images, self.texts = ([z[rows] for z in side] for side in (self.images, self.texts))
+        return self
+
+
+class Together:
+    """One fit to several layers: as many features of each as usual, the most balanced ones."""
+
+    def __init__(self, calibration, layers, **changed):
+        self.layers, count = layers, USUAL["features"]
+        self.chosen = [[balanced(side[n], count) for n in layers] for side in (calibration.images, calibration.texts)]
+        u, t = self.sides(calibration)
+        self.fit = Fit(u, t, np.arange(len(u)), **USUAL | {"features": u.shape[1] + t.shape[1]} | changed)
+
+    def sides(self, run):
+        both = zip((run.images, run.texts), self.chosen)
+        return [np.concatenate([side[n][:, kept] for n, kept in zip(self.layers, chosen)], 1) for side, chosen in both]
+
+    def __call__(self, run):
+        return self.fit.nats(*self.sides(run))
+
+
+def measure(args):
+    encoders = [Encoder(folder) for folder in args.saes]
+    names = [encoder.hook.removeprefix("layers.") for encoder in encoders]
+    calibration = Layers(args.calibrate, encoders)
+    calibration = calibration.only(calibration.there)
+    scored = [Layers(folder, encoders) for folder in args.scored]
+    everything = range(len(names))
+
+    def of(image, text):
+        fit = Fit(calibration.images[image], calibration.texts[text], np.arange(len(calibration.images[0])), **USUAL)
+        return [fit.nats(run.images[image], run.texts[text]) for run in scored]
+
+    alone = [of(n, n) for n in everything]
+    rows = {f"layer {names[n]}": alone[n] for n in everything}
+    rows |= {f"image {names[i]}, text {names[t]}": of(i, t) for i in everything for t in everything if i != t}
+    pairs = [[n, m] for n in everything for m in everything if n < m]
+    for group in [*pairs, list(everything)] if len(names) > 2 else pairs:
+        title = ", ".join(names[n] for n in group)
+        rows[f"layers {title}: mean of ranks"] = [sum(rankdata(alone[n][k]) for n in group) for k in range(len(scored))]
+        rows[f"layers {title}: sum"] = [sum(alone[n][k] for n in group) for k in range(len(scored))]
+    for title, changed in (("side by side", {}), ("the same with 192 components", {"components": 192})):
+        together = Together(calibration, list(everything), **changed)
+        rows[f"layers {', '.join(names)}: {title}"] = [together(run) for run in scored]
+
+    base = alone[1]
+    print("| features of | " + " | ".join(run.name for run in scored) + " |")
+    print("|" + "---|" * (len(scored) + 1))
+    for title, values in rows.items():
+        cells = []
+        for run, own, usual in zip(scored, values, base):
+            own, usual, right = own[run.there], usual[run.there], ~run.bad[run.there]
+            cell, rng, draws = f"{auc(own, right):.3f}", np.random.default_rng(0), []
+            if values is not base:
+                for _ in range(1000):
+                    drawn = rng.integers(0, len(own), len(own))
+                    draws.append(auc(own[drawn], right[drawn]) - auc(usual[drawn], right[drawn]))
+                cell += " ({:+.3f} to {:+.3f})".format(*np.quantile(draws, [0.025, 0.975]))
+            cells.append(cell)
+        print(f"| {title} | " + " | ".join(cells) + " |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("command", choices=["make", "measure"])
+    parser.add_argument("--scored", type=Path, nargs="+", required=True, help="make: runs of `sae validate`; measure: of the data sets made of them")
+    parser.add_argument("--data", type=Path, help="folder of the images")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--saes", type=Path, nargs="+")
+    parser.add_argument("--calibrate", type=Path, help="run with a blank-image pass")
+    args = parser.parse_args()
+    {"make": make, "measure": measure}[args.command](args)
+
+
+if __name__ == "__main__":
+    main()
