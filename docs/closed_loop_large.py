@@ -1,6 +1,6 @@
 """Does filtering pick better training data where thousands of pairs are there, and they are not emoji? Icons with their names.
 
-Needs Python 3.11 with torch 2.15, transformers 5.23 (and no torchvision), pillow, numpy, pyarrow, matplotlib. The pictures
+Needs Python 3.11 with torch 2.15, transformers 5.23 (and no torchvision), pillow, numpy, scipy, pyarrow, matplotlib. The pictures
 are the packages `@tabler/icons` and `@tabler/icons-png` 3.48.0 of npm (MIT), unpacked as ICONS/icons and ICONS/png.
 
     python docs/closed_loop_large.py make --out LARGE --icons ICONS       # three draws of warm-up, pool, and held-out pairs
@@ -18,9 +18,8 @@ learns right captions of the warm-up icons. It and its autoencoder score the poo
 label and no right pair is used. Then the last two blocks, the last norm and the head of that model are trained for the same number
 of steps (one pass over the whole pool) on whatever a score ranks highest. The seed determines the order of the data and the draw of `random`.
 
-There are three measures on held-out icons: the negative log-likelihood per token, how often the right caption is the most likely
-of four, and the F1 of the words of the greedy caption (first 200 icons). Beside each mean is the range over draws and seeds: there are
-too few of them for an interval.
+The measures are those of docs/closed_loop.py on held-out icons, the F1 on the first 200 of them. Intervals are bootstraps of draws, seeds
+and icons.
 """
 
 import argparse
@@ -28,26 +27,17 @@ import json
 import random
 import re
 import shutil
-from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-from closed_loop import ASSETS, NOISE, ROOT, Bench, UpperBench, answer, swap, write
+from closed_loop import ASSETS, NOISE, ROOT, SCORES, SHARES, Bench, UpperBench, answer, report, summary, swap, train_on_kept, write
 from PIL import Image
 
 SIDE, DRAWS = 112, 3
 PARTS = {"warm-up": 1200, "held-out": 500, "pool": 2400}
 WARM_STEPS, WARM_RATE = 300, 5e-4
 FROZEN, BATCH, RATE = 6, 16, 3e-4
-WRITTEN, LONGEST = 200, 12
-SHARES = [0.1, 0.3, 0.5, 0.7, 0.9]
-SCORES = ["random", "cosine_paper", "likelihood_drop", "pmi_blank", "pmi_rank"]
-MEASURES = {
-    "nll": "held-out NLL per token (lower is better)",
-    "retrieval": "right caption of four (higher is better)",
-    "f1": "F1 of the greedy caption's words (higher is better)",
-}
+WRITTEN = 200
 
 
 def icons(source):
@@ -99,17 +89,14 @@ def warm(args):
         if (folder / "model").exists():
             continue
         bench = Bench(folder, pool="warm-up")
-        before = bench.measure()
+        bench.mixed = args.mixed
+        before = summary(bench.measure())
         bench.descend(list(range(len(bench.pool))), 0, bench.caption_loss, WARM_STEPS, WARM_RATE, BATCH)
         # The files of the bundled model, with other weights.
         shutil.copytree(ASSETS / "demo-mllm", folder / "warming", ignore=shutil.ignore_patterns("*.py", "*.safetensors", "__pycache__"))
         bench.model.save_pretrained(folder / "warming")
         (folder / "warming").rename(folder / "model")
-        print(f"draw {draw}: before {before}, after {bench.measure()}", flush=True)
-
-
-def words(text):
-    return Counter(re.findall(r"[a-z0-9]+", text.lower()))
+        print(f"draw {draw}: before {before}, after {summary(bench.measure())}", flush=True)
 
 
 class Captioner(UpperBench):
@@ -123,7 +110,7 @@ class Captioner(UpperBench):
         self.lower = self.model.model.language_model.layers[:FROZEN]
         self.drop_lower_blocks()
 
-    def tune(self, kept, seed):
+    def fine_tune(self, kept, seed):
         def loss(batch):
             nll, count = self.prepared_nll(self.pairs, batch)
             return nll.sum() / count.sum()
@@ -132,13 +119,7 @@ class Captioner(UpperBench):
         return self.measure()
 
     def measure(self):
-        nll, count = self.all_prepared(self.tests)
-        found = {"nll": float(nll[:, 0].sum() / count[:, 0].sum()), "retrieval": float((nll[:, :1] < nll[:, 1:]).all(1).float().mean())}
-        f1 = []
-        for row, text in zip(self.held, self.write(self.seen[1][:WRITTEN])):
-            right, written = words(answer(row)), words(text)
-            f1.append(2 * (right & written).total() / max(1, right.total() + written.total()))
-        return found | {"f1": float(np.mean(f1))}
+        return self.results(*[values.numpy() for values in self.all_prepared(self.tests)], WRITTEN)
 
     @contextmanager
     def whole(self):
@@ -152,122 +133,18 @@ class Captioner(UpperBench):
             if layers is not upper:
                 yield decoder
 
-    def write(self, seen):
-        """Greedy captions."""
-        torch, tokenizer, tokens = self.torch, self.processor.tokenizer, []
-        with torch.no_grad(), self.whole() as decoder:
-            before, after, _ = self.read(seen, ["a"] * len(seen))
-            out = decoder(inputs_embeds=torch.cat([before, after[:, :1]], 1), use_cache=True)
-            while True:
-                tokens.append(self.model.lm_head(out.last_hidden_state[:, -1:]).argmax(-1))
-                if len(tokens) == LONGEST:
-                    break
-                out = decoder(input_ids=tokens[-1], past_key_values=out.past_key_values, use_cache=True)
-        end = tokenizer.convert_tokens_to_ids("</s>")
-        rows = torch.cat(tokens, 1).tolist()
-        return tokenizer.batch_decode([row[: row.index(end)] if end in row else row for row in rows])
 
-
-def scores(folder, pool, names):
-    """What each score says of the pairs, in the order of the pool; the worst value where it says nothing."""
-    import pyarrow.parquet as parquet
-
-    keys = parquet.read_table(folder / "run/samples.parquet").column("key").to_pylist()
-    table = parquet.read_table(folder / "run/scores/topk.parquet")
-    place, found = {row["id"]: i for i, row in enumerate(pool)}, {}
-    for name in names:
-        found[name] = np.full(len(pool), -np.inf)
-        found[name][[place[key] for key in keys]] = np.nan_to_num(table.column(name).to_numpy(), nan=-np.inf)
-    return found
+def draws(args):
+    return {draw: args.out / f"draw-{draw}" for draw in args.draws}
 
 
 def train(args):
-    import torch
-
-    torch.set_num_threads(args.threads)
-    log = args.out / "loop.jsonl"
-    benches = {}
-    for seed in args.seeds:
-        for draw in args.draws:
-            folder = args.out / f"draw-{draw}"
-            bench = benches[draw] = benches.get(draw) or Captioner(folder)
-            right = np.array([not row["swapped"] for row in bench.pool])
-            ranked = scores(folder, bench.pool, [name for name in args.scores if name != "random"])
-            ranked |= {"random": np.random.default_rng(seed).random(len(right)), "right": right}
-            jobs = [("before", 0.0), ("all", 1.0), ("right", 1 - NOISE)] + [(name, share) for share in args.shares for name in args.scores]
-            for by, share in jobs:
-                if by == "before" and seed != args.seeds[0]:
-                    continue
-                # Read again, so that two of these commands may share the work, each with other draws.
-                done = {(r["draw"], r["by"], r["share"], r["seed"]) for r in map(json.loads, open(log))} if log.exists() else set()
-                if (draw, by, share, seed) in done:
-                    continue
-                if by == "before":
-                    bench.model.load_state_dict(bench.start)
-                    kept, found = np.arange(0), bench.measure()
-                else:
-                    count = int(right.sum()) if by == "right" else round(share * len(right))
-                    kept = np.arange(len(right)) if by == "all" else np.argsort(-1.0 * ranked[by], kind="stable")[:count]
-                    found = bench.tune(sorted(kept.tolist()), seed)
-                row = {"draw": draw, "by": by, "share": share, "seed": seed, "right": float(right[kept].mean()) if len(kept) else None}
-                with open(log, "a") as file:
-                    print(json.dumps(row | found), file=file)
-                print(row | found, flush=True)
-
-
-def spread(values):
-    """The mean, and the lowest and the highest over draws and seeds."""
-    return [values.mean(), values.min(), values.max()]
+    train_on_kept(args, draws(args), Captioner)
 
 
 def plot(args):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from measures import auc_with_interval
-
-    found = {}
-    for row in map(json.loads, open(args.out / "loop.jsonl")):
-        found.setdefault((row["by"], row["share"]), {})[row["draw"], row["seed"]] = row
-    # The model before is the same for all seeds of a draw.
-    for (draw, _), row in list(found["before", 0.0].items()):
-        found["before", 0.0] |= {(draw, seed): row for seed in args.seeds}
-    cells = sorted(set.intersection(*(set(rows) for rows in found.values())))
-    table = lambda key, measure: np.array([found[key][cell][measure] for cell in cells])
-    figure, axes = plt.subplots(1, 3, figsize=(15, 4.8))
-    for axis, (measure, title) in zip(axes, MEASURES.items()):
-        for by in args.scores:
-            shares = sorted(share for name, share in found if name == by)
-            values = np.array([spread(table((by, share), measure)) for share in shares])
-            bars = abs(values[:, 1:] - values[:, :1]).T
-            axis.errorbar([100 * share for share in shares], values[:, 0], bars, label=by, capsize=3, marker="o",
-                          lw=2.2 if by == "pmi_blank" else 1.2, color="#888" if by == "random" else None)
-        for key, style, label in ((("all", 1.0), "-", "all pairs"), (("right", 1 - NOISE), "--", "the right pairs alone"), (("before", 0.0), ":", "before")):
-            axis.axhline(table(key, measure).mean(), color="black", ls=style, lw=1, label=label)
-        axis.set(title=title, xlabel="kept, % of the pool")
-    axes[0].legend(fontsize=8)
-    figure.suptitle(f"Trained on what each score keeps of {PARTS['pool']:,} icons of which {100 * NOISE:.0f} % have a wrong name; mean and range over {len(cells)} trainings")
-    figure.tight_layout()
-    figure.savefig(args.picture, dpi=90)
-    print("draws and seeds:", *cells)
-    show = lambda values: "{:.3f} [{:.3f}, {:.3f}]".format(*values)
-    signed = lambda values: "{:+.3f} [{:+.3f}, {:+.3f}]".format(*values)
-    for key in sorted(found, key=lambda key: (key[1], key[0])):
-        by, share = key
-        print(f"{by:16}{100 * share:>4.0f}%", "" if by == "before" else f"right {np.mean(table(key, 'right')):.3f}", end="")
-        for measure in MEASURES:
-            print(f" | {measure} {show(spread(table(key, measure)))}", end="")
-            for base in (("all", 1.0), ("random", share)):
-                if by in args.scores and base in found and base != key:
-                    print(f", less {base[0]} {signed(spread(table(key, measure) - table(base, measure)))}", end="")
-        print()
-    print("\nAUC of right pairs, one draw after the other")
-    for draw in sorted({draw for draw, _ in cells}):
-        pool = [json.loads(line) for line in open(args.out / f"draw-{draw}/pool.jsonl")]
-        right = np.array([not row["swapped"] for row in pool])
-        for name, score in scores(args.out / f"draw-{draw}", pool, [name for name in args.scores if name != "random"]).items():
-            print(f"draw {draw} {name:18}{auc_with_interval(score, right)}")
+    what = f"{PARTS['pool']:,} icons of which {100 * NOISE:.0f} % have a wrong name"
+    report(args, draws(args), f"Trained on what each score keeps of {what}; 95 % intervals over draws, seeds and icons")
 
 
 def main():
@@ -281,6 +158,7 @@ def main():
     parser.add_argument("--scores", nargs="+", default=SCORES)
     parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--mixed", action="store_true", help="train in mixed precision (bf16), which is quicker on some processors")
     args = parser.parse_args()
     {"make": make, "warm": warm, "train": train, "plot": plot}[args.command](args)
 

@@ -76,13 +76,13 @@ def measure(args):
     scored = [Layers(folder, encoders) for folder in args.scored]
     everything = range(len(names))
 
-    def of(image, text):
+    def nats(image, text):
         fit = Fit(calibration.images[image], calibration.texts[text], np.arange(len(calibration.images[0])), **USUAL)
         return [fit.nats(run.images[image], run.texts[text]) for run in scored]
 
-    alone = [of(n, n) for n in everything]
+    alone = [nats(n, n) for n in everything]
     rows = {f"layer {names[n]}": alone[n] for n in everything}
-    rows |= {f"image {names[i]}, text {names[t]}": of(i, t) for i in everything for t in everything if i != t}
+    rows |= {f"image {names[i]}, text {names[t]}": nats(i, t) for i in everything for t in everything if i != t}
     pairs = [[n, m] for n in everything for m in everything if n < m]
     for group in [*pairs, list(everything)] if len(names) > 2 else pairs:
         title = ", ".join(names[n] for n in group)
