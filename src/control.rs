@@ -188,6 +188,11 @@ pub enum Notice<'a> {
         /// Why.
         cause: &'a sae_core::Error,
     },
+    /// Processes that train on NVIDIA GPUs do not exchange by NCCL.
+    WithoutNccl {
+        /// Why.
+        cause: &'a str,
+    },
     /// Stored summaries of samples were not used, and are made again.
     StaleSummaries {
         /// Their file.

@@ -18,13 +18,14 @@ use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
 use sae_core::device::DeviceChoice;
 use sae_core::store::stream::{Source, StoreRows, Stream};
 use sae_core::store::{Hook, SkipList, Skipped, Store, run};
-use sae_core::train::ranks::Rendezvous;
-use sae_core::train::{EVENTS, Session, TrainConfig, checkpoint};
+use sae_core::train::ranks::{Ranks, Rendezvous, SingleProcess};
+use sae_core::train::{EVENTS, Session, TrainConfig, check_off_cpu, checkpoint};
 use sae_core::{Run, file};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What to train, and on what.
 ///
@@ -314,8 +315,9 @@ impl TrainRequest {
         if self.rendezvous.is_some() && self.online.is_some() {
             return Err(JobsError::OnlineRanks.into());
         }
-        if self.rendezvous.is_some() && self.device.open()? != Device::flex() {
-            return Err(JobsError::RanksOffCpu.into());
+        if self.device.open()? != Device::flex() {
+            let ranks = self.rendezvous.as_ref().map_or(1, |rendezvous| rendezvous.count);
+            self.saes.iter().try_for_each(|(_, config)| check_off_cpu(config, ranks))?;
         }
         let name = &self.first()?.0;
         let unfinished = checkpoint::newest(&self.sae_dir(name).join("checkpoint"));
@@ -387,11 +389,13 @@ impl TrainRequest {
         let folder = run.sae_dir(first).join("checkpoint");
         let stream = Stream::new(rows, config.buffer, config.seed)?;
         let configs: Vec<TrainConfig> = self.saes.iter().map(|(_, config)| config.clone()).collect();
-        let mut session =
-            Session::from_base(stream, &configs, start.base.as_ref().map(|base| &base.weights), &self.device.open()?)?;
-        if let Some(rendezvous) = &self.rendezvous {
-            session.distribute(ranks::connect(rendezvous, &ranks::settings(self, start)?, control)?)?;
-        }
+        let device = self.device.open()?;
+        let ranks: Arc<dyn Ranks> = match &self.rendezvous {
+            Some(rendezvous) => ranks::connect(rendezvous, &ranks::settings(self, start)?, &device, control)?,
+            None => Arc::new(SingleProcess),
+        };
+        let base = start.base.as_ref().map(|base| &base.weights);
+        let mut session = Session::with_ranks(stream, &configs, base, &device, ranks)?;
         if let Some(path) = &start.checkpoint {
             checkpoint::read(path, &mut session)?;
         }

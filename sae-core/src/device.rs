@@ -235,6 +235,12 @@ mod gpu {
             self.kernels.client()
         }
 
+        /// The number of an NVIDIA GPU.
+        #[cfg(feature = "cuda")]
+        pub(crate) fn cuda(&self) -> Option<usize> {
+            if let DeviceChoice::Cuda(index) = self.choice { Some(index) } else { None }
+        }
+
         /// The type of products whose results are only compared: bf16 where the GPU computes it, `f32` otherwise.
         pub(crate) fn narrow(&self) -> ElemType {
             if self.tensors.supports_dtype(burn::tensor::DType::BF16) {

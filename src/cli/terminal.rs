@@ -127,6 +127,9 @@ fn words(notice: &Notice) -> Option<String> {
         }
         Notice::NoCheckpoint { step, cause } => format!("warning: no checkpoint at step {step}: {cause}"),
         Notice::NoLog { step, cause } => format!("warning: no log at step {step}: {cause}"),
+        Notice::WithoutNccl { cause } => {
+            format!("note: arrays are exchanged by TCP, which is slower than NCCL: {cause}")
+        }
         Notice::StaleSummaries { path, cause } => format!("note: {} is made again: {cause}", path.display()),
         Notice::NoSummaries { path, cause } => {
             format!("warning: {} was not stored, so the next question needs a pass too: {cause}", path.display())

@@ -2,7 +2,7 @@
 
 use crate::command_line::quoted;
 use crate::numbers::counted;
-use sae_core::error::{Hint, Operation, Setting};
+use sae_core::error::{Hint, Operation};
 use std::path::PathBuf;
 
 /// A job that several processes share and that cannot go on.
@@ -54,9 +54,6 @@ pub enum JobsError {
     /// Several processes with a model and a data set.
     #[error("several processes can only train on stored activations, since each would run the model on all data")]
     OnlineRanks,
-    /// Several processes on another device than a CPU.
-    #[error("several processes can only train on a CPU")]
-    RanksOffCpu,
     /// The first of several processes could not save what all of them have trained.
     #[error("process 1 could not save what was trained")]
     NotSaved,
@@ -94,7 +91,6 @@ impl JobsError {
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::OnlineRanks => Hint::Run(Operation::Harvest),
-            Self::RanksOffCpu => Hint::set(Setting::Device, "cpu"),
             Self::NotSaved => "see the error of process 1, and start all processes again".into(),
             Self::NoParts { .. } => "make the parts first, or name their files".into(),
             Self::OtherPart { .. } => "name the parts of one pass only, or make this one again".into(),

@@ -2,9 +2,10 @@
 
 use super::{Start, TrainRequest};
 use crate::Result;
-use crate::control::{Control, Stage};
+use crate::control::{Control, Notice, Stage};
+use burn::tensor::Device;
 use sae_core::autoencoder::Weights;
-use sae_core::train::ranks::{Ranks, Rendezvous, TcpRanks};
+use sae_core::train::ranks::{self, Ranks, Rendezvous};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
@@ -39,9 +40,19 @@ fn hash(weights: &Weights) -> String {
 }
 
 /// Connects to the others.
-pub(super) fn connect(rendezvous: &Rendezvous, settings: &str, control: &mut Control) -> Result<Arc<dyn Ranks>> {
+pub(super) fn connect(
+    rendezvous: &Rendezvous,
+    settings: &str,
+    device: &Device,
+    control: &mut Control,
+) -> Result<Arc<dyn Ranks>> {
     let staged = control.stage(Stage::Connect, None)?;
     let cancel = staged.cancel();
     let _attended = cancel.attend();
-    Ok(Arc::new(TcpRanks::connect(rendezvous, settings.as_bytes(), &mut || cancel.check())?))
+    let (ranks, without_nccl) = ranks::connect(rendezvous, settings.as_bytes(), device, &mut || cancel.check())?;
+    drop(staged);
+    if let Some(cause) = &without_nccl {
+        control.notice(&Notice::WithoutNccl { cause });
+    }
+    Ok(ranks)
 }

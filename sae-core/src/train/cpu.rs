@@ -7,7 +7,6 @@ use super::dense_step::{Dense, DensePass};
 use super::engine::{Batch, Engine, StepStats, TrainState, aux_weight, clipped, finite, is_sparse};
 use super::feature_share::FeatureShare;
 use super::params::Params;
-use super::ranks::Ranks;
 use super::selection::{ThresholdHint, select};
 use super::sparse_step::{SparseGradients, TokenLoss, traces};
 use super::update::{OptimizerState, StepGradient};
@@ -15,7 +14,6 @@ use crate::Result;
 use crate::autoencoder::Architecture;
 use crate::autoencoder::kernel::product::product;
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Names of the stages of a step.
@@ -36,10 +34,13 @@ pub struct CpuEngine {
 impl CpuEngine {
     /// An engine that starts with these parameters.
     pub fn new(config: &TrainConfig, params: Params) -> Self {
-        let zeros = Params::zeros(params.d_in, config);
         let share = FeatureShare::whole(params.d_sae);
-        let state = TrainState { params, first: zeros.clone(), second: zeros, l0: None };
-        let optimizer = OptimizerState::new(config, state);
+        Self::of_share(config, params, share)
+    }
+
+    /// An engine for the features of a share, that starts with these parameters of all features.
+    pub(super) fn of_share(config: &TrainConfig, params: Params, share: FeatureShare) -> Self {
+        let optimizer = OptimizerState::new(config, share.initial_state(params));
         Self {
             config: config.clone(),
             optimizer,
@@ -173,23 +174,12 @@ impl Engine for CpuEngine {
     }
 
     fn state(&self) -> Result<Cow<'_, TrainState>> {
-        if self.share.is_whole() {
-            return Ok(Cow::Borrowed(&self.optimizer.state));
-        }
-        self.share.whole_state(&self.optimizer.state).map(Cow::Owned)
+        self.share.whole_state(Cow::Borrowed(&self.optimizer.state))
     }
 
     fn restore(&mut self, state: TrainState) -> Result<()> {
-        let local = if self.share.is_whole() { state } else { self.share.part(&state) };
-        self.optimizer = OptimizerState::new(&self.config, local);
+        self.optimizer = OptimizerState::new(&self.config, self.share.local_state(state));
         self.threshold_hint = ThresholdHint::default();
-        Ok(())
-    }
-
-    fn distribute(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
-        let share = FeatureShare::new(ranks, self.share.d_sae())?;
-        self.optimizer = OptimizerState::new(&self.config, share.part(&self.optimizer.state));
-        self.share = share;
         Ok(())
     }
 }

@@ -3,12 +3,10 @@
 
 use super::config::TrainConfig;
 use super::params::Params;
-use super::ranks::Ranks;
 use crate::error::{Cause, Hint, Setting};
 use crate::vector;
 use crate::{Error, Result};
 use std::borrow::Cow;
-use std::sync::Arc;
 
 /// The inputs of a step.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +63,8 @@ pub struct TrainState {
     pub l0: Option<f64>,
 }
 
-/// Computes steps.
+/// Computes steps. If the features are divided among ranks, all of them call every method, with the same arguments, and get the same
+/// results, in which all features are.
 pub trait Engine {
     /// Computes a step and applies it.
     ///
@@ -84,16 +83,6 @@ pub trait Engine {
     /// # Errors
     /// A device that failed.
     fn restore(&mut self, state: TrainState) -> Result<()>;
-
-    /// Divides the features among ranks and keeps those of this one. From then on, all ranks call every method, with the same
-    /// arguments, and get the same results, in which all features are.
-    ///
-    /// # Errors
-    /// An engine that cannot do so; fewer features than ranks.
-    fn distribute(&mut self, _ranks: Arc<dyn Ranks>) -> Result<()> {
-        let text = "features can only be divided among ranks on a CPU";
-        Err(Error::config(Cause::with_hint(text, Hint::set(Setting::Device, "cpu"))))
-    }
 }
 
 /// If more than one in this many features is active, dense products are faster than the sparse step. Measured on a CPU

@@ -7,6 +7,7 @@ use crate::autoencoder::sparse::Sparse;
 use crate::{Error, Result};
 use bytemuck::{AnyBitPattern, NoUninit};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -194,15 +195,28 @@ impl FeatureShare {
         Ok((0..rows).into_par_iter().with_min_len(16).map(kth).collect())
     }
 
+    /// The state of this rank at the beginning, from parameters of all features.
+    pub fn initial_state(&self, params: Params) -> TrainState {
+        let params = if self.is_whole() { params } else { params.part(self.features()) };
+        let zeros = params.zeros_like();
+        TrainState { params, first: zeros.clone(), second: zeros, l0: None }
+    }
+
     /// The part of a state that is this rank's.
-    pub fn part(&self, state: &TrainState) -> TrainState {
-        let part = |params: &Params| params.part(self.features());
-        let TrainState { params, first, second, l0 } = state;
-        TrainState { params: part(params), first: part(first), second: part(second), l0: *l0 }
+    pub fn local_state(&self, state: TrainState) -> TrainState {
+        if self.is_whole() {
+            return state;
+        }
+        let local = |params: &Params| params.part(self.features());
+        let TrainState { params, first, second, l0 } = &state;
+        TrainState { params: local(params), first: local(first), second: local(second), l0: *l0 }
     }
 
     /// The state of all ranks.
-    pub fn whole_state(&self, local: &TrainState) -> Result<TrainState> {
+    pub fn whole_state<'a>(&self, local: Cow<'a, TrainState>) -> Result<Cow<'a, TrainState>> {
+        if self.is_whole() {
+            return Ok(local);
+        }
         let whole = |local: &Params| -> Result<Params> {
             let mut params = local.without_features(self.d_sae);
             for (to, from) in params.arrays_of_features_mut().into_iter().zip(local.arrays_of_features()) {
@@ -214,8 +228,9 @@ impl FeatureShare {
             }
             Ok(params)
         };
-        let TrainState { params, first, second, l0 } = local;
-        Ok(TrainState { params: whole(params)?, first: whole(first)?, second: whole(second)?, l0: *l0 })
+        let TrainState { params, first, second, l0 } = &*local;
+        let state = TrainState { params: whole(params)?, first: whole(first)?, second: whole(second)?, l0: *l0 };
+        Ok(Cow::Owned(state))
     }
 }
 

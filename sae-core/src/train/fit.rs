@@ -23,9 +23,9 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// The memory of the sparse engine for the TopK family; `budget` limits the product of some tokens.
-    pub fn sparse(config: &TrainConfig, d_in: usize, budget: usize) -> Self {
-        let (d, f, rows) = (d_in as u64, config.d_sae(d_in) as u64, config.batch as u64);
+    /// The memory of the sparse engine for the TopK family, for `features` on this device; `budget` limits the product of some tokens.
+    pub fn sparse(config: &TrainConfig, d_in: usize, features: usize, budget: usize) -> Self {
+        let (d, f, rows) = (d_in as u64, features as u64, config.batch as u64);
         let matrix = 4 * d * f;
         let slots = (config.prefixes.len().max(2) as u64).max(config.random_prefixes as u64) + 1;
         let slots = if config.arch == crate::autoencoder::Architecture::Matryoshka { slots } else { 1 };
@@ -96,7 +96,7 @@ mod tests {
     fn a_training_that_does_not_fit_is_rejected_with_numbers_and_the_right_hint() {
         let config =
             TrainConfig { features: 65_536, batch: 16_384, ..TrainConfig::for_architecture(Architecture::TopK) };
-        let needs = Needs::sparse(&config, 4096, 1 << 30);
+        let needs = Needs::sparse(&config, 4096, 65_536, 1 << 30);
         // Eight and a half matrices of a GiB.
         assert_eq!(needs.weights + needs.moments + needs.gradient, (17 << 30) / 2);
         assert_eq!(needs.products, 1 << 30);
@@ -105,6 +105,8 @@ mod tests {
         assert!(error.to_string().contains("8.0 free"), "{error}");
         assert_eq!(error.hint(), Some(Hint::Lower(Setting::Features)));
         assert_eq!(needs.check(10 << 30).unwrap_err().hint(), Some(Hint::Lower(Setting::Batch)));
+        let half = Needs::sparse(&config, 4096, 32_768, 1 << 30);
+        assert_eq!((half.weights, half.moments, half.products), (needs.weights / 2, needs.moments / 2, needs.products));
         let dense = Needs::dense(&config, 4096);
         assert!(dense.products > 20 * needs.products && dense.check(24 << 30).is_err());
     }
@@ -113,6 +115,6 @@ mod tests {
     fn products_of_a_small_batch_are_no_larger_than_the_batch() {
         let config =
             TrainConfig { features: 1024, batch: 256, ..TrainConfig::for_architecture(Architecture::BatchTopK) };
-        assert_eq!(Needs::sparse(&config, 64, 1 << 30).products, 4 * 256 * 1024);
+        assert_eq!(Needs::sparse(&config, 64, 1024, 1 << 30).products, 4 * 256 * 1024);
     }
 }

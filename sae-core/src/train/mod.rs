@@ -31,7 +31,7 @@ pub use config::{BDecInit, Decoder, JumpReluPenalty, TrainConfig, TrainingScale}
 pub use events::EVENTS;
 pub use log::{Log, StepLog, read_log};
 pub use params::Params;
-pub use trainer::Trainer;
+pub use trainer::{Trainer, check_off_cpu};
 
 use crate::autoencoder::Weights;
 use crate::store::stream::{StoreRows, Stream};
@@ -58,19 +58,21 @@ impl<'a> Session<'a> {
     /// # Errors
     /// A configuration that is invalid or contradicts the first, or a source that cannot be read.
     pub fn new(stream: Stream<'a>, configs: &[TrainConfig], device: &Device) -> Result<Self> {
-        Self::from_base(stream, configs, None, device)
+        Self::with_ranks(stream, configs, None, device, Arc::new(SingleProcess))
     }
 
-    /// Begins a session in which every autoencoder starts from `base`, in the units of the store, and keeps the indices of its
-    /// features.
+    /// Begins a session whose features are divided among ranks. All ranks begin the same session, and call the same methods in the same
+    /// order. If there is a `base`, in the units of the store, every autoencoder starts from it and keeps the indices of its features.
     ///
     /// # Errors
-    /// As [`Session::new`]; a base of another width, architecture or number of features.
-    pub fn from_base(
+    /// As [`Session::new`]; a base of another width, architecture or number of features; fewer features than ranks; several ranks on
+    /// another device than a CPU, but for the TopK family on a GPU.
+    pub fn with_ranks(
         stream: Stream<'a>,
         configs: &[TrainConfig],
         base: Option<&Weights>,
         device: &Device,
+        ranks: Arc<dyn Ranks>,
     ) -> Result<Self> {
         let first = configs.first().ok_or_else(|| Error::config("there is nothing to train"))?;
         let width = stream.d_in();
@@ -87,25 +89,9 @@ impl<'a> Session<'a> {
         }
         let trainers = configs.iter().map(|config| {
             let statistics = Statistics::new(stream.buffer(), d, config);
-            Trainer::new(d, config, &statistics, base, device)
+            Trainer::new(d, config, &statistics, base, device, &ranks)
         });
-        Ok(Self {
-            trainers: trainers.collect::<Result<_>>()?,
-            stream,
-            batch: Vec::new(),
-            ranks: Arc::new(SingleProcess),
-        })
-    }
-
-    /// Divides the features of every autoencoder among ranks. All ranks begin the same session, and from then on call the same
-    /// methods in the same order.
-    ///
-    /// # Errors
-    /// Another device than a CPU; fewer features than ranks.
-    pub fn distribute(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
-        self.trainers.iter_mut().try_for_each(|trainer| trainer.distribute(ranks.clone()))?;
-        self.ranks = ranks;
-        Ok(())
+        Ok(Self { trainers: trainers.collect::<Result<_>>()?, stream, batch: Vec::new(), ranks })
     }
 
     /// Whether this process writes what the ranks have trained.

@@ -73,6 +73,13 @@ impl Params {
         }
     }
 
+    /// Zeros of the same shapes.
+    pub fn zeros_like(&self) -> Self {
+        let mut zeros = self.clone();
+        zeros.arrays_mut().into_iter().for_each(|array| array.fill(0.0));
+        zeros
+    }
+
     /// Initial parameters: decoder rows in random directions with the configured norm; the encoder is their transpose or has
     /// other random directions with the same norm; biases are zero, thresholds as configured. The blocks of a crosscoder's
     /// row start equal, each with that norm, so that no feature belongs to one model before the data says so. A transcoder's

@@ -5,6 +5,7 @@ use super::autodiff::AutodiffEngine;
 use super::config::{TrainConfig, TrainingScale};
 use super::cpu::CpuEngine;
 use super::engine::{Batch, Engine, StepStats, TrainState, total_variance};
+use super::feature_share::FeatureShare;
 use super::log::{Log, StepLog};
 use super::params::{B_ENC, Params};
 use super::ranks::Ranks;
@@ -75,24 +76,38 @@ impl TrainerState {
 
 /// What computes the steps on a device: [`CpuEngine`] on a CPU, the engines of `super::gpu` on a GPU, and Burn's autodiff on
 /// everything else.
-pub(super) fn engine(config: &TrainConfig, params: Params, device: &Device) -> Result<Box<dyn Engine>> {
+///
+/// # Errors
+/// A configuration that cannot be trained on this device or with several ranks; fewer features than ranks; a GPU with too little
+/// free memory.
+pub(super) fn engine(
+    config: &TrainConfig,
+    params: Params,
+    device: &Device,
+    ranks: &Arc<dyn Ranks>,
+) -> Result<Box<dyn Engine>> {
+    let share = FeatureShare::new(ranks.clone(), params.d_sae)?;
     if *device == Device::flex() {
-        return Ok(Box::new(CpuEngine::new(config, params)));
+        return Ok(Box::new(CpuEngine::of_share(config, params, share)));
     }
-    check_off_cpu(config)?;
+    check_off_cpu(config, ranks.count())?;
     #[cfg(feature = "gpu")]
-    if let Some(engine) = super::gpu::engine(config, &params, device)? {
-        return Ok(engine);
+    if let Some(gpu) = crate::device::Gpu::from_device(device) {
+        return super::gpu::engine(config, params, device, &gpu, share);
     }
     Ok(Box::new(AutodiffEngine::new(config, params, &device.clone().autodiff())))
 }
 
-/// Checks that a training can be done on another device than a CPU.
+/// Checks that a training can be done on another device than a CPU, by this number of processes.
 ///
 /// # Errors
-/// A crosscoder or a transcoder.
-pub(super) fn check_off_cpu(config: &TrainConfig) -> Result<()> {
-    let on_cpu = [(config.models > 1, "a crosscoder"), (config.is_transcoder(), "a transcoder")];
+/// A crosscoder or a transcoder; several processes, if the architecture learns its sparsity.
+pub fn check_off_cpu(config: &TrainConfig, ranks: usize) -> Result<()> {
+    let on_cpu = [
+        (config.models > 1, "a crosscoder"),
+        (config.is_transcoder(), "a transcoder"),
+        (ranks > 1 && !config.is_topk(), "an architecture that learns its sparsity, by several processes,"),
+    ];
     let Some((_, what)) = on_cpu.into_iter().find(|(is, _)| *is) else { return Ok(()) };
     let text = format!("{what} can only be trained on a CPU");
     Err(Error::config(Cause::with_hint(text, Hint::set(Setting::Device, "cpu"))))
@@ -107,12 +122,13 @@ impl Trainer {
         statistics: &Statistics,
         base: Option<&Weights>,
         device: &Device,
+        ranks: &Arc<dyn Ranks>,
     ) -> Result<Self> {
         config.check(d_in)?;
         let scales = statistics.scales(config)?;
         if let Some(base) = base {
             let params = Params::from_weights(base, config, &scales)?;
-            let mut trainer = Self::from_params(config, params, scales, device)?;
+            let mut trainer = Self::from_params(config, params, scales, device, ranks)?;
             if let (Activation::JumpRelu { threshold }, true) = (&base.activation, config.is_topk()) {
                 trainer.progress.threshold = f64::from(threshold.first().copied().unwrap_or_default());
             }
@@ -120,29 +136,27 @@ impl Trainer {
         }
         let mut params = Params::initial(d_in, config);
         params.b_dec = statistics.b_dec(config, &scales);
-        Self::from_params(config, params, scales, device)
+        Self::from_params(config, params, scales, device, ranks)
     }
 
     /// A trainer with given parameters, in the units of activations that were multiplied by `scales`, one for each model, and one for
     /// the target of a transcoder.
     ///
     /// # Errors
-    /// A GPU with too little free memory.
-    pub fn from_params(config: &TrainConfig, params: Params, scales: Vec<f32>, device: &Device) -> Result<Self> {
+    /// See `engine`.
+    pub fn from_params(
+        config: &TrainConfig,
+        params: Params,
+        scales: Vec<f32>,
+        device: &Device,
+        ranks: &Arc<dyn Ranks>,
+    ) -> Result<Self> {
         let (d_in, d_sae) = (params.d_in, params.d_sae);
-        let engine = engine(config, params, device)?;
+        let engine = engine(config, params, device, ranks)?;
         let last_fired = vec![0; d_sae];
         let progress = TrainerState { step: 0, scales, threshold: 0.0, last_fired, rng: None, l0: -1.0 };
         let rng = random::chacha(config.seed, 4);
         Ok(Self { config: config.clone(), engine, d_in, progress, rng, log: Log::new(config.steps) })
-    }
-
-    /// Divides the features among ranks: see [`Engine::distribute`].
-    ///
-    /// # Errors
-    /// Another device than a CPU; fewer features than ranks.
-    pub fn distribute(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
-        self.engine.distribute(ranks)
     }
 
     /// Its configuration.

@@ -184,17 +184,22 @@ fn a_skip_connection_takes_the_linear_part_of_the_map() {
     assert!(with < 0.02 && without > 5.0 * with, "FVU {without} without a skip connection, {with} with one");
 }
 
+fn from_base<'a>(stream: Stream<'a>, config: &TrainConfig, base: &Weights) -> Result<Session<'a>> {
+    let ranks = Arc::new(SingleProcess);
+    Session::with_ranks(stream, std::slice::from_ref(config), Some(base), &Device::flex(), ranks)
+}
+
 #[test]
 fn a_transcoder_goes_on_from_a_saved_one_where_it_was() {
     let first = TrainConfig { lr: 1e-2, ..config(Architecture::BatchTopK, true, 200) };
     let (base, _) = train_on(linear, &first);
     let stream = Stream::new(Computed { row: 0, target: linear }, first.buffer, first.seed).unwrap();
-    let session = Session::from_base(stream, std::slice::from_ref(&first), Some(&base), &Device::flex()).unwrap();
+    let session = from_base(stream, &first, &base).unwrap();
     let again = session.trainers()[0].weights().unwrap();
     assert!((unexplained(&again, linear) - unexplained(&base, linear)).abs() < 1e-5);
     let other = TrainConfig { skip: false, ..first };
     let stream = Stream::new(Computed { row: 0, target: linear }, other.buffer, other.seed).unwrap();
-    let error = Session::from_base(stream, &[other], Some(&base), &Device::flex()).err().unwrap().to_string();
+    let error = from_base(stream, &other, &base).err().unwrap().to_string();
     assert!(error.contains("because of its skip connection"), "{error}");
 }
 
@@ -282,7 +287,7 @@ fn stores_and_configurations_that_make_no_transcoder_are_rejected() {
     assert!(wrong(TrainConfig { models: 2, ..base() }).contains("d_out = 4 with models = 2"));
     assert!(wrong(TrainConfig { subtract_b_dec: true, ..base() }).contains("subtract_b_dec with d_out"));
     assert!(wrong(TrainConfig { normalize: TrainingScale::LayerNorm, ..base() }).contains("normalize = layer-norm"));
-    let elsewhere = trainer::check_off_cpu(&base()).unwrap_err().to_string();
+    let elsewhere = check_off_cpu(&base(), 1).unwrap_err().to_string();
     assert!(elsewhere.contains("a transcoder can only be trained on a CPU"), "{elsewhere}");
-    trainer::check_off_cpu(&TrainConfig { d_out: 0, skip: false, ..base() }).unwrap();
+    check_off_cpu(&TrainConfig { d_out: 0, skip: false, ..base() }, 1).unwrap();
 }

@@ -6,10 +6,12 @@ use super::group::Groups;
 use super::memory::{Buffer, Fetched, allocate, upload};
 use super::state::{GpuEngine, Trained};
 use super::{blocks, cubes, sparse, units, update};
+use crate::Result;
 use crate::autoencoder::Architecture;
 use crate::train::Decoder;
 use crate::train::adam::Adam;
 use crate::train::engine::Batch;
+use crate::train::feature_share::FeatureShare;
 use crate::train::params::THRESHOLD;
 
 /// Rows that one cube sums.
@@ -61,18 +63,22 @@ impl Gradients {
         std::iter::once(&self.squares).chain(&self.b_dec)
     }
 
-    /// The gradient of the decoder's bias and the global norm, from [`Self::measured`].
-    pub fn bias_and_norm(&self, measured: &[Fetched]) -> (Vec<f32>, f64) {
+    /// The gradient of the decoder's bias and the global norm, from [`Self::measured`] of all ranks.
+    ///
+    /// # Errors
+    /// A rank that is lost.
+    pub fn bias_and_norm(&self, measured: &[Fetched], share: &FeatureShare) -> Result<(Vec<f32>, f64)> {
         debug_assert_eq!(measured.len(), 1 + self.b_dec.len());
-        let [squares, through, shares @ ..] = measured else { unreachable!("there are two arrays or more") };
+        let [squares, through, parts @ ..] = measured else { unreachable!("there are two arrays or more") };
         let mut b_dec = vec![0f32; through.len()];
-        for share in shares {
-            b_dec.iter_mut().zip(share.numbers::<f32>()).for_each(|(sum, own)| *sum += own);
+        for part in parts {
+            b_dec.iter_mut().zip(part.numbers::<f32>()).for_each(|(sum, own)| *sum += own);
         }
         b_dec.iter_mut().zip(through.numbers::<f32>()).for_each(|(sum, own)| *sum -= own);
-        let squares = squares.numbers::<f32>().iter().map(|s| f64::from(*s)).sum::<f64>();
+        share.all_reduce(&mut b_dec)?;
+        let squares = share.total(squares.numbers::<f32>().iter().map(|s| f64::from(*s)).sum::<f64>())?;
         let norm = (squares + b_dec.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>()).sqrt();
-        (b_dec, norm)
+        Ok((b_dec, norm))
     }
 }
 

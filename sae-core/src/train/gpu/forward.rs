@@ -121,7 +121,9 @@ impl GpuEngine {
         self.reconstruct(of, b_dec, (&self.whole, 1), chosen, (lift, scale, Some(weight)))
     }
 
-    fn reconstruct(
+    /// Residuals and costs of what was chosen, whose sums begin with the bias less `x`, or, with a weight, with `lift` times the last of
+    /// the residuals `x`.
+    pub fn reconstruct(
         &self,
         (x, x_slots): (&Buffer, usize),
         b_dec: &Buffer,

@@ -10,6 +10,7 @@
 mod activation;
 mod backward;
 mod entries;
+mod exchange;
 mod forward;
 mod group;
 mod learned_sparsity;
@@ -31,6 +32,7 @@ use learned_sparsity::LearnedSparsityEngine;
 
 use super::config::TrainConfig;
 use super::engine::Engine;
+use super::feature_share::FeatureShare;
 use super::fit::Needs;
 use super::params::Params;
 use crate::device::Gpu;
@@ -38,16 +40,21 @@ use crate::{Error, Result};
 use burn::tensor::Device;
 use cubecl::prelude::{CubeCount, CubeDim};
 
-/// The engine for a device that is a GPU, nothing for others.
-pub(super) fn engine(config: &TrainConfig, params: &Params, device: &Device) -> Result<Option<Box<dyn Engine>>> {
-    let Some(gpu) = Gpu::from_device(device) else { return Ok(None) };
+/// The engine for a GPU. With several ranks the architecture has to be one of the TopK family.
+pub(super) fn engine(
+    config: &TrainConfig,
+    params: Params,
+    device: &Device,
+    gpu: &Gpu,
+    share: FeatureShare,
+) -> Result<Box<dyn Engine>> {
     if config.is_topk() {
-        return Ok(Some(Box::new(sparse(config, params.clone(), device)?)));
+        return Ok(Box::new(sparse_of_share(config, params, gpu, share)?));
     }
     if let Some(free) = gpu.free() {
         Needs::dense(config, params.d_in).check(free)?;
     }
-    Ok(Some(Box::new(LearnedSparsityEngine::new(config, params.clone(), device, gpu.client(), gpu.narrow()))))
+    Ok(Box::new(LearnedSparsityEngine::new(config, params, device, gpu.client(), gpu.narrow())))
 }
 
 /// The sparse engine, with its product in the narrowest type that the GPU has.
@@ -56,10 +63,21 @@ pub(super) fn engine(config: &TrainConfig, params: &Params, device: &Device) -> 
 /// A device that is no GPU or has too little free memory.
 pub fn sparse(config: &TrainConfig, params: Params, device: &Device) -> Result<GpuEngine> {
     let gpu = Gpu::from_device(device).ok_or_else(|| Error::device("the sparse step of a GPU needs a GPU"))?;
+    let share = FeatureShare::whole(params.d_sae);
+    sparse_of_share(config, params, &gpu, share)
+}
+
+/// The same for the features of a share. The GPU never holds others.
+pub(super) fn sparse_of_share(
+    config: &TrainConfig,
+    params: Params,
+    gpu: &Gpu,
+    share: FeatureShare,
+) -> Result<GpuEngine> {
     if let Some(free) = gpu.free() {
-        Needs::sparse(config, params.d_in, PRODUCT_BYTES).check(free)?;
+        Needs::sparse(config, params.d_in, share.features().len(), PRODUCT_BYTES).check(free)?;
     }
-    Ok(GpuEngine::new(config, params, gpu.client(), gpu.narrow(), PRODUCT_BYTES))
+    Ok(GpuEngine::of_share(config, params, share, gpu.client(), gpu.narrow(), PRODUCT_BYTES))
 }
 
 /// Cubes along one dimension that every device allows; Vulkan need not allow more.

@@ -4,6 +4,7 @@ use super::memory::{Buffer, allocate, fetch, fetch_all, upload};
 use super::{cubes, elements, sparse, units, update};
 use crate::error::{Cause, Hint, Setting};
 use crate::train::engine::{Batch, Engine, StepStats, TrainState, clipped, finite};
+use crate::train::feature_share::FeatureShare;
 use crate::train::params::B_ENC;
 use crate::train::{Params, TrainConfig};
 use crate::{Error, Result};
@@ -35,7 +36,9 @@ pub struct GpuEngine {
     pub(super) narrow: ElemType,
     pub(super) budget: usize,
     pub(super) d: usize,
+    /// Features on this device.
     pub(super) f: usize,
+    pub(super) share: FeatureShare,
     /// Tokens of the batch at hand.
     pub(super) rows: usize,
     pub(super) w_enc: Trained,
@@ -47,7 +50,7 @@ pub struct GpuEngine {
     pub(super) enc_norms: Buffer,
     /// Of the decoder's rows.
     pub(super) norms: Buffer,
-    /// The end of the only prefix: all features.
+    /// The end of the only prefix: all features of the share.
     pub(super) whole: Buffer,
     /// The decoder's bias and its moments, which are small, on the host.
     pub(super) b_dec: [Vec<f32>; 3],
@@ -61,15 +64,30 @@ pub struct GpuEngine {
 impl GpuEngine {
     /// Begins at these parameters. `narrow` is the type of the encoder's product, `budget` the bytes it may take.
     pub fn new(config: &TrainConfig, params: Params, client: Client, narrow: ElemType, budget: usize) -> Self {
+        let share = FeatureShare::whole(params.d_sae);
+        Self::of_share(config, params, share, client, narrow, budget)
+    }
+
+    /// The same for the features of a share; the parameters are those of all features.
+    pub(in crate::train) fn of_share(
+        config: &TrainConfig,
+        params: Params,
+        share: FeatureShare,
+        client: Client,
+        narrow: ElemType,
+        budget: usize,
+    ) -> Self {
         let none = || Trained::new(&client, &[], &[], &[]);
         let empty = || upload::<f32>(&client, &[]);
-        let zeros = Params::zeros(params.d_in, config);
+        let state = share.initial_state(params);
+        let (d, f) = (state.params.d_in, state.params.d_sae);
         let mut engine = Self {
             config: config.clone(),
             narrow,
             budget,
-            d: params.d_in,
-            f: params.d_sae,
+            d,
+            f,
+            share,
             rows: 0,
             w_enc: none(),
             w_dec: none(),
@@ -77,14 +95,14 @@ impl GpuEngine {
             narrow_enc: empty(),
             enc_norms: empty(),
             norms: empty(),
-            whole: upload(&client, &[params.d_sae as u32]),
+            whole: upload(&client, &[f as u32]),
             b_dec: [Vec::new(), Vec::new(), Vec::new()],
             floor: 0.0,
             most_candidates: 4 * config.k + 16,
             l0: None,
             client: client.clone(),
         };
-        engine.load(&TrainState { params, first: zeros.clone(), second: zeros, l0: None });
+        engine.load(&state);
         engine
     }
 
@@ -131,21 +149,28 @@ impl Engine for GpuEngine {
         let b_dec = upload(&self.client, &self.b_dec[0]);
         let inputs = self.inputs(batch.x, &b_dec);
         loop {
-            let topk = self.config.is_topk();
-            let pass = if topk {
+            let (topk, mut exchanged) = (self.config.is_topk(), None);
+            let pass = if !self.share.is_whole() {
+                let (pass, stats) = self.pass_of_share(&inputs, &b_dec, batch)?;
+                exchanged = Some(stats);
+                pass
+            } else if topk {
                 self.pass_of_strongest(&inputs, &b_dec, batch)?
             } else {
                 self.pass_above_thresholds(&inputs, &b_dec, batch)?
             };
             let gradients = self.gradients(&pass, &inputs);
-            // The only place where the host waits for the device. Adam runs while the next batch is prepared.
+            // Without other ranks, the only place where the host waits for the device. Adam runs while the next batch is prepared.
             let measured = fetch_all(&self.client, pass.measured.iter().chain(gradients.measured()))?;
             let (of_pass, of_gradients) = measured.split_at(pass.measured.len());
-            let stats =
-                if topk { self.stats_of_strongest(of_pass) } else { self.stats_above_thresholds(of_pass, batch) };
+            let stats = match exchanged {
+                Some(stats) => Some(self.stats_of_share(stats, of_pass)?),
+                None if topk => self.stats_of_strongest(of_pass),
+                None => self.stats_above_thresholds(of_pass, batch),
+            };
             let Some(mut stats) = stats else { continue };
             finite(&stats, batch)?;
-            let (b_dec, norm) = gradients.bias_and_norm(of_gradients);
+            let (b_dec, norm) = gradients.bias_and_norm(of_gradients, &self.share)?;
             let shrink = clipped(&self.config, norm, batch)?;
             self.apply(&gradients, &b_dec, shrink as f32, batch);
             (stats.grad_norm, self.l0) = (norm, Some(stats.l0));
@@ -170,7 +195,7 @@ impl Engine for GpuEngine {
             }
             Ok(params)
         };
-        Ok(Cow::Owned(TrainState {
+        self.share.whole_state(Cow::Owned(TrainState {
             params: download(|t| &t.value, &self.b_dec[0])?,
             first: download(|t| &t.first, &self.b_dec[1])?,
             second: download(|t| &t.second, &self.b_dec[2])?,
@@ -179,7 +204,8 @@ impl Engine for GpuEngine {
     }
 
     fn restore(&mut self, state: TrainState) -> Result<()> {
-        self.load(&state);
+        let local = self.share.local_state(state);
+        self.load(&local);
         Ok(())
     }
 }

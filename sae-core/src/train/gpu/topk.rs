@@ -18,13 +18,13 @@ fn with_margin(k: usize, features: usize) -> usize {
 }
 
 /// The selected features of a batch.
-struct Chosen {
-    entries: Entries,
+pub struct Chosen {
+    pub entries: Entries,
     /// How the search for the batch's threshold ended ([`select::FOUND`] to [`select::FLOOR`]); of no meaning where each token
     /// has its own threshold.
-    search: Buffer,
+    pub search: Buffer,
     /// The strongest dead features of each token, for AuxK.
-    aux: Option<Entries>,
+    pub aux: Option<Entries>,
 }
 
 impl GpuEngine {
@@ -201,7 +201,7 @@ impl GpuEngine {
     ///
     /// # Errors
     /// A device that cannot compute the encoder's product.
-    fn choose(&self, inputs: &Inputs, dead: &[u32], aux: usize) -> Result<Chosen> {
+    pub fn choose(&self, inputs: &Inputs, dead: &[u32], aux: usize) -> Result<Chosen> {
         let (client, rows, k) = (&self.client, inputs.rows, self.config.k);
         let tokens = self.tokens(rows);
         let of_batch = self.config.arch != Architecture::TopK;

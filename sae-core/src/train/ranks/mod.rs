@@ -9,15 +9,21 @@
 //! With several ranks sums have other orders: results agree with those of one process within rounding. On processors of one kind
 //! they are the same bytes each time for the same number of ranks.
 
+#[cfg(feature = "cuda")]
+mod nccl;
 mod rendezvous;
 mod tcp;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "cuda")]
+pub use nccl::NcclRanks;
 pub use rendezvous::Rendezvous;
 pub use tcp::TcpRanks;
 
 use crate::Result;
+use burn::tensor::Device;
+use std::sync::Arc;
 
 /// The exchanges of processes that train one autoencoder. Each method is called by all ranks, in the same order, and
 /// returns the same bytes on all of them.
@@ -39,6 +45,29 @@ pub trait Ranks: Send + Sync {
     /// # Errors
     /// A rank that is lost.
     fn all_gather(&self, local: &[u8]) -> Result<Vec<Vec<u8>>>;
+}
+
+/// Connects to the other ranks ([`TcpRanks::connect`]), and on NVIDIA GPUs by NCCL, if all ranks have it; if not, the second value says
+/// why.
+///
+/// # Errors
+/// As [`TcpRanks::connect`].
+pub fn connect(
+    rendezvous: &Rendezvous,
+    settings: &[u8],
+    device: &Device,
+    wait: &mut dyn FnMut() -> Result<()>,
+) -> Result<(Arc<dyn Ranks>, Option<String>)> {
+    let ranks = TcpRanks::connect(rendezvous, settings, wait)?;
+    #[cfg(feature = "cuda")]
+    if let Some(gpu) = crate::device::Gpu::from_device(device).and_then(|gpu| gpu.cuda()) {
+        return Ok(match NcclRanks::connect(ranks, gpu)? {
+            Ok(ranks) => (Arc::new(ranks), None),
+            Err((ranks, cause)) => (Arc::new(ranks), Some(cause)),
+        });
+    }
+    let _ = device;
+    Ok((Arc::new(ranks), None))
 }
 
 /// The only process of a training: it has all features.

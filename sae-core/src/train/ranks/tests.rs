@@ -59,16 +59,26 @@ fn configs() -> impl Iterator<Item = TrainConfig> {
     Architecture::ALL.map(small).into_iter().chain([many, often, two_models, transcoder])
 }
 
-fn session<'a>(store: &'a Store, config: &TrainConfig) -> Session<'a> {
+fn session<'a>(store: &'a Store, config: &TrainConfig, device: &Device, ranks: Arc<dyn Ranks>) -> Session<'a> {
     let rows = StoreRows::new(store, config.exclude, config.seed).unwrap();
     let stream = Stream::new(rows, config.buffer, config.seed).unwrap();
-    Session::new(stream, std::slice::from_ref(config), &Device::flex()).unwrap()
+    Session::with_ranks(stream, std::slice::from_ref(config), None, device, ranks).unwrap()
+}
+
+fn train(store: &Store, config: &TrainConfig, ranks: Arc<dyn Ranks>, folder: &Path, until: u64) -> (Vec<f64>, Weights) {
+    train_on(&Device::flex(), store, config, ranks, folder, until)
 }
 
 /// Trains until this step, from the newest checkpoint of the folder, and writes one. Returns the losses and the weights.
-fn train(store: &Store, config: &TrainConfig, ranks: Arc<dyn Ranks>, folder: &Path, until: u64) -> (Vec<f64>, Weights) {
-    let mut session = session(store, config);
-    session.distribute(ranks).unwrap();
+fn train_on(
+    device: &Device,
+    store: &Store,
+    config: &TrainConfig,
+    ranks: Arc<dyn Ranks>,
+    folder: &Path,
+    until: u64,
+) -> (Vec<f64>, Weights) {
+    let mut session = session(store, config, device, ranks);
     if let Some(path) = checkpoint::newest(folder) {
         checkpoint::read(&path, &mut session).unwrap();
     }
@@ -111,6 +121,37 @@ fn three_ranks_train_what_one_process_trains() {
     }
 }
 
+/// Of a GPU, whose product is in a narrow type, every rank has the features of its share alone.
+#[cfg(feature = "gpu")]
+#[test]
+fn three_ranks_train_what_one_process_trains_on_a_gpu() {
+    let (_dir, store) = fixture::store(6);
+    for device in crate::device::DeviceChoice::found() {
+        for config in configs().filter(|config| config.is_topk() && config.models == 1 && !config.is_transcoder()) {
+            let what = format!("{:?}", config.arch);
+            let (folder, shared) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let (losses, expected) = train_on(&device, &store, &config, Arc::new(SingleProcess), folder.path(), 9);
+            let train = |ranks, until| train_on(&device, &store, &config, ranks, shared.path(), until);
+            // One process continues what three have begun: a checkpoint has all features.
+            let three = together(3, |ranks| train(ranks, 8));
+            assert!(three.iter().all(|rank| *rank == three[0]), "{what}: all ranks have the same bytes");
+            let (last, found) = train(Arc::new(SingleProcess), 9);
+            for (found, expected) in three[0].0.iter().chain(&last).zip(&losses) {
+                assert!((found / expected - 1.0).abs() < TOLERANCE, "{what}: {found} and {expected}");
+            }
+            assert_close(&what, &found, &expected);
+        }
+        let learned = configs().find(|config| config.arch == Architecture::JumpRelu).unwrap();
+        let rejected = together(2, |ranks| {
+            let rows = StoreRows::new(&store, learned.exclude, learned.seed).unwrap();
+            let stream = Stream::new(rows, learned.buffer, learned.seed).unwrap();
+            let session = Session::with_ranks(stream, std::slice::from_ref(&learned), None, &device, ranks);
+            session.err().map(|error| error.to_string()).unwrap_or_default()
+        });
+        assert!(rejected[0].contains("can only be trained on a CPU"), "{rejected:?}");
+    }
+}
+
 #[test]
 fn a_checkpoint_is_continued_by_another_number_of_ranks() {
     let (_dir, store) = fixture::store(6);
@@ -134,6 +175,28 @@ fn a_rank_that_ends_is_named_by_the_others() {
     });
     assert!(sums[0].as_ref().unwrap_err().starts_with("lost process 2 of the training: "), "{sums:?}");
     assert!(sums[2].as_ref().unwrap_err().starts_with("lost process 1 of the training: "), "{sums:?}");
+}
+
+#[test]
+fn a_rank_that_computes_sees_that_another_one_has_ended() {
+    let found = together(2, |ranks| (ranks.rank(), ranks.count()));
+    assert_eq!(found, [(0, 2), (1, 2)]);
+    let address = free_address();
+    std::thread::scope(|scope| {
+        let connect = |rank| TcpRanks::connect(&rendezvous(rank, 2, &address), b"", &mut || Ok(())).unwrap();
+        let other = scope.spawn(move || connect(1));
+        let first = connect(0);
+        let other = other.join().unwrap();
+        first.check().unwrap();
+        // Data that has come and was not read is no reason, and is still there.
+        let sums = scope.spawn(move || other.all_reduce(&mut [1.0]).map(|()| other));
+        std::thread::sleep(Duration::from_millis(20));
+        first.check().unwrap();
+        first.all_reduce(&mut [1.0]).unwrap();
+        drop(sums.join().unwrap().unwrap());
+        let lost = first.check().unwrap_err();
+        assert!(matches!(lost, Error::LostRank { rank: 1, .. }), "{lost}");
+    });
 }
 
 #[test]
