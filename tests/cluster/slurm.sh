@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A harvest and an index by `sae launch slurm` on a real Slurm with two nodes, of which one is killed while it works. The result
-# has to have the bytes of the same job without Slurm. Needs Debian's slurmctld, slurmd, slurm-client and munge, and root; it
+# has to have the bytes of the same job without Slurm. Then `srun` trains one autoencoder on both nodes, twice, with the same bytes. Needs Debian's slurmctld, slurmd, slurm-client and munge, and root; it
 # touches nothing outside its folder. Takes about two minutes.
 #
 #   cargo build --release && sudo tests/cluster/slurm.sh
@@ -124,3 +124,13 @@ submit index.sh
 sums() { (cd "$1" && find activations tokens samples.parquet features -type f ! -name manifest.json -exec sha256sum {} + | sort -k2); }
 diff <(sums "$work/alone") <(sums "$work/job/run")
 say "$(sums run | wc -l) files have the bytes of the job without Slurm"
+
+# -- One training by a process on each node.
+together() {
+  srun -N 2 -n 2 sae train --run run --hook layers.4 --name "$1" --device cpu --arch topk --features 512 --k 16 --steps 50 --batch 256 \
+    --ranks auto --rendezvous 127.0.0.1:17103 > "$work/log/$1.log" 2>&1 || { cat "$work/log/$1.log"; return 1; }
+}
+together b
+together c
+cmp run/saes/b/sae_weights.safetensors run/saes/c/sae_weights.safetensors
+say 'srun trained one autoencoder on two nodes, twice: the same bytes'
