@@ -58,7 +58,7 @@
 //! | find features by captions | [`caption_search::CaptionSearch`] |
 //! | compare two features | [`compare::cosine`], [`compare::Coactivation`] |
 //! | search the table of features | [`feature_table::FeatureList`] |
-//! | show a run in the browser | [`ServeRequest`] |
+//! | show a run in the browser, or read one that is shown elsewhere | [`ServeRequest`], [`RemoteRun`] |
 //! | look at an autoencoder with its activations | [`SaeChoice::load`], [`SampleActivations`] |
 //!
 //! `XRequest::new` fills in the defaults of the command line. `plan` says what would be done, and does nothing; `run` does it.
@@ -115,6 +115,7 @@ pub mod patches;
 pub mod probe;
 mod provenance;
 pub mod published;
+pub mod remote;
 pub mod roles;
 pub mod sae;
 pub mod sample_activations;
@@ -153,6 +154,7 @@ pub use pairs::{PairsReport, PairsRequest};
 pub use parts::{PartOperation, PassReport, PassRequest, ReduceReport, ReduceRequest};
 pub use patches::{MeasurePatchesRequest, PatchesMeasured, PatchesReport, PatchesRequest};
 pub use probe::{ProbeReport, ProbeRequest};
+pub use remote::RemoteRun;
 pub use sae::{FeatureChoice, LoadedSae, SaeChoice};
 pub use sample_activations::SampleActivations;
 pub use score::{ScoreOptions, ScoreReport, ScoreRequest};

@@ -114,13 +114,13 @@ impl SampleImages {
         for path in &found {
             let bytes = read(path)?;
             if hash(&bytes) == image.sha256 {
-                return decoded(&bytes, &image.path, side);
+                return decode(&bytes, &image.path, side);
             }
         }
         let inside = place.map_or(Ok(None), |(file, row)| self.inside(image, file, row as usize));
         let name = if image.path.is_empty() { source } else { &image.path }.to_owned();
         match inside {
-            Ok(Some(bytes)) => decoded(&bytes, source, side),
+            Ok(Some(bytes)) => decode(&bytes, source, side),
             _ if link => Err(PictureError::Link { name }),
             _ if !found.is_empty() => Err(PictureError::Changed { name }),
             Ok(None) => Err(PictureError::NotFound { name, folders: self.folders.clone() }),
@@ -205,10 +205,14 @@ fn hash(bytes: &[u8]) -> String {
 /// # Errors
 /// It cannot be read or decoded.
 pub fn open(path: &Path, side: usize) -> Result<Picture, PictureError> {
-    decoded(&read(path)?, &path.display().to_string(), side)
+    decode(&read(path)?, &path.display().to_string(), side)
 }
 
-fn decoded(bytes: &[u8], name: &str, side: usize) -> Result<Picture, PictureError> {
+/// Decodes a picture of this name; its longest side is at most `side`.
+///
+/// # Errors
+/// It cannot be decoded.
+pub fn decode(bytes: &[u8], name: &str, side: usize) -> Result<Picture, PictureError> {
     let undecodable = |source| PictureError::Undecodable { name: name.to_owned(), source };
     Ok(Picture::decode(bytes).map_err(undecodable)?.fitted(side, false))
 }

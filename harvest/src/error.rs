@@ -49,6 +49,14 @@ pub enum Error {
         /// Its address.
         url: String,
     },
+    /// A server of `sae serve` that does not answer, or does not do what it was asked.
+    #[error("{cause}: {address}")]
+    Server {
+        /// What prevents it.
+        cause: String,
+        /// Its address, without the token.
+        address: String,
+    },
     /// There is no folder in which copies of objects could be.
     #[error("there is no home folder, so copies of objects have no place")]
     NoObjectCache {

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 use ureq::Agent;
-use ureq::config::RedirectAuthHeaders;
+use ureq::config::{ConfigBuilder, RedirectAuthHeaders};
+use ureq::typestate::AgentScope;
 
 /// Time to connect to a server.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -25,6 +26,15 @@ pub struct TransferProgress<'a> {
 /// A client. If there is an `all`, no answer takes longer than this as a whole; otherwise only the time between two
 /// bytes is bounded.
 pub(crate) fn agent(all: Option<Duration>) -> Agent {
+    config(all).build().into()
+}
+
+/// A client that uses no proxy.
+pub(crate) fn direct_agent(all: Option<Duration>) -> Agent {
+    config(all).proxy(None).build().into()
+}
+
+fn config(all: Option<Duration>) -> ConfigBuilder<AgentScope> {
     Agent::config_builder()
         .user_agent(concat!("sae-workbench/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(CONNECT))
@@ -36,6 +46,4 @@ pub(crate) fn agent(all: Option<Duration>) -> Agent {
         .redirect_auth_headers(RedirectAuthHeaders::SameHost)
         // The body and the headers of an error response say why.
         .http_status_as_error(false)
-        .build()
-        .into()
 }

@@ -20,7 +20,8 @@ const SIZE: [f32; 2] = [1360.0, 860.0];
 #[command(version)]
 struct Args {
     /// A run folder, or a link into one: sae://RUN/f/1234 (a feature), sae://RUN/s/12 (a sample),
-    /// sae://RUN/?page=filter, sae://RUN/?page=playground&prompt=a%20red%20ring
+    /// sae://RUN/?page=filter, sae://RUN/?page=playground&prompt=a%20red%20ring; or the address that
+    /// `sae serve` has printed, for a run on another machine
     run: Option<String>,
     /// Autoencoder whose features are shown [default: the first one with a feature index]
     #[arg(long, value_name = "NAME")]

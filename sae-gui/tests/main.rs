@@ -23,6 +23,7 @@ mod playground;
 mod popups;
 mod probe;
 mod prompts;
+mod remote;
 mod samples;
 mod selection;
 #[path = "../../harvest/tests/it/server.rs"]

@@ -2,6 +2,8 @@
 //! which people write labels. It reads the files of the run as they are, again whenever they change, and writes `labels.json` alone.
 
 mod activations;
+pub(crate) mod edits;
+pub(crate) mod files;
 mod guard;
 mod pages;
 mod params;

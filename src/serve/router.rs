@@ -1,6 +1,8 @@
 //! Addresses: which page or file each has, and the checks before any of them. Pages are made on threads of their own, where a
 //! reader that panics on a damaged file costs one answer.
 
+use super::edits::Edits;
+use super::files::{FileList, TableFile};
 use super::guard::{check_host, check_path, cookie, cookie_name};
 use super::pages::contrast::ContrastView;
 use super::pages::feature::{Edit, FeaturePage};
@@ -33,8 +35,12 @@ const POLICY: &str = "default-src 'none'; img-src 'self' data:; style-src 'unsaf
 const SCRIPT: &str = include_str!("serve.js");
 /// Bytes of a form at most: a page of notes.
 const FORM: usize = 1 << 18;
-/// Longest side of an image in pixels.
+/// Bytes of many edits at most.
+const EDITS: usize = 1 << 24;
+/// Longest side of an image in pixels, if the request names none.
 const SIDE: usize = 640;
+/// The longest side that a request can name.
+const MOST_SIDE: usize = 2048;
 
 /// What every address knows.
 #[derive(Clone)]
@@ -65,7 +71,10 @@ pub fn router(served: Served) -> Router {
         .route("/serve.js", get(|| async { file("text/javascript", SCRIPT.into()) }))
         .route("/image/{sample}/{image}", get(image))
         .route("/f/{feature}", post(edit))
-        .route("/api/features/{feature}", post(change));
+        .route("/api/features/{feature}", post(change))
+        .route("/api/files", get(files))
+        .route("/api/files/{*path}", get(piece))
+        .route("/api/labels", post(edits).layer(DefaultBodyLimit::max(EDITS)));
     let router = page(router, ["/features", "/api/features"], |site, _, params| FeaturesView::new(site, params));
     let router = page(router, ["/f/{feature}", "/api/features/{feature}"], |site, name, params| {
         FeaturePage::new(site, name, params)
@@ -130,7 +139,8 @@ async fn image(
     Extension(shown): Extension<Shown>,
 ) -> Response {
     let numbers: Vec<Option<u32>> = names.iter().map(|(_, number)| number.parse().ok()).collect();
-    blocking(served.site, uri, shown, move |site, _| {
+    blocking(served.site, uri, shown, move |site, params| {
+        let side = params.number("side", SIDE)?.clamp(1, MOST_SIDE);
         let [Some(sample), Some(image)] = numbers[..] else { return Err(Problem::not_found("there is no such image")) };
         let found = site
             .lookup()?
@@ -139,7 +149,7 @@ async fn image(
         let unknown = || Problem::not_found(format!("sample {sample} has no image {image}"));
         let reference = found.images.get(image as usize).ok_or_else(unknown)?;
         let picture =
-            site.images.read(reference, &found.source, SIDE).map_err(|error| Problem::not_found(error.to_string()))?;
+            site.images.read(reference, &found.source, side).map_err(|error| Problem::not_found(error.to_string()))?;
         let jpeg = picture.jpeg().map_err(|error| Problem::failed(error.to_string()))?;
         let mut response = file("image/jpeg", jpeg.into());
         // The image of a sample is known by its hash, and so always the same.
@@ -193,6 +203,37 @@ async fn change(
             edit.map_err(|error| Problem::invalid(format!("expected {{\"before\": ..., \"after\": ...}}: {error}")))?;
         let saved = FeaturePage::change(site, &feature, edit)?;
         json_of(&FeaturePage::report(site, &feature, saved)?)
+    })
+    .await
+}
+
+/// The tables of the run, for programs that read them elsewhere.
+async fn files(State(served): State<Served>, uri: Uri, Extension(shown): Extension<Shown>) -> Response {
+    blocking(served.site, uri, shown, |site, _| json_of(&FileList::read(&site.run)?)).await
+}
+
+/// A piece of a table.
+async fn piece(
+    State(served): State<Served>,
+    names: RawPathParams,
+    uri: Uri,
+    Extension(shown): Extension<Shown>,
+) -> Response {
+    let path = names.iter().next().map(|(_, path)| path.to_owned()).unwrap_or_default();
+    blocking(served.site, uri, shown, move |site, params| {
+        let table = TableFile { path, bytes: params.number("bytes", 0)?, modified: params.number("modified", 0)? };
+        Ok(file("application/octet-stream", table.piece(&site.run, params.number("at", 0)?)?.into()))
+    })
+    .await
+}
+
+/// Edits by a program of what is written about an autoencoder's features.
+async fn edits(State(served): State<Served>, uri: Uri, Extension(shown): Extension<Shown>, body: Bytes) -> Response {
+    blocking(served.site, uri, shown, move |site, _| {
+        if !matches!(shown, Shown::Address | Shown::Header) {
+            return Err(unauthorized());
+        }
+        json_of(&Edits::parse(&body)?.save(site)?)
     })
     .await
 }

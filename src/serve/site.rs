@@ -259,14 +259,14 @@ impl Site {
         self.labels.get("", &[self.run.labels()], || Ok(Labels::read(&self.run)?))
     }
 
-    /// Makes a change of what is written, on top of what others wrote.
+    /// Makes changes of what is written, on top of what others wrote.
     ///
     /// # Errors
     /// The file cannot be written, or belongs to a newer program.
-    pub fn save(&self, sae: &str, change: Change) -> Result<Saved, Problem> {
+    pub fn save(&self, sae: &str, changes: &[Change]) -> Result<Saved, Problem> {
         // A file that has become unreadable is moved aside, and what was known of it takes its place.
         let known = self.labels().unwrap_or_default();
-        Labels::save(&self.run, sae, &[change], &known).map_err(|error| {
+        Labels::save(&self.run, sae, changes, &known).map_err(|error| {
             let is_busy = matches!(error, sae_core::Error::Busy { .. });
             let problem = Problem::from(error);
             if is_busy { problem } else { Problem::failed(format!("The label was not saved: {problem}")) }

@@ -6,7 +6,7 @@ use super::open;
 use super::sample::Samples;
 use super::tables::Tables;
 use super::watch::{Changed, Watch};
-use super::{contrast, folders, guarded, pictures, probe, report, scores, writing};
+use super::{contrast, folders, guarded, message, pictures, probe, remote, report, scores, writing};
 use crate::state::Link;
 use crate::state::contrast::AnyContrast;
 use crate::state::details::Details;
@@ -20,15 +20,18 @@ use crate::state::score_filter::Scores;
 use filters::select::Groups;
 use sae_core::Run;
 use sae_core::analysis::labels::{Labels, Saved};
-use sae_workbench::ProbeReport;
 use sae_workbench::caption_search::CaptionSearch;
+use sae_workbench::{ProbeReport, RemoteRun};
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the files of the open run are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_millis(1500);
+/// How often a server is asked for what has been written.
+const ASK_INTERVAL: Duration = Duration::from_secs(4);
 
 /// What the loader has read.
 pub enum Reply {
@@ -68,8 +71,8 @@ pub enum Reply {
     Labels(Result<Labels, String>),
     /// The folders in a folder.
     Folders(PathBuf, Result<Vec<FolderEntry>, String>),
-    /// Somebody else wrote a table that is not read again by itself; what to say about it.
-    Changed(&'static str),
+    /// Somebody else wrote a table that is not read again by itself, or a server does not answer; what to say about it.
+    Changed(String),
 }
 
 /// The window's end of the loader.
@@ -309,6 +312,8 @@ fn take_task(requests: &mut Requests) -> Option<Task> {
 struct Current {
     number: u64,
     run: Run,
+    /// The server that has the run, when it was asked last, and whether it answered.
+    remote: Option<(Arc<RemoteRun>, Instant, bool)>,
     sae: Option<String>,
     tables: Option<Tables>,
     samples: Samples,
@@ -321,13 +326,18 @@ struct Current {
 }
 
 impl Current {
-    fn new(number: u64, opened: &OpenedRun, run: Run, data: Option<&PathBuf>) -> Self {
+    fn new(
+        number: u64,
+        (opened, run, remote): (&OpenedRun, Run, Option<Arc<RemoteRun>>),
+        data: Option<&PathBuf>,
+    ) -> Self {
         let sae = opened.info.sae.clone();
         let with_index = sae.as_ref().filter(|_| !opened.rows.is_empty());
         Self {
             number,
             tables: with_index.map(|sae| Tables::open(&run, sae, opened.rows.len())),
-            samples: Samples::new(run.clone(), data.map(PathBuf::as_path)),
+            samples: Samples::new(run.clone(), data.map(PathBuf::as_path), remote.clone()),
+            remote: remote.map(|remote| (remote, Instant::now(), true)),
             features: opened.rows.len(),
             captions: None,
             watch: Watch::new(&run, sae.as_deref()),
@@ -361,25 +371,40 @@ impl Current {
         guarded(|| scores::read(&self.run, sae))
     }
 
+    /// Copies what has been written on a server. Says once that the server does not answer.
+    fn copy(&mut self) -> Option<Reply> {
+        let (remote, asked, answers) = self.remote.as_mut().filter(|(_, asked, _)| asked.elapsed() >= ASK_INTERVAL)?;
+        let copied = remote.copy(self.sae.as_deref());
+        *asked = Instant::now();
+        let answered = std::mem::replace(answers, copied.is_ok());
+        match copied {
+            Err(error) if answered => Some(Reply::Changed(message(error))),
+            _ => None,
+        }
+    }
+
     fn changes(&mut self) -> Vec<Reply> {
+        let said = self.copy();
         let changed = self.watch.look();
         let reply = |changed| match changed {
             Changed::Labels => {
                 let labels = guarded(|| Labels::read(&self.run).map_err(|error| error.message()));
                 Some(Reply::Labels(labels))
             }
-            Changed::Index => Some(Reply::Changed("The index has changed on disk: F5 reads it.")),
-            Changed::Scores => Some(Reply::Changed("The scores have changed on disk: F5 reads them.")),
+            Changed::Index => Some(Reply::Changed("The index has changed on disk: F5 reads it.".into())),
+            Changed::Scores => Some(Reply::Changed("The scores have changed on disk: F5 reads them.".into())),
             Changed::Contrasts => Some(Reply::Contrasts(self.run.list("contrasts"))),
             Changed::Probes => Some(Reply::Probes(probe::names(&self.run, self.sae.as_deref()))),
             Changed::Report => self.reported.then(|| Reply::Report(report::read(&self.run))),
         };
-        changed.into_iter().filter_map(reply).collect()
+        said.into_iter().chain(changed.into_iter().filter_map(reply)).collect()
     }
 }
 
 fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<(u64, Reply)>, wake: &impl Fn()) {
     let mut current: Option<Current> = None;
+    // Labels may be saved when another run is open.
+    let mut servers: Vec<Arc<RemoteRun>> = Vec::new();
     let reply = |number, reply| {
         // The window may be gone; then `quit` comes next.
         let _ = sender.send((number, reply));
@@ -390,8 +415,9 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
             (Some(Task::Quit), _) => return,
             (Some(Task::Open(number, link)), _) => match guarded(|| open::open(&link)) {
                 Err(reason) => reply(number, Reply::Opened(Err(reason))),
-                Ok((opened, run)) => {
-                    current = Some(Current::new(number, &opened, run, data.as_ref()));
+                Ok((opened, run, remote)) => {
+                    servers.extend(remote.clone());
+                    current = Some(Current::new(number, (&opened, run, remote), data.as_ref()));
                     reply(number, Reply::Opened(Ok(Box::new(opened))));
                 }
             },
@@ -408,7 +434,8 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
             }
             (Some(Task::Data(folder)), current) => {
                 if let Some(current) = current {
-                    current.samples = Samples::new(current.run.clone(), Some(&folder));
+                    let remote = current.remote.as_ref().map(|(remote, ..)| remote.clone());
+                    current.samples = Samples::new(current.run.clone(), Some(&folder), remote);
                 }
                 data = Some(folder);
             }
@@ -474,6 +501,9 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
 
 fn save(edits: &Edits) -> Result<Saved, String> {
     guarded(|| {
+        if let Some(remote) = remote::known(&edits.root) {
+            return remote.save(&edits.sae, &edits.changes).map_err(message);
+        }
         let run = Run::open(&edits.root).map_err(|error| error.message())?;
         Labels::save(&run, &edits.sae, &edits.changes, &edits.on_disk).map_err(|error| error.message())
     })

@@ -17,6 +17,7 @@ mod playground_reply;
 mod probe;
 pub mod recents;
 pub mod recovery;
+mod remote;
 mod report;
 mod sample;
 mod scores;

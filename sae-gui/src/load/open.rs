@@ -1,35 +1,62 @@
 //! Opens a run: finds the run folder and the autoencoder, reads the table of features, the typical words and the labels. A run
 //! without an index is opened as well; what is missing becomes a sentence with what to do about it.
 
-use super::{guarded, probe, tables::FEATURES};
+use super::{guarded, message, probe, remote, tables::FEATURES};
 use crate::state::Link;
-use crate::state::run_info::{CapturedModel, OpenedRun, RunInfo, SaeInfo};
+use crate::state::run_info::{CapturedModel, OpenedRun, RunInfo, SaeInfo, ServedAt};
 use sae_core::Run;
 use sae_core::analysis::index::{FeatureRow, Row, TypicalWord, read_features, read_lists};
 use sae_core::analysis::labels::Labels;
 use sae_core::path_text;
 use sae_core::store::run::check_name;
 use sae_core::store::{STEP, StoreRecord};
+use sae_workbench::RemoteRun;
 use sae_workbench::feature_table::{PositionCounts, TypicalWords};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
 
 /// Folders above a given one that are searched for a run.
 const PARENTS: usize = 3;
 
+/// An open run, with its server if it is behind one.
+pub type Open = (OpenedRun, Run, Option<Arc<RemoteRun>>);
+
 /// Opens the run that a link is about.
-pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
-    let (root, notice) = find_root(&link.run)?;
+pub fn open(link: &Link) -> Result<Open, String> {
+    let remote = remote::open(&link.run)?;
+    let Some(server) = &remote else {
+        let (root, notice) = find_root(&link.run)?;
+        let (opened, run) = read(root, link, None)?;
+        return Ok((OpenedRun { notice, ..opened }, run, None));
+    };
+    let copy = |sae: Option<&str>| server.copy(sae).map_err(message);
+    copy(link.sae.as_deref())?;
+    let (opened, run) = read(server.root().to_path_buf(), link, Some(server))?;
+    if link.sae.is_some() || opened.info.sae.is_none() {
+        return Ok((opened, run, remote));
+    }
+    // Now it is known whose features are shown.
+    copy(opened.info.sae.as_deref())?;
+    let (opened, run) = read(server.root().to_path_buf(), link, Some(server))?;
+    Ok((opened, run, remote))
+}
+
+/// Reads the run in a folder.
+fn read(root: PathBuf, link: &Link, remote: Option<&Arc<RemoteRun>>) -> Result<(OpenedRun, Run), String> {
     let run = Run::open(&root).map_err(|error| error.message())?;
-    let saes = saes(&run);
+    let trained = remote.map_or_else(|| run.saes(), |remote| remote.trained());
+    let saes = saes(&run, trained);
     let sae = choose(&run, link.sae.as_deref(), &saes)?;
+    let served = remote.map(|remote| ServedAt { address: remote.address().into(), path: remote.path().into() });
+    let path = served.as_ref().map_or(&root, |served| &served.path).clone();
     // A harvest that run.json does not describe is no reason to show no features.
     let harvest: Option<StoreRecord> = run.read_step(STEP).ok().flatten();
     let stored = harvest.as_ref().map(StoreRecord::progress).unwrap_or_default();
     let (rows, no_features) = match &sae {
         Some(sae) => features(&run, sae, &saes),
-        None => (Vec::new(), Some(without_autoencoder(&run))),
+        None => (Vec::new(), Some(without_autoencoder(&path))),
     };
     let step: Option<Value> = sae.as_ref().and_then(|sae| run.read_step(&format!("index/{sae}")).ok().flatten());
     let typical_words = match &sae {
@@ -37,7 +64,7 @@ pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
         _ => Vec::new(),
     };
     let info = RunInfo {
-        captured: captured(harvest.as_ref()),
+        captured: captured(harvest.as_ref(), served.as_ref()),
         model: harvest.map(|harvest| harvest.spec.model).unwrap_or_default(),
         samples: stored.samples,
         positions: stored.rows,
@@ -46,9 +73,10 @@ pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
         indexed: step.as_ref().and_then(indexed_positions).unwrap_or_default(),
         threshold: step.and_then(|step| step.get("threshold")?.as_f64()),
         read_only: read_only(&root),
-        export_folder: folder_beside(&root, "kept"),
-        answer_folder: folder_beside(&root, "answer"),
+        export_folder: folder_beside(&path, "kept"),
+        answer_folder: folder_beside(&path, "answer"),
         root,
+        served,
     };
     // Labels that cannot be read are no reason to show no features; they are moved aside when something is saved.
     let labels = match Labels::read(&run) {
@@ -57,7 +85,7 @@ pub fn open(link: &Link) -> Result<(OpenedRun, Run), String> {
     };
     let (contrasts, probes) = (run.list("contrasts"), probe::names(&run, info.sae.as_deref()));
     let author = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
-    Ok((OpenedRun { info, contrasts, probes, rows, typical_words, no_features, labels, author, notice }, run))
+    Ok((OpenedRun { info, contrasts, probes, rows, typical_words, no_features, labels, author, notice: None }, run))
 }
 
 /// The run folder that a path means: itself, or a folder above it.
@@ -79,10 +107,11 @@ fn find_root(path: &Path) -> Result<(PathBuf, Option<String>), String> {
 }
 
 /// The autoencoders of a run, finished ones first.
-fn saes(run: &Run) -> Vec<SaeInfo> {
-    let (finished, unfinished) = (run.saes(), run.unfinished_saes());
+fn saes(run: &Run, finished: Vec<String>) -> Vec<SaeInfo> {
+    let unfinished = run.list("saes").into_iter().filter(|name| !finished.contains(name));
+    let unfinished: Vec<(String, bool)> = unfinished.map(|name| (name, false)).collect();
     let mut names: Vec<(String, bool)> = finished.into_iter().map(|name| (name, true)).collect();
-    names.extend(unfinished.into_iter().map(|name| (name, false)));
+    names.extend(unfinished);
     // An index without its autoencoder can still be read.
     let is_unknown = |name: &String| names.iter().all(|(known, _)| known != name);
     let indexed = run.list("features").into_iter().filter(|name| run.features(name).join(FEATURES).is_file());
@@ -114,8 +143,8 @@ fn choose(run: &Run, wanted: Option<&str>, saes: &[SaeInfo]) -> Result<Option<St
     Ok(indexed.or_else(trained).or(saes.first()).map(|sae| sae.name.clone()))
 }
 
-fn without_autoencoder(run: &Run) -> String {
-    format!("This run has no autoencoder yet.\nhint: `sae train --run {}` trains one", run.root().display())
+fn without_autoencoder(run: &Path) -> String {
+    format!("This run has no autoencoder yet.\nhint: `sae train --run {}` trains one", run.display())
 }
 
 /// The table of features, or why there is none.
@@ -170,12 +199,13 @@ fn read_only(root: &Path) -> Option<String> {
 }
 
 /// The model that a run was captured from.
-fn captured(harvest: Option<&StoreRecord>) -> CapturedModel {
+fn captured(harvest: Option<&StoreRecord>, served: Option<&ServedAt>) -> CapturedModel {
     let text = |name: &str| harvest?.spec.arguments.get(name)?.as_str();
     CapturedModel {
         folder: text("model_folder").map(path_text::decode),
         dtype: text("dtype").unwrap_or("f32").into(),
         template: text("template").unwrap_or("auto").into(),
+        served: served.map(|served| served.address.clone()),
     }
 }
 
@@ -213,12 +243,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("run");
         Run::create(&root).unwrap();
-        let (opened, _) = open(&Link::to_run(&root)).unwrap();
+        let (opened, ..) = open(&Link::to_run(&root)).unwrap();
         assert!(opened.no_features.unwrap().starts_with("This run has no autoencoder yet."));
         assert_eq!(opened.info.export_folder, dir.path().join("run-kept"));
         assert_eq!(opened.info.read_only, None);
         fs::create_dir_all(root.join("saes/first/checkpoint")).unwrap();
-        let (opened, _) = open(&Link::to_run(&root)).unwrap();
+        let (opened, ..) = open(&Link::to_run(&root)).unwrap();
         assert_eq!(opened.info.sae.as_deref(), Some("first"));
         assert!(opened.no_features.unwrap().contains("not finished"));
     }

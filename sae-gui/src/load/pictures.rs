@@ -24,6 +24,11 @@ pub fn open(path: &Path) -> Result<Picture, String> {
     sample_images::open(path, LARGE).map(|picture| shown(&picture)).map_err(|error| error.to_string())
 }
 
+/// Decodes a picture of this name that was sent by a server.
+pub fn decode(bytes: &[u8], name: &str, side: usize) -> Result<Picture, String> {
+    sample_images::decode(bytes, name, side).map(|picture| shown(&picture)).map_err(|error| error.to_string())
+}
+
 fn shown(picture: &pixels::Picture) -> Picture {
     let rgba = picture.pixels().as_chunks::<3>().0.iter().flat_map(|[r, g, b]| [*r, *g, *b, u8::MAX]).collect();
     Picture { size: picture.size(), rgba }

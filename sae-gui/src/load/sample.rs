@@ -1,5 +1,6 @@
 //! Samples of a run with their tokens and pictures, a piece with the path that leads to it. Keeps the token tables that were read last, [`TABLES`] of them.
 
+use super::message;
 use super::pictures::{self, LARGE, SMALL};
 use crate::state::sample::{Picture, PieceView, SampleData, TokenView};
 use arrow::array::{Array, BooleanArray, Float32Array, Int16Array, RecordBatch, StringArray, UInt8Array, UInt32Array};
@@ -7,10 +8,12 @@ use filters::select::Groups;
 use sae_core::store::sample::{Modality, Sample};
 use sae_core::store::{Paths, STEP, StoreRecord, load_samples};
 use sae_core::{Error, Run, table};
+use sae_workbench::RemoteRun;
 use sae_workbench::sample_images::SampleImages;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Token tables kept. A part of 65,536 positions takes about 4 MB.
 const TABLES: usize = 8;
@@ -21,6 +24,8 @@ const COLUMNS: [&str; 10] = ["sample", "position", "modality", "piece", "special
 pub struct Samples {
     run: Run,
     images: SampleImages,
+    /// The server that has the run and its data set.
+    remote: Option<Arc<RemoteRun>>,
     /// Read when the first sample is asked for.
     catalog: Option<Result<Catalog, String>>,
     tables: VecDeque<(usize, RecordBatch)>,
@@ -36,9 +41,9 @@ struct Catalog {
 
 impl Samples {
     /// A reader of a run. `data` overrides where the run says that its data set is.
-    pub fn new(run: Run, data: Option<&Path>) -> Self {
+    pub fn new(run: Run, data: Option<&Path>, remote: Option<Arc<RemoteRun>>) -> Self {
         let images = SampleImages::new(&run, data);
-        Self { run, images, catalog: None, tables: VecDeque::new() }
+        Self { run, images, remote, catalog: None, tables: VecDeque::new() }
     }
 
     fn catalog(&mut self) -> Result<&Catalog, String> {
@@ -60,9 +65,13 @@ impl Samples {
         if part == ends.len() {
             return Err(format!("No part of the store has sample {number}."));
         }
-        let mut tokens = Vec::new();
         // All pieces of a path are in one part.
-        for piece in paths.path(number) {
+        let pieces = paths.path(number);
+        if let Some(remote) = &self.remote {
+            remote.need(&self.run.tokens(part)).map_err(message)?;
+        }
+        let mut tokens = Vec::new();
+        for piece in pieces {
             tokens.extend(self.tokens(part, piece).map_err(|error| error.message())?);
         }
         let pictures = (0..sample.images.len()).map(|picture| self.picture_of(number, picture, SMALL)).collect();
@@ -79,8 +88,12 @@ impl Samples {
     fn picture_of(&mut self, number: u32, picture: usize, side: usize) -> Result<Picture, String> {
         let sample = self.sample(number)?;
         let image = sample.images.get(picture).ok_or_else(|| format!("Sample {number} has no picture {picture}."))?;
+        let remote = self.remote.clone();
         let Catalog { samples, paths, .. } = self.catalog()?;
         let owner = paths.image(samples, number, picture).map_or(number, |(piece, _)| piece);
+        if let Some(remote) = remote {
+            return pictures::decode(&remote.image(owner, picture, side).map_err(message)?, &image.path, side);
+        }
         let source = samples[owner as usize].source.clone();
         pictures::read(&self.images, image, &source, side)
     }
@@ -224,7 +237,7 @@ mod tests {
     #[test]
     fn a_piece_is_shown_with_the_path_that_leads_to_it() {
         let dir = tempfile::tempdir().unwrap();
-        let mut samples = Samples::new(run(&dir.path().join("run")), Some(dir.path()));
+        let mut samples = Samples::new(run(&dir.path().join("run")), Some(dir.path()), None);
         let read = samples.read(3).unwrap();
         let texts: String = read.tokens.iter().map(|token| token.text.as_str()).collect();
         assert_eq!(texts, "What is it? A dog And this?");

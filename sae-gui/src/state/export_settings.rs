@@ -182,7 +182,7 @@ impl ExportSettings {
     /// The command that writes what the filter keeps. It reads [`ExportSettings::decisions_file`] if some samples were chosen by
     /// hand.
     pub fn invocation(&self, info: &RunInfo, filter: &ScoreFilter) -> Invocation {
-        let (run, out) = (info.root.display().to_string(), self.folder(&info.root).display().to_string());
+        let (run, out) = (info.path().display().to_string(), self.folder(info.path()).display().to_string());
         let mut arguments = ["filter", "--run", &run].map(String::from).to_vec();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| word.to_string()));
         if filter.choices().is_empty() {
@@ -215,15 +215,15 @@ impl ExportSettings {
                 ExportRule::Diverse => add(&["--diverse"]),
                 ExportRule::GreedSelect => add(&["--rule", "greedselect"]),
                 ExportRule::Match => {
-                    let parent = info.root.parent().unwrap_or(&info.root);
+                    let parent = info.path().parent().unwrap_or(info.path());
                     add(&["--match", &parent.join(self.target.trim()).display().to_string()]);
                 }
             }
         } else {
-            add(&["--decisions", &self.decisions_file(&info.root).display().to_string()]);
+            add(&["--decisions", &self.decisions_file(info.path()).display().to_string()]);
         }
         add(&["--out", &out]);
-        if let Some(folder) = self.dropped_folder(&info.root) {
+        if let Some(folder) = self.dropped_folder(info.path()) {
             add(&["--dropped", &folder.display().to_string()]);
         }
         add(&["--format", self.format]);

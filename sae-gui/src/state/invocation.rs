@@ -27,7 +27,7 @@ pub struct Invocation {
 impl Invocation {
     /// A command about an autoencoder of a run.
     fn of_sae(command: &str, info: &RunInfo, sae: &str, title: &str) -> Self {
-        let run = info.root.display().to_string();
+        let run = info.path().display().to_string();
         let arguments = [command, "--run", &run, "--sae", sae].map(String::from).to_vec();
         Self { title: format!("{title} {sae}"), arguments, afterwards: Afterwards::Reload(info.root.clone()) }
     }
@@ -71,7 +71,7 @@ impl Invocation {
         if !request.beginning.is_empty() {
             texts.push(format!("--begin={}", request.beginning));
         }
-        add("--run", path(&info.root));
+        add("--run", info.path().display().to_string());
         add("--sae", sae.to_owned());
         let steer: Vec<String> =
             request.steer.iter().map(|(feature, multiple)| format!("{feature}={multiple}")).collect();
@@ -89,7 +89,7 @@ impl Invocation {
 
     /// Prints what a run holds.
     pub fn info(info: &RunInfo) -> Self {
-        let arguments = vec!["info".into(), info.root.display().to_string()];
+        let arguments = vec!["info".into(), info.path().display().to_string()];
         Self { title: format!("Summary of {}", info.name()), arguments, afterwards: Afterwards::Nothing }
     }
 
@@ -117,8 +117,12 @@ mod tests {
     fn what_the_playground_writes_is_a_command_line() {
         use crate::state::guard::GuardSettings;
         use crate::state::run_info::CapturedModel;
-        let captured =
-            CapturedModel { folder: Some("/models/a b".into()), dtype: "bf16".into(), template: "auto".into() };
+        let captured = CapturedModel {
+            folder: Some("/models/a b".into()),
+            dtype: "bf16".into(),
+            template: "auto".into(),
+            served: None,
+        };
         let info = RunInfo {
             root: "/data/run".into(),
             answer_folder: "/data/run-answer".into(),

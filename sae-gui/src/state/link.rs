@@ -1,6 +1,6 @@
 //! Links into a run: `sae://RUN/f/1234` (a feature), `sae://RUN/s/12` (a sample), `sae://RUN/?page=filter&by=pmi&keep=400`. The same
 //! string opens a view from the command line, from a note and from a colleague's message. A shorter form names the feature that
-//! another one is compared with. Touches no file.
+//! another one is compared with. A run behind a server has its address: `http://127.0.0.1:8000/f/12?token=5f0c`. Touches no file.
 
 use super::guard::GuardSettings;
 use super::list::Sort;
@@ -13,13 +13,17 @@ use std::fmt::{self, Display};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// How every link begins.
-pub const SCHEME: &str = "sae://";
+/// How every link to a folder begins.
+const SCHEME: &str = "sae://";
+/// How addresses of servers begin.
+const SERVED: [&str; 2] = ["http://", "https://"];
+/// Pages of servers that the app has too.
+const PAGES: [(&str, Page); 3] = [("/features", Page::Features), ("/filter", Page::Filter), ("/run", Page::Run)];
 
 /// A run, and what to show of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Link {
-    /// The run folder.
+    /// The run folder; or the address of its server, with `?token=` and the token if the link has one.
     pub run: PathBuf,
     /// Name of the autoencoder; without one, the first that has an index.
     pub sae: Option<String>,
@@ -59,19 +63,30 @@ impl Link {
         Self { run: run.into(), ..Self::default() }
     }
 
-    /// Parses a link, or a plain path.
+    /// Whether a text is a link or the address of a server, and no path.
+    pub fn is_link(text: &str) -> bool {
+        text.starts_with(SCHEME) || is_served(text)
+    }
+
+    /// Parses a link, an address of `sae serve`, or a plain path.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let Some(rest) = text.strip_prefix(SCHEME) else { return Ok(Self::to_run(text)) };
+        let served = is_served(text);
+        let Some(rest) = text.strip_prefix(SCHEME).or(served.then_some(text)) else { return Ok(Self::to_run(text)) };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (run, location) = split(path, text)?;
-        let mut link = Self { location, ..Self::to_run(decode(run)?) };
+        let page = |(ending, page): &(&str, Page)| Some((path.strip_suffix(ending)?, Some(Location::Page(*page))));
+        let (run, location) = match PAGES.iter().find_map(page).filter(|_| served) {
+            Some(found) => found,
+            None => split(path, text)?,
+        };
+        let mut link = Self { location, ..Self::to_run(if served { run.into() } else { decode(run)? }) };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let invalid = |what: &str| format!("invalid {what} \"{value}\" in the link {text}");
             match key {
+                "token" if served => link.run = format!("{run}?token={value}").into(),
                 "sae" => link.sae = Some(decode(value)?),
                 "page" => {
                     let page = Page::from_name(value).ok_or_else(|| invalid("page"))?;
@@ -114,7 +129,13 @@ impl Link {
 
 impl Display for Link {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{SCHEME}{}/", percent_encode(&self.run.to_string_lossy()))?;
+        let run = self.run.to_string_lossy();
+        if is_served(&run) {
+            // A token is a secret, and not a part of links.
+            write!(out, "{}/", run.split('?').next().unwrap_or_default())?;
+        } else {
+            write!(out, "{SCHEME}{}/", percent_encode(&run))?;
+        }
         let page = match self.location {
             Some(Location::Feature(number)) => write!(out, "f/{number}").map(|()| None)?,
             Some(Location::Compare(number)) => write!(out, "f/{number}").map(|()| Some(Page::Compare.name()))?,
@@ -145,6 +166,10 @@ impl Display for Link {
         }
         Ok(())
     }
+}
+
+fn is_served(text: &str) -> bool {
+    SERVED.iter().any(|scheme| text.starts_with(scheme))
 }
 
 /// Such as `12` (at its maximum) or `12:0.5`.
@@ -234,7 +259,7 @@ impl FromStr for Counterpart {
                 "Invalid feature \"{text}\": expected a number, AUTOENCODER/NUMBER or a link such as sae://RUN/f/34"
             )
         };
-        if text.starts_with(SCHEME) {
+        if Link::is_link(text) {
             let link = Link::parse(text)?;
             let Some(Location::Feature(feature)) = link.location else { return Err(invalid()) };
             return Ok(Self { run: Some(link.run), sae: link.sae, feature });
@@ -282,6 +307,30 @@ mod tests {
         assert_eq!(link.search.as_deref(), Some("class:cross ring"));
         let sort = [Sort { field: Field::RateText, descending: true }, Sort { field: Field::Class, descending: false }];
         assert_eq!((link.sort, link.by.as_deref(), link.keep), (Some(sort), Some("pmi"), Some(40)));
+    }
+
+    #[test]
+    fn an_address_of_a_server_is_a_link_to_its_run_and_a_copied_one_has_no_token() {
+        let address = "http://127.0.0.1:8000";
+        let parsed = |text: &str| Link::parse(text).map(|link| (link.run.display().to_string(), link.location));
+        let with_token = format!("{address}?token=5f0c");
+        for (text, location) in [
+            ("http://127.0.0.1:8000/?token=5f0c", None),
+            ("http://127.0.0.1:8000?token=5f0c", None),
+            ("http://127.0.0.1:8000/features?token=5f0c", Some(Location::Page(Page::Features))),
+            ("http://127.0.0.1:8000/f/12?token=5f0c", Some(Location::Feature(12))),
+            ("http://127.0.0.1:8000/s/3?token=5f0c", Some(Location::Sample(3))),
+        ] {
+            assert_eq!(parsed(text), Ok((with_token.clone(), location)), "{text}");
+        }
+        assert_eq!(
+            parsed("https://host/cluster/run"),
+            Ok(("https://host/cluster".into(), Some(Location::Page(Page::Run))))
+        );
+        let link = Link::parse("http://127.0.0.1:8000/f/12?token=5f0c&search=red").unwrap();
+        assert_eq!(link.to_string(), "http://127.0.0.1:8000/f/12?search=red");
+        assert_eq!(Link { run: address.into(), ..link.clone() }, Link::parse(&link.to_string()).unwrap());
+        assert!(Link::parse("http://127.0.0.1:8000/f/x").is_err_and(|error| error.contains("invalid feature number")));
     }
 
     #[test]

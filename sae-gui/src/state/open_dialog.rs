@@ -1,6 +1,6 @@
 //! The field for the run to open: what was typed, and the folders that it may lead to. Reads no folder.
 
-use super::link::SCHEME;
+use super::link::Link;
 use std::path::{Path, PathBuf, absolute, is_separator};
 
 /// A folder in a list of folders.
@@ -34,7 +34,7 @@ impl OpenDialog {
         let text = self.text.trim_start();
         let folder = match text.rfind(is_separator) {
             _ if text.is_empty() => Some(start.to_path_buf()),
-            _ if text.starts_with(SCHEME) => None,
+            _ if Link::is_link(text) => None,
             Some(end) => Some(PathBuf::from(&text[..=end])),
             None => Some(PathBuf::from(".")),
         };

@@ -496,7 +496,7 @@ impl OpenRun {
             _ => None,
         };
         Link {
-            run: self.info.root.clone(),
+            run: self.info.link(),
             sae: self.info.sae.clone().filter(|_| self.info.saes.len() > 1),
             location: self.history.current(),
             with: self.compare_with.clone().filter(|_| page == Page::Compare),

@@ -2,7 +2,7 @@
 //! samples by number, and links. Draws nothing.
 
 use super::command::Command;
-use super::link::{Link, SCHEME};
+use super::link::Link;
 use super::list::FeatureList;
 use super::location::Location;
 
@@ -42,7 +42,7 @@ impl Palette {
     /// What the text finds, best first. `allows` says which commands do anything now.
     pub fn lines(&self, list: Option<&FeatureList>, samples: u64, allows: impl Fn(Command) -> bool) -> Vec<Line> {
         let typed = self.text.trim();
-        if typed.starts_with(SCHEME) {
+        if Link::is_link(typed) {
             return match Link::parse(typed) {
                 Ok(_) => vec![Line { title: format!("Open {typed}"), choice: Choice::Link(typed.into()) }],
                 Err(_) => Vec::new(),

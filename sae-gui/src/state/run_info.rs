@@ -4,7 +4,7 @@ use sae_core::analysis::index::{CROSS_RATIO, FeatureRow};
 use sae_core::analysis::labels::Labels;
 use sae_core::store::Sides;
 use sae_workbench::feature_table::{PositionCounts, TypicalWords};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An autoencoder of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub struct CapturedModel {
     pub dtype: String,
     /// Whether the chat template was used, as the program `sae` names it.
     pub template: String,
+    /// The address of the server that has the run, if it is on another machine, and its model with it.
+    pub served: Option<String>,
 }
 
 impl CapturedModel {
@@ -75,6 +77,10 @@ impl CapturedModel {
     /// # Errors
     /// What to do about it.
     pub fn open(&self) -> Result<&PathBuf, String> {
+        if let Some(address) = &self.served {
+            let reason = format!("This run is read from {address}, and its model is not run here.");
+            return Err(format!("{reason}\nhint: `sae-gui` and `sae generate` run it where the run is"));
+        }
         let folder = self.folder.as_ref();
         let folder = folder.ok_or("run.json does not say where the model is, so there is nothing to run.")?;
         if folder.is_dir() {
@@ -85,11 +91,22 @@ impl CapturedModel {
     }
 }
 
+/// Where a run is that is read from a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServedAt {
+    /// The address of the server, without the token.
+    pub address: String,
+    /// The run folder there.
+    pub path: PathBuf,
+}
+
 /// An open run.
 #[derive(Clone, Debug, Default)]
 pub struct RunInfo {
-    /// The run folder, absolute.
+    /// The run folder, absolute; of a run that is read from a server, the folder with copies of its tables.
     pub root: PathBuf,
+    /// Where it is, if it is read from a server.
+    pub served: Option<ServedAt>,
     /// The checkpoint that the activations come from; empty if `run.json` does not say.
     pub model: String,
     /// Number of samples stored.
@@ -128,11 +145,32 @@ impl RunInfo {
     /// Why it is not known which features are active where, if so: the autoencoder has no weights.
     pub fn no_weights(&self) -> Option<String> {
         let consequence = "so it is not known which features are active";
+        if let Some(ServedAt { address, .. }) = &self.served {
+            return Some(format!(
+                "This run is read from {address}: heat maps and active features are computed there, and shown in the browser."
+            ));
+        }
         match self.sae_info() {
             Some(sae) if sae.trained => None,
             Some(sae) => Some(format!("There are no weights in saes/{} yet, {consequence}.", sae.name)),
             None => Some(format!("The run has no autoencoder, {consequence}.")),
         }
+    }
+
+    /// The run folder as commands name it: where the run is.
+    pub fn path(&self) -> &Path {
+        self.served.as_ref().map_or(&self.root, |served| &served.path)
+    }
+
+    /// What links to the run name: its folder, or the address of its server.
+    pub fn link(&self) -> PathBuf {
+        self.served.as_ref().map_or_else(|| self.root.clone(), |served| PathBuf::from(&served.address))
+    }
+
+    /// Why a command is not run here, if so.
+    pub fn elsewhere(&self, command_line: &str) -> Option<String> {
+        let ServedAt { address, .. } = self.served.as_ref()?;
+        Some(format!("This run is read from {address}. Run this there: {command_line}"))
     }
 
     /// The folder's name.

@@ -292,7 +292,7 @@ fn title(ui: &mut Ui, open: &OpenRun, run: &OpenRun) -> Option<Action> {
         } else {
             format!("{} of {}", run.info.sae_name(), run.info.name())
         };
-        ui.label(theme::small(ui, &of)).on_hover_text(run.info.root.display().to_string());
+        ui.label(theme::small(ui, &of)).on_hover_text(run.info.path().display().to_string());
     });
     ui.add(egui::Label::new(widgets::feature_name(ui, run, row.feature)).truncate());
     action

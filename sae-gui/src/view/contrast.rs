@@ -77,7 +77,7 @@ pub fn show(
 ) -> Option<Action> {
     let Some(name) = run.contrasts.name().map(str::to_owned) else {
         ui.heading("No contrasts yet");
-        let run = run.info.root.display();
+        let run = run.info.path().display();
         widgets::reason(
             ui,
             &format!(

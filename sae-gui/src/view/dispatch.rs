@@ -140,6 +140,10 @@ impl App {
         let Some((run, filter)) = self.session.run().and_then(|run| Some((run, run.scores()?))) else {
             return Vec::new();
         };
+        if run.info.served.is_some() {
+            // No decisions are written here.
+            return vec![Effect::Start(invocation)];
+        }
         let root = &run.info.root;
         // The command refuses a folder that exists. The decisions beside it are then those of what is in it.
         let needed = !filter.choices().is_empty() && !run.export.folder(root).exists();

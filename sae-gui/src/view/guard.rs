@@ -96,7 +96,7 @@ fn nothing(ui: &mut Ui, run: &OpenRun) {
         "A guard is a probe of the autoencoder that predicts what is not wanted. There is none yet.\nhint: `sae probe --run {} --sae \
          {sae} --name NAME --kind binary --label FIELD --part answer` learns one from a column of the data set with yes and no. \
          It appears here once it is made.",
-        run.info.root.display()
+        run.info.path().display()
     );
     widgets::reason(ui, &text);
 }

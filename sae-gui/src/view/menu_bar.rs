@@ -67,7 +67,7 @@ fn pages(ui: &mut Ui, run: &OpenRun) -> Option<Action> {
     let action = tabs(ui, run);
     ui.separator();
     let name = RichText::new(run.info.name()).strong();
-    ui.add(egui::Label::new(name).truncate()).on_hover_text(run.info.root.display().to_string());
+    ui.add(egui::Label::new(name).truncate()).on_hover_text(run.info.path().display().to_string());
     autoencoder(ui, run).or(action)
 }
 

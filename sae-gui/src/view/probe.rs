@@ -113,7 +113,7 @@ fn nothing(ui: &mut Ui, run: &OpenRun) {
     let text = format!(
         "hint: `sae probe --run {} --sae {sae} --name NAME --kind binary --label FIELD` learns from a column of the data set with \
          yes and no. It appears here once it is made.",
-        run.info.root.display()
+        run.info.path().display()
     );
     widgets::reason(ui, &text);
 }

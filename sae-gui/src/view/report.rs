@@ -53,7 +53,7 @@ pub fn show(ui: &mut Ui, run: &OpenRun, view: &mut ReportView, job: Option<&Job>
     ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
         ui.set_max_width(ui.available_width() - 14.0);
         ui.heading(format!("Run {}", run.info.name()));
-        ui.label(theme::small(ui, &run.info.root.display().to_string()));
+        ui.label(theme::small(ui, &run.info.path().display().to_string()));
         action = evaluations(ui, run, report, job);
         trainings(ui, report);
         action = data(ui, view).or(action.take());

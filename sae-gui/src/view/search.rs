@@ -2,9 +2,9 @@
 
 use super::Action;
 use super::theme;
+use crate::state::Link;
 use crate::state::field::Field;
 use crate::state::format;
-use crate::state::link::SCHEME;
 use crate::state::location::Location;
 use crate::state::open_run::OpenRun;
 use egui::{Id, Key, Label, RichText, Role, TextEdit, Ui, WidgetInfo};
@@ -26,7 +26,7 @@ pub fn show(ui: &mut Ui, run: &mut OpenRun) -> Option<Action> {
     response.widget_info(|| WidgetInfo::labeled(Role::SearchInput, true, "Search features"));
     let entered = response.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
     response.on_hover_ui(help);
-    let is_link = text.trim_start().starts_with(SCHEME);
+    let is_link = Link::is_link(text.trim_start());
     if text != run.list.search_text() {
         run.list.search(&text);
     }

@@ -387,7 +387,7 @@ impl App {
                 Vec::new()
             }
             Reply::Changed(notice) => {
-                self.session.notice = Some(notice.into());
+                self.session.notice = Some(notice);
                 Vec::new()
             }
         };
@@ -407,11 +407,11 @@ impl App {
         let Some(run) = self.session.run_mut() else { return };
         let (root, rows) = (run.info.root.clone(), run.list.rows().to_vec());
         let (folder, name) = (root.clone(), run.info.sae_name().to_owned());
-        if let Some(path) = &self.recents.0 {
+        // A run behind a server has another token the next time.
+        if let (Some(path), None) = (&self.recents.0, &run.info.served) {
             self.recents.1 = recents::add(path, &root.display().to_string());
         }
-        let trained = run.info.sae_info().is_some_and(|sae| sae.trained);
-        let sae = run.info.sae.clone().filter(|_| trained);
+        let sae = run.info.sae.clone().filter(|_| run.info.no_weights().is_none());
         let submitted = |prompt: &mut PlaygroundState, shown: bool| {
             let submits = std::mem::take(&mut prompt.submits_at_once) && shown;
             if submits { prompt.submit() } else { None }
@@ -446,6 +446,11 @@ impl App {
 
     /// Starts a command of the program `sae`.
     pub(super) fn start(&mut self, ctx: &Context, invocation: Invocation) {
+        let elsewhere = self.session.run().and_then(|run| run.info.elsewhere(&invocation.command_line()));
+        if elsewhere.is_some() {
+            self.session.notice = elsewhere;
+            return;
+        }
         let waker = ctx.clone();
         self.session.started(invocation.clone());
         match Subprocess::start(&invocation, move || waker.request_repaint()) {

@@ -177,7 +177,7 @@ impl FeaturePage {
             return Err(Error::UnknownFeature { feature, count, holder: "index" }.into());
         }
         let of = |entry| Entry { feature, ..entry };
-        site.save(&table.source.sae, Change::Entry { before: of(edit.before), after: of(edit.after) })
+        site.save(&table.source.sae, &[Change::Entry { before: of(edit.before), after: of(edit.after) }])
     }
 
     /// What became of an edit, for programs.

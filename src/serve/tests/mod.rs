@@ -1,5 +1,6 @@
 //! Requests over a socket to a server in this process, on a run of the tiny model.
 
+mod remote;
 mod serving;
 
 use super::*;
@@ -88,7 +89,18 @@ fn what_is_not_there_is_said_with_the_right_status() {
 fn nobody_gets_anything_without_the_token() {
     let serving = Serving::new();
     let token = &serving.token;
-    for path in ["/", "/features", "/f/0", "/s/0", "/image/0/0", "/api/features", "/serve.js", "/elsewhere"] {
+    for path in [
+        "/",
+        "/features",
+        "/f/0",
+        "/s/0",
+        "/image/0/0",
+        "/api/features",
+        "/api/files",
+        "/api/files/run.json",
+        "/serve.js",
+        "/elsewhere",
+    ] {
         for headers in [
             String::new(),
             "\r\nAuthorization: Bearer wrong".into(),
@@ -109,6 +121,7 @@ fn nobody_gets_anything_without_the_token() {
     assert_eq!(serving.ask("POST", "/f/1", "", &edit).status, 403);
     let change = json!({ "before": { "feature": 1 }, "after": { "feature": 1, "label": "x" } }).to_string();
     assert_eq!(serving.ask("POST", "/api/features/1", &cookie, &change).status, 403);
+    assert_eq!(serving.ask("POST", "/api/labels", &cookie, "{}").status, 403);
     assert!(!serving.run().labels().exists(), "nothing was written");
     let with_token = form(&[("before", "{\"feature\":1}"), ("label", "x"), ("token", token)]);
     assert_eq!(serving.ask("POST", "/f/1", &cookie, &with_token).status, 303);

@@ -29,7 +29,7 @@ pub enum Change {
 }
 
 /// An edit of a label or of notes that somebody else had changed to something else since the editor saw them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Conflict {
     /// What the editor saw.
     pub before: Entry,

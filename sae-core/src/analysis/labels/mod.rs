@@ -74,7 +74,7 @@ pub struct Entry {
 }
 
 /// The result of a change.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
     /// The contents of the file after the change.
     pub labels: Labels,
