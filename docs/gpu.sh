@@ -22,7 +22,7 @@ cp target/release/sae "$pack/"
 # The tests of sae-core's library (the trainer) and of harvest (the models), from Cargo's messages.
 {
   cargo test --release -p sae-core --features "$feature" --lib --no-run --message-format json-render-diagnostics
-  cargo test --release -p harvest --features "$feature" --test it --no-run --message-format json-render-diagnostics
+  cargo test --release -p sae-harvest --features "$feature" --test it --no-run --message-format json-render-diagnostics
 } >"$folder/messages"
 python3 - "$folder/messages" "$pack" <<'PYTHON'
 import json, shutil, sys

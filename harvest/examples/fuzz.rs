@@ -3,7 +3,7 @@
 //! written to a file that is named after the seed of its random numbers, and the runner continues.
 //!
 //! ```text
-//! cargo run --release -p harvest --example fuzz -- SECONDS [TARGET ...]
+//! cargo run --release -p sae-harvest --example fuzz -- SECONDS [TARGET ...]
 //! ```
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a tool for developers, which says what it did")]
 

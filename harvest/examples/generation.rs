@@ -1,7 +1,7 @@
 //! How fast a model generates with kept keys and values, and with the whole text computed again for every token:
 //!
 //! ```text
-//! cargo run --release -p harvest --example generation -- CHECKPOINT [TOKENS]
+//! cargo run --release -p sae-harvest --example generation -- CHECKPOINT [TOKENS]
 //! ```
 //!
 //! The prompt is a question without an image. Special tokens do not end the text, so that both ways generate as many tokens; the

@@ -1,6 +1,6 @@
 //! Measures the CPU kernels on this machine, taking turns: the linear map compared with the `gemm` crate, attention compared
 //! with plain loops, and pointwise operations compared with the memory bandwidth.
-//! `cargo run --release -p harvest --example kernels`
+//! `cargo run --release -p sae-harvest --example kernels`
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use half::bf16;

@@ -2,7 +2,7 @@
 //! the results of Pillow.
 //!
 //! ```text
-//! cargo run --release -p harvest --example pixels -- FILE...
+//! cargo run --release -p sae-harvest --example pixels -- FILE...
 //! ```
 
 use harvest::pixels::Picture;

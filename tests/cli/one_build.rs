@@ -14,14 +14,14 @@ const OTHERS: [&str; 7] = [
     "build --workspace",
     "test --no-run",
     "test -p sae-core --no-run",
-    "test -p harvest --no-run",
-    "test -p filters --no-run",
+    "test -p sae-harvest --no-run",
+    "test -p sae-filters --no-run",
 ];
 
 /// What is compiled for GPUs by `.ci/run`: Burn and CubeCL with other features, and whatever is above them.
 const GPU: [&str; 3] = [
     "test -p sae-core --features vulkan --lib --no-run",
-    "test -p harvest --features vulkan --test it --no-run",
+    "test -p sae-harvest --features vulkan --test it --no-run",
     "build --features cuda,rocm,metal",
 ];
 

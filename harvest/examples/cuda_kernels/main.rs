@@ -4,8 +4,8 @@
 //! GPU at full size (which takes 10 GB of memory), and how long the GPU needs for that at least.
 //!
 //! ```sh
-//! cargo run --release -p harvest --features vulkan,cuda-source --example cuda_kernels -- 90 FOLDER
-//! cargo run --release -p harvest --features vulkan,cuda-source --example cuda_kernels -- 90
+//! cargo run --release -p sae-harvest --features vulkan,cuda-source --example cuda_kernels -- 90 FOLDER
+//! cargo run --release -p sae-harvest --features vulkan,cuda-source --example cuda_kernels -- 90
 //! ```
 #![allow(clippy::print_stdout, reason = "the tables are what it is for")]
 
