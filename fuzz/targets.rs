@@ -128,11 +128,14 @@ pub const TARGETS: [Target; 19] = [
             "tests/golden/mistral3-a/config.json",
             "tests/golden/internvl-a/config.json",
             "tests/golden/paligemma-b/config.json",
+            "tests/golden/gemma4-a/config.json",
+            "tests/golden/gemma4-b/config.json",
             "tests/golden/llava-a/preprocessor_config.json",
             "tests/golden/smolvlm-a/preprocessor_config.json",
             "tests/golden/mistral3-a/preprocessor_config.json",
             "tests/golden/internvl-a/preprocessor_config.json",
             "tests/golden/paligemma-a/preprocessor_config.json",
+            "tests/golden/gemma4-a/processor_config.json",
         ],
         texts: &ROPES,
     },
@@ -176,7 +179,7 @@ thread_local! {
         LazyCell::new(|| Checkpoint::open(&repository().join("tests/golden/llava-a")).expect("a golden checkpoint"));
     static VISIONS: LazyCell<Vec<VisionConfig>> = LazyCell::new(|| {
         let config = |name| ModelConfig::open(&repository().join("tests/golden").join(name)).expect("a golden configuration");
-        ["llava-a", "smolvlm-a", "mistral3-a", "internvl-a", "paligemma-a"].map(config).into_iter().filter_map(|c| c.vision).collect()
+        ["llava-a", "smolvlm-a", "mistral3-a", "internvl-a", "paligemma-a", "gemma4-a"].map(config).into_iter().filter_map(|c| c.vision).collect()
     });
     static STORE: LazyCell<(tempfile::TempDir, Store)> = LazyCell::new(|| {
         let (folder, caches) = (tempfile::tempdir().expect("a folder"), repository().join("tests/golden/caches/plain"));
@@ -225,9 +228,8 @@ fn image(bytes: &[u8]) {
 fn config(bytes: &[u8]) {
     with_file(bytes, "config.json", |path| {
         let Ok(config) = ModelConfig::open(path.parent().expect("a folder")) else { return };
-        let head_dim = config.text.block.head_dim;
-        for rope in config.text.ropes.iter().filter(|_| head_dim <= 1 << 12) {
-            assert_eq!(rope.frequencies(head_dim, 100).len(), head_dim / 2);
+        for rope in config.text.ropes.iter().filter(|rope| rope.head_dim <= 1 << 12) {
+            assert_eq!(rope.frequencies(100).len(), rope.head_dim / 2);
         }
     });
     with_file(bytes, "preprocessor_config.json", |path| {

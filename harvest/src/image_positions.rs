@@ -54,6 +54,7 @@ fn patches_per_side(config: &ModelConfig, width: usize) -> usize {
             ProjectorConfig::Merge { patches, .. }
             | ProjectorConfig::Shuffle { patches, .. }
             | ProjectorConfig::ShuffleMlp { patches, .. }
+            | ProjectorConfig::PoolNative { patches, .. }
             | ProjectorConfig::PatchMerger { patches, .. },
         )) => patches.isqrt(),
         _ => 1,

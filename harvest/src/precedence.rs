@@ -231,7 +231,7 @@ pub(crate) fn decoder<'a>(kind: &str, config: Fields<'a>) -> Result<(String, Fie
         "llava_onevision" | "internvl" => (inner.or("model_type", "qwen2".to_owned())?, inner),
         // Older files have the settings of the decoder at the top level.
         "qwen2_5_vl" if !inner.is_object() => ("qwen2_5_vl_text".into(), config),
-        "qwen2_5_vl" | "qwen3_vl" | "gemma3" => (format!("{kind}_text"), inner),
+        "qwen2_5_vl" | "qwen3_vl" | "gemma3" | "gemma4" => (format!("{kind}_text"), inner),
         _ => (kind.to_owned(), config),
     })
 }
@@ -249,7 +249,8 @@ pub(crate) fn tied(kind: &str, config: Fields) -> Result<bool, String> {
         "llava" | "llava_onevision" | "qwen2_5_vl" => {
             Ok(config.or(NAME, false)? || text.or(NAME, family == "gemma3_text")?)
         }
-        "paligemma" | "gemma" | "gemma2" | "gemma3" | "gemma3_text" | "mistral3" | "internvl" => config.or(NAME, true),
+        "paligemma" | "gemma" | "gemma2" | "gemma3" | "gemma3_text" | "gemma4" | "gemma4_text" | "mistral3"
+        | "internvl" => config.or(NAME, true),
         _ => config.or(NAME, false),
     }
 }
@@ -334,6 +335,31 @@ pub(crate) fn layered_rope(text: Fields, [full, sliding]: [RopeDefaults; 2]) -> 
     Ok([
         completed(global, text, RopeDefaults { theta: theta[0], ..full })?,
         completed(local.unwrap_or_default(), text, RopeDefaults { theta: theta[1], ..sliding })?,
+    ])
+}
+
+/// The rotary parameters of Gemma 4: first those of the layers with full attention, then those of the layers with a sliding
+/// window. Without `rope_parameters` both are those of the published models.
+///
+/// # Errors
+/// A setting has the wrong type, or the parameters of one type of layer are missing.
+pub(crate) fn gemma4_rope(text: Fields, context: usize) -> Result<[Value; 2], String> {
+    let nested = text.under("rope_parameters");
+    let own = |kind: &str| {
+        let own = nested.under(kind).0.as_object().cloned();
+        own.ok_or_else(|| format!("rope_parameters has no {kind}: expected one object for each type of layer"))
+    };
+    let published = |value: Value| value.as_object().cloned().unwrap_or_default();
+    let [full, sliding] = if nested.0.is_null() {
+        let full = json!({"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6});
+        [published(full), published(json!({"rope_type": "default", "rope_theta": 1e4}))]
+    } else {
+        [own("full_attention")?, own("sliding_attention")?]
+    };
+    let theta = text.or("rope_theta", 1e4)?;
+    Ok([
+        completed(full, text, RopeDefaults { theta, context })?,
+        completed(sliding, text, RopeDefaults { theta, context })?,
     ])
 }
 

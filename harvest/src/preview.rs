@@ -149,9 +149,10 @@ impl Plan {
             (4 * block.width + (block.heads + 2 * block.kv_heads) * block.head_dim + 2 * block.d_ff) as u64
         };
         // Keys and values of all blocks are kept where pieces share them.
-        let kept = |block: &BlockConfig| (2 * (last.layer() + 1) * block.kv_heads * block.head_dim) as u64;
-        let kept = self.pieces.map_or(0, |_| kept(&config.text.block));
-        let decoder = block(&config.text.block) + 2 * hooks * d + kept;
+        let blocks = || (0..=last.layer()).filter(|n| *n < config.text.layers.len()).map(|n| config.text.block(n));
+        let kept = || blocks().map(|block| (2 * block.kv_heads * block.head_dim) as u64).sum::<u64>();
+        let kept = self.pieces.map_or(0, |_| kept());
+        let decoder = blocks().map(|config| block(&config)).max().unwrap_or(0) + 2 * hooks * d + kept;
         let tower = config.vision.as_ref().and_then(|vision| vision.tower());
         let tower = tower.map_or(0, |(tower, _)| patches * (block(&tower.block) + 2 * tower.patches.width() as u64));
         // Every device has its weights and its batches. Besides those in the model, the hidden states of as many wait, and

@@ -513,9 +513,9 @@ fn placeholder(
             let surroundings = Surroundings::Around { before: before.into(), after: after.into() };
             Placeholder { delimiters, surroundings, ..bare }
         }
-        ImageTokens::Named => {
-            let [before, after] = ["start_image_token", "end_image_token"]
-                .map(|name| named(name).ok_or_else(|| format!("tokenizer_config.json names no {name}")));
+        ImageTokens::Named(names) => {
+            let [before, after] =
+                names.map(|name| named(name).ok_or_else(|| format!("tokenizer_config.json names no {name}")));
             let (before, after) = (before?, after?);
             let delimiters = vec![id(&before)?, id(&after)?];
             Placeholder { delimiters, surroundings: Surroundings::Around { before, after }, ..bare }

@@ -71,7 +71,7 @@ def tied_embeddings(root):
         ("llava_onevision-b", None, None, False), ("smolvlm-b", False, True, False), ("smolvlm-b", True, False, True),
         ("mistral3-e", None, False, True), ("mistral3-e", False, True, False),
         ("internvl-b", None, False, True), ("internvl-b", False, True, False), ("qwen3_vl-b", False, True, False), ("qwen3_vl-b", True, None, True),
-        ("gemma3-a", None, False, True), ("gemma3-a", False, True, False), ("paligemma-b", None, False, True),
+        ("gemma3-a", None, False, True), ("gemma3-a", False, True, False), ("gemma4-b", None, False, True), ("gemma4-b", False, True, False), ("paligemma-b", None, False, True),
         ("paligemma-b", False, True, False), ("chameleon-a", True, None, True),
         ("chameleon-a", None, None, False), ("text-qwen3", True, None, True), ("text-gemma", None, None, True),
         ("text-gemma2", None, None, True), ("text-gemma3", None, None, True),

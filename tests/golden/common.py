@@ -105,10 +105,13 @@ def randomise(model, generator, offset=lambda name: False):
             parameter.copy_((0 if offset(name) else 1) + 0.3 * noise)
         elif parameter.ndim == 1:
             parameter.copy_(noise * (1.0 if "class_embedding" in name else 0.3))
-        elif "embed" in name and "patch" not in name:
+        elif "embed" in name and ("patch" not in name or name.endswith("table")):
             parameter.copy_(0.7 * noise)
         else:
             parameter.copy_(1.5 * noise / parameter[0].numel() ** 0.5)
+    for name, buffer in model.named_buffers():  # of Gemma 4
+        if name.endswith(("layer_scalar", "std_bias", "std_scale")):
+            buffer.copy_(0.8 + 0.3 * torch.randn(buffer.shape, generator=generator))
 
 
 def versions():

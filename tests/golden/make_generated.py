@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from common import versions, write_json
 from make_models import PixtralProcessor, prepare, without_videos
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, InternVLProcessor, LlavaOnevisionProcessor, Qwen2_5_VLProcessor, Qwen3VLProcessor, SmolVLMProcessor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, Gemma4Processor, InternVLProcessor, LlavaOnevisionProcessor, Qwen2_5_VLProcessor, Qwen3VLProcessor, SmolVLMProcessor
 
 TOKENS = 200
 WITHOUT_VIDEOS = {"llava_onevision": LlavaOnevisionProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor,
-                  "smolvlm": SmolVLMProcessor, "mistral3": PixtralProcessor, "internvl": InternVLProcessor}
+                  "smolvlm": SmolVLMProcessor, "mistral3": PixtralProcessor, "internvl": InternVLProcessor, "gemma4": Gemma4Processor}
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ Needs what make_models.py needs. Forward hooks on the modules of each decoder bl
     mlp_in     what `mlp` is given
     mlp_out    what is added to the residual stream after it: its output, behind the norm that follows it where there is one
 
-The script checks that the input of a block, `attn_out` and `mlp_out` add up to its output. Of each sample, ROWS positions are
+The script checks that the input of a block, `attn_out` and `mlp_out` add up to its output (in Gemma 4 to its output before its factor). Of each sample, ROWS positions are
 kept, spread evenly from the first to the last, so that the files stay small: `sampleN.rows` [ROWS] i64, and
 `sampleN.L.SITE` [ROWS, d].
 
@@ -24,10 +24,10 @@ from pathlib import Path
 
 import make_openvla
 import torch
-from make_models import PixtralProcessor, decoder_of, prepare, without_videos
+from make_models import PixtralProcessor, decoder_of, in_squares, prepare, without_videos
 from safetensors.torch import load_file, save_file
 from transformers import (
-    AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, InternVLProcessor, LlamaConfig, LlamaForCausalLM,
+    AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, Gemma4Processor, InternVLProcessor, LlamaConfig, LlamaForCausalLM,
     LlavaOnevisionProcessor, Qwen2_5_VLProcessor, Qwen3VLProcessor, SmolVLMProcessor,
 )
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
@@ -36,7 +36,7 @@ from transformers.vision_utils import get_vision_window_index
 ROWS = 4
 SAMPLES = 2
 WITHOUT_VIDEOS = {"llava_onevision": LlavaOnevisionProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor,
-                  "smolvlm": SmolVLMProcessor, "mistral3": PixtralProcessor, "internvl": InternVLProcessor}
+                  "smolvlm": SmolVLMProcessor, "mistral3": PixtralProcessor, "internvl": InternVLProcessor, "gemma4": Gemma4Processor}
 
 
 def after_attention_and_mlp(block):
@@ -51,6 +51,7 @@ def after_attention_and_mlp(block):
 class Recorder:
     def __init__(self, decoder):
         self.seen = {}
+        self.factors = [float(getattr(block, "layer_scalar", 1)) for block in decoder.layers]  # of Gemma 4
         for layer, block in enumerate(decoder.layers):
             attention, mlp = after_attention_and_mlp(block)
             self.given(block, (layer, "in"))
@@ -72,7 +73,8 @@ class Recorder:
         layers = sorted({layer for layer, _ in self.seen})
         for layer in layers:
             at = lambda site: self.seen[layer, site]
-            torch.testing.assert_close(at("in") + at("attn_out") + at("mlp_out"), at("out"), rtol=1e-4, atol=1e-5)
+            sum_of_all = self.factors[layer] * (at("in") + at("attn_out") + at("mlp_out"))
+            torch.testing.assert_close(sum_of_all, at("out"), rtol=1e-4, atol=1e-5)
         return {f"{layer}.{site}": self.seen[layer, site] for layer in layers
                 for site in ["attn_in", "attn_out", "mlp_in", "mlp_out"]}
 
@@ -121,6 +123,8 @@ class TowerRecorder:
         if self.kind in ["smolvlm", "idefics3"]:
             grid, side = int(out.shape[1] ** 0.5) // config.scale_factor, config.scale_factor
             return out.view(len(out), grid, side, grid, side, -1).transpose(2, 3).flatten(0, 4)
+        if self.kind == "gemma4":
+            return in_squares(self.model, inputs, out)
         if self.kind == "paligemma":
             return out.flatten(0, 1)
         if self.kind == "gemma3":

@@ -32,6 +32,9 @@ qwen3_vl-a          as the Hub has it; features of two vision blocks added behin
 qwen3_vl-b          as transformers 5 saves it; none added, tied head.
 gemma3-a            as the Hub has it; windows narrower than an image, linear rope for the global layers.
 gemma3-b            as transformers 5 saves it; a vision head that nothing uses, soft caps that are read and not applied.
+gemma4-a            as the Hub has it; blocks without a window have wider heads, of which a quarter is rotated, and values that are
+                    their keys; standardized channels of the tower.
+gemma4-b            as transformers 5 saves it; windows wider than an image, shared keys in the tower, other rotations, untied head.
 paligemma-a         as the Hub has it; Gemma decoder, places in an answer, patches that leave a rest of the image. (The files of both
                     lack the tokens of places and shapes, which the processor adds.)
 paligemma-b         as transformers 5 saves it; Gemma 2 decoder whose windows are narrower than an image, untied head.
@@ -74,6 +77,8 @@ from transformers import (
     Gemma3Config,
     Gemma3Processor,
     Gemma3TextConfig,
+    Gemma4Config,
+    Gemma4Processor,
     GemmaConfig,
     Idefics3Config,
     Idefics3Processor,
@@ -101,9 +106,11 @@ from transformers import (
     SmolVLMConfig,
     SmolVLMProcessor,
 )
+from transformers.processing_utils import ProcessorMixin
 from transformers.models.chameleon.image_processing_pil_chameleon import ChameleonImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
@@ -527,6 +534,19 @@ def without_videos(processor):
             processor.__init__(self, image_processor, tokenizer, None, image_seq_length, chat_template)
 
         changed["__init__"] = init
+    if processor is Gemma4Processor:
+
+        # It takes processors of videos and audio in any case.
+        def init(self, image_processor=None, tokenizer=None, image_seq_length=280, chat_template=None, **_):
+            named = [part + "_token" for part in ["image", "boi", "eoi", "audio", "boa", "eoa"]]
+            for name in named + ["image_token_id", "audio_token_id"]:
+                setattr(self, name, getattr(tokenizer, name))
+            tokenizer.add_special_tokens({"additional_special_tokens": ["<|video|>"]})
+            self.image_seq_length, self.video_token = image_seq_length, "<|video|>"
+            self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
+            ProcessorMixin.__init__(self, image_processor=image_processor, tokenizer=tokenizer, chat_template=chat_template)
+
+        changed["__init__"] = init
     if processor is SmolVLMProcessor:
         # It takes a processor of videos in any case, and a package that writes the numbers of frames.
         processing_smolvlm.num2words = processing_smolvlm.num2words or str
@@ -887,6 +907,62 @@ def older_gemma3(folder, model, processor):
     split_processor(folder, processor, "Gemma3ImageProcessor")
 
 
+# Gemma 4
+
+
+def gemma4_models():
+    special = GEMMA + ["<|image>", "<image|>", "<|image|>", "<|audio>", "<audio|>", "<|audio|>", "<|video|>"]
+    named = {"boi_token": special[6], "eoi_token": special[7], "image_token": special[8], "boa_token": special[9],
+             "eoa_token": special[10], "audio_token": special[11]}
+    ids = dict(boi_token_id=6, eoi_token_id=7, image_token_id=8, boa_token_id=9, eoa_token_index=10, audio_token_id=11,
+               video_token_id=12)
+
+    def make(text, vision, images, tied):
+        tokenizer = gemma_like(special, extra_special_tokens=named)
+        config = Gemma4Config(
+            text_config=dict(vocab_size=len(tokenizer), hidden_size_per_layer_input=0, attention_k_eq_v=True,
+                             max_position_embeddings=1024, use_bidirectional_attention="vision", **text),
+            vision_config=vision, tie_word_embeddings=tied, **ids)
+        images = Gemma4ImageProcessorPil(patch_size=vision["patch_size"], pooling_kernel_size=vision["pooling_kernel_size"],
+                                         max_soft_tokens=70, **images)
+        processor = without_videos(Gemma4Processor)(
+            image_processor=images, tokenizer=tokenizer, image_seq_length=70,
+            chat_template=TEMPLATE_GEMMA.replace("<start_of_image>", "<|image|>"))
+        return config, processor, samples()
+
+    def a():
+        return make(
+            dict(hidden_size=32, intermediate_size=40, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+                 global_head_dim=16, num_global_key_value_heads=1, sliding_window=24, final_logit_softcapping=3.0,
+                 layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"]),
+            dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, head_dim=8,
+                 patch_size=2, pooling_kernel_size=3, position_embedding_size=256, standardize=True),
+            {}, True)
+
+    def b():
+        return make(
+            dict(hidden_size=24, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, head_dim=8,
+                 global_head_dim=12, num_global_key_value_heads=2, sliding_window=100, rms_norm_eps=1e-5, rope_parameters={
+                     "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 1000.0, "factor": 2.0},
+                     "sliding_attention": {"rope_type": "default", "rope_theta": 100.0}}),
+            dict(hidden_size=12, intermediate_size=20, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, head_dim=8,
+                 patch_size=3, pooling_kernel_size=2, position_embedding_size=160, rms_norm_eps=1e-5,
+                 rope_parameters={"rope_type": "axial", "rope_theta": 30.0}),
+            dict(resample=2), False)
+
+    return {"gemma4-a": (a, older_gemma4), "gemma4-b": (b, None)}
+
+
+def older_gemma4(folder, model, processor):
+    """The heads of the blocks without windows as the Hub has them."""
+    config = json.loads((folder / "config.json").read_text())
+    text = config["text_config"]
+    (heads,) = {tuple(sorted(heads.items())) for heads in text.pop("per_layer_config").values()}
+    heads = dict(heads)
+    text |= {"global_head_dim": heads["head_dim"], "num_global_key_value_heads": heads["num_key_value_heads"]}
+    write_json(folder / "config.json", config)
+
+
 # PaliGemma
 
 
@@ -1016,12 +1092,17 @@ def make_multimodal(folder, family, generator, rng):
     write_images(folder / "images", rng)
     config, processor, listed = make()
     model = AutoModelForImageTextToText.from_config(config)
-    randomise(model, generator, offset=lambda name: "gemma" in config.model_type and "vision_tower" not in name)
+    randomise(model, generator, offset=lambda name: "gemma" in config.model_type and config.model_type != "gemma4" and "vision_tower" not in name)
+    if config.model_type == "gemma4":
+        # Products are not divided by the width of a head. With norms of one, attention would amplify the rounding of bf16 weights.
+        for name, parameter in model.named_parameters():
+            if name.endswith(("q_norm.weight", "k_norm.weight")):
+                parameter.data *= 0.5
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     if older:
         older(folder, model, processor)
-    videos = config.model_type.startswith(("qwen", "llava_onevision", "smolvlm", "mistral3", "internvl"))
+    videos = config.model_type.startswith(("qwen", "llava_onevision", "smolvlm", "mistral3", "internvl", "gemma4"))
     return model, listed, type(processor) if videos else AutoProcessor
 
 
@@ -1088,6 +1169,20 @@ def prepare(folder, reader, messages, generate):
     return text, paths, reader(text=text, images=images, return_tensors="pt", **bare)
 
 
+def in_squares(model, inputs, rows, channels_last=False):
+    """Of Gemma 4 the rows of an image's patches without padding, square by square, those of pixels channel by channel. Other families have
+    them as they are."""
+    if "image_position_ids" not in inputs:
+        return rows
+    side, found = model.config.vision_config.pooling_kernel_size, []
+    for patches, positions in zip(rows, inputs["image_position_ids"]):
+        width, height = positions.max(0).values.tolist()
+        grid = patches[: (width + 1) * (height + 1)].view((height + 1) // side, side, (width + 1) // side, side, -1)
+        grid = grid.transpose(1, 2).flatten(0, 3)
+        found.append(grid.unflatten(1, (-1, 3)).transpose(1, 2).flatten(1) if channels_last else grid)
+    return torch.cat(found)
+
+
 @torch.no_grad()
 def golden(folder, made, listed, reader, seed):
     """Load the checkpoint as a user would, run the samples, and write what came out."""
@@ -1112,7 +1207,7 @@ def golden(folder, made, listed, reader, seed):
         for name, value in recorder.tensors().items():
             put(name, value.clone())
         if paths:
-            put("pixel_values", inputs.pixel_values)
+            put("pixel_values", in_squares(model, inputs, inputs.pixel_values, channels_last=True))
             put("image_features", recorder.seen[0][0][ids == image_id])
             if hasattr(model.model, "get_image_tokens"):
                 put("image_codes", model.model.get_image_tokens(inputs.pixel_values).flatten().to(torch.int64))
@@ -1150,7 +1245,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     families = {name: (make_text, make) for name, make in text_models().items()}
-    multimodal = llava_models() | onevision_models() | idefics3_models() | mistral3_models() | internvl_models() | qwen_vl_models() | gemma_models() | paligemma_models() | chameleon_models()
+    multimodal = llava_models() | onevision_models() | idefics3_models() | mistral3_models() | internvl_models() | qwen_vl_models() | gemma_models()
+    multimodal |= gemma4_models() | paligemma_models() | chameleon_models()
     families |= {name: (make_multimodal, make) for name, make in multimodal.items()}
     parser.add_argument("--only", nargs="+", choices=families, default=list(families), metavar="NAME")
     args = parser.parse_args()

@@ -13,13 +13,18 @@ pub(super) struct Block {
     heads: Heads,
     /// The norms before and after attention, and before and after the MLP.
     norms: [Option<Norm>; 4],
-    /// The projections to queries, keys and values.
-    qkv: [Linear; 3],
+    /// The projections to queries and keys.
+    qk: [Linear; 2],
+    /// The projection to values; without it, they are the keys before their norm.
+    v: Option<Linear>,
     /// The norms of queries and of keys.
     qk_norms: Option<[Norm; 2]>,
+    v_norm: Option<Norm>,
     out: Linear,
     mlp: Mlp,
     activation: Activation,
+    /// The factor of the output.
+    factor: Option<f32>,
 }
 
 /// How far a block is: what was computed last, and the residual stream to which it, or what follows from it, will be added. There
@@ -50,18 +55,32 @@ enum Mlp {
 impl Block {
     /// Loads the tensors whose names begin with `prefix`.
     pub fn load(loader: &mut Loader, prefix: &str, config: &BlockConfig) -> Self {
-        let BlockConfig { width, d_ff, heads, kv_heads, head_dim, bias, names, .. } = *config;
+        let BlockConfig { width, d_ff, heads, kv_heads, head_dim, bias, names, extras, .. } = *config;
         let name = |part: &str| format!("{prefix}{part}");
         let (q, kv) = (heads * head_dim, kv_heads * head_dim);
         let norms = config.norms.map(|part| part.map(|part| Norm::load(loader, &name(part), width, None, config.norm)));
-        let qkv = match names.qkv {
-            Qkv::Stacked(part) => Linear::load_parts(loader, &name(part), [width, q], bias.qkv),
-            Qkv::Separate([query, key, value]) => [(query, q), (key, kv), (value, kv)]
-                .map(|(part, d_out)| Linear::load(loader, &name(part), [width, d_out], bias.qkv)),
+        let order = extras.halves.then(|| order_of_halves(head_dim));
+        let order = order.as_deref();
+        let mut pair = |query: &str, key: &str| {
+            [(query, q), (key, kv)]
+                .map(|(part, d_out)| Linear::load_in_order(loader, &name(part), [width, d_out], bias.qkv, order))
         };
+        let (qk, v) = match names.qkv {
+            Qkv::Separate([query, key, value]) => {
+                let qk = pair(query, key);
+                (qk, Some(Linear::load(loader, &name(value), [width, kv], bias.qkv)))
+            }
+            Qkv::Keys([query, key]) => (pair(query, key), None),
+            Qkv::Stacked(part) => {
+                let [q, k, v] = Linear::load_parts(loader, &name(part), [width, q], bias.qkv);
+                ([q, k], Some(v))
+            }
+        };
+        let v_norm = extras.v_norm.then(|| Norm::without_weights(loader, head_dim, config.norm));
+        let factor = extras.factor.map(|part| loader.values(&name(part), &[1]).first().copied().unwrap_or(1.0));
         let qk_norms = config.qk_norm.map(|norm| {
             [("self_attn.q_norm", heads), ("self_attn.k_norm", kv_heads)].map(|(part, heads)| {
-                Norm::load(loader, &name(part), head_dim, norm.per_head.then_some(heads), norm.norm)
+                Norm::load_in_order(loader, &name(part), head_dim, norm.per_head.then_some(heads), norm.norm, order)
             })
         });
         let mut scale = |n: usize| {
@@ -86,7 +105,7 @@ impl Block {
         };
         let (scale, cap) = (config.scale as f32, config.cap.map(|cap| cap as f32));
         let heads = Heads { heads, kv_heads, head_dim, scale, cap };
-        Self { heads, norms, qkv, qk_norms, out, mlp, activation: config.activation }
+        Self { heads, norms, qk, v, qk_norms, v_norm, out, mlp, activation: config.activation, factor }
     }
 
     /// Runs the block.
@@ -124,7 +143,9 @@ impl Block {
                     Partial { site: Site::MlpOut, state: self.norm(3, self.mlp(&at.state)), residual }
                 }
                 (Site::MlpOut, Some(residual)) => {
-                    Partial { site: Site::Output, state: residual.add(at.state), residual: None }
+                    let sum = residual.add(at.state);
+                    let state = if let Some(factor) = self.factor { sum.scale(factor) } else { sum };
+                    Partial { site: Site::Output, state, residual: None }
                 }
                 (site, residual) => return Partial { site, state: at.state, residual },
             };
@@ -140,7 +161,11 @@ impl Block {
     }
 
     fn attend(&self, x: &Matrix, Attending { rotary, visible, kept }: Attending) -> Matrix {
-        let [mut q, mut k, v] = self.qkv.each_ref().map(|linear| linear.forward(x));
+        let [mut q, mut k] = self.qk.each_ref().map(|linear| linear.forward(x));
+        let mut v = self.v.as_ref().map_or_else(|| k.clone(), |v| v.forward(x));
+        if let Some(norm) = &self.v_norm {
+            v = norm.forward(v);
+        }
         if let Some([query, key]) = &self.qk_norms {
             (q, k) = (query.forward(q), key.forward(k));
         }
@@ -159,4 +184,11 @@ impl Block {
             Mlp::Plain([first, second]) => second.forward(&first.forward(x).activate(self.activation)),
         }
     }
+}
+
+/// The channels of a head in the order in which one rotation of the whole head rotates its second half by rows and its first one by
+/// columns, each by itself as it is stored: channel `i` together with channel `i + head_dim / 4` of the same half.
+fn order_of_halves(head_dim: usize) -> Vec<usize> {
+    let (half, quarter) = (head_dim / 2, head_dim / 4);
+    [half..half + quarter, 0..quarter, half + quarter..head_dim, quarter..half].into_iter().flatten().collect()
 }

@@ -4,7 +4,7 @@
 use super::block::{Attending, Block, Partial};
 use super::cache::KvCache;
 use super::compute::Compute;
-use super::config::{AXES, TextConfig};
+use super::config::{AXES, Layer, TextConfig};
 use super::head::{Head, Names};
 use super::matrix::Matrix;
 use super::ops::{Rotary, VisibleKeys};
@@ -84,7 +84,7 @@ impl Decoder {
         let embedding = loader.mapped(&embedding, [config.vocab_size, config.hidden_size]);
         let head = depth.is_none().then(|| Head::load(loader, config));
         let blocks = 0..depth.unwrap_or(config.layers.len());
-        let blocks = blocks.map(|n| Block::load(loader, &format!("{prefix}layers.{n}."), &config.block)).collect();
+        let blocks = blocks.map(|n| Block::load(loader, &format!("{prefix}layers.{n}."), &config.block(n))).collect();
         Self { embedding, blocks, head, config: config.clone(), compute: loader.compute().clone() }
     }
 
@@ -155,14 +155,16 @@ impl Decoder {
     ) -> Partial {
         let (layers, blocks) = (&self.config.layers, first..last.layer() + 1);
         let rotaries: Vec<_> = (0..self.config.ropes.len()).map(|rope| self.rotary(rope, sequence)).collect();
-        let mut windows: Vec<(Option<usize>, VisibleKeys)> = Vec::new();
+        // What is visible through a window, with images whose positions attend to each other or without.
+        let mut windows: Vec<((Option<usize>, bool), VisibleKeys)> = Vec::new();
+        let of = |layer: Layer| (layer.window, layer.bidirectional_images);
         for layer in &layers[blocks.clone()] {
-            if !windows.iter().any(|(window, _)| *window == layer.window) {
-                let groups = if self.config.bidirectional_images { &sequence.images[..] } else { &[] };
+            if !windows.iter().any(|(window, _)| *window == of(*layer)) {
+                let groups = if layer.bidirectional_images { &sequence.images[..] } else { &[] };
                 let visible = VisibleKeys::causal(sequence.lengths.iter().copied(), layer.window, groups);
                 let visible = visible.with_prefixes(&sequence.prefixes);
                 let visible = if caches.is_empty() { visible } else { visible.continued(sequence.samples()) };
-                windows.push((layer.window, visible));
+                windows.push((of(*layer), visible));
             }
         }
         for n in blocks {
@@ -170,7 +172,7 @@ impl Decoder {
                 at = self.blocks[n].enter(add_deep(at.state, sequence, n - 1));
             }
             let layer = layers[n];
-            let visible = windows.iter().find(|(window, _)| *window == layer.window);
+            let visible = windows.iter().find(|(window, _)| *window == of(layer));
             let (_, visible) = visible.expect("the keys that are visible through every window were prepared");
             // Nothing is kept of a block whose attention is not run.
             let attends = at.site == Site::AttnIn && last > Hook::new(n, Site::AttnIn);
@@ -191,11 +193,12 @@ impl Decoder {
     /// The rotations of the rows of a batch by one of the decoder's rotary embeddings. Every sample gets the
     /// frequencies for its own length, whatever else is in the batch.
     fn rotary(&self, rope: usize, sequence: &Sequence) -> Rotary {
-        let (rope, head_dim) = (&self.config.ropes[rope], self.config.block.head_dim);
+        let rope = &self.config.ropes[rope];
+        let head_dim = rope.head_dim;
         let mut angles = Vec::with_capacity(sequence.axes.len() * head_dim / 2);
         for (positions, start) in sequence.samples() {
             let axes = &sequence.axes[positions];
-            let frequencies = rope.frequencies(head_dim, length(axes));
+            let frequencies = rope.frequencies(length(axes));
             for position in &axes[start..] {
                 angles.extend(frequencies.iter().map(|(frequency, axis)| position[*axis] as f32 * frequency));
             }
@@ -205,8 +208,7 @@ impl Decoder {
 
     /// The frequencies of each rotary embedding in a sample with these positions.
     pub fn frequencies(&self, axes: &[[u32; AXES]]) -> Vec<Vec<(f32, usize)>> {
-        let (ropes, head_dim) = (self.config.ropes.iter(), self.config.block.head_dim);
-        ropes.map(|rope| rope.frequencies(head_dim, length(axes))).collect()
+        self.config.ropes.iter().map(|rope| rope.frequencies(length(axes))).collect()
     }
 
     /// The logits of the token that follows each row; `x` is the output of the last block.

@@ -8,19 +8,20 @@ use super::input::Input;
 /// tokenizer.
 pub fn operations(config: &ModelConfig, inputs: &[&Input], depth: usize) -> f64 {
     let rows: usize = inputs.iter().map(|input| input.ids.len()).sum();
-    let block = &config.text.block;
     let pairs = |window: Option<usize>| {
         let after = |input: &Input| (input.prefix + 1..=input.ids.len()).map(|row| row.min(window.unwrap_or(row)));
         inputs.iter().map(|input| input.prefix * input.prefix + after(input).sum::<usize>()).sum::<usize>()
     };
-    let decoder: f64 = config.text.layers[..depth].iter().map(|layer| products(block, rows, pairs(layer.window))).sum();
-    decoder + config.vision.as_ref().map_or(0.0, |vision| tower(&vision.kind, inputs, block.width))
+    let decoder: f64 =
+        (0..depth).map(|n| products(&config.text.block(n), rows, pairs(config.text.layers[n].window))).sum();
+    decoder + config.vision.as_ref().map_or(0.0, |vision| tower(&vision.kind, inputs, config.text.hidden_size))
 }
 
 /// The weights of matrices that a model multiplies with one row to predict the next token: those of all blocks and of the output head.
 pub fn weights_of_step(config: &ModelConfig) -> f64 {
     let text = &config.text;
-    text.layers.len() as f64 * products(&text.block, 1, 0) / 2.0 + (text.vocab_size * text.hidden_size) as f64
+    (0..text.layers.len()).map(|n| products(&text.block(n), 1, 0)).sum::<f64>() / 2.0
+        + (text.vocab_size * text.hidden_size) as f64
 }
 
 /// Operations of one block over `rows` rows, with `pairs` pairs of a query and a visible key.
@@ -49,6 +50,7 @@ fn tower(kind: &VisionEncoder, inputs: &[&Input], d_out: usize) -> f64 {
         ProjectorConfig::PatchMerger { patches, .. } => rows / patches * (d * patches * d + d * d_out + d_out * d_out),
         ProjectorConfig::Shuffle { patches, .. } => rows / patches * (d * patches * d_out),
         ProjectorConfig::Pool { .. } => rows * d * d_out / 16,
+        ProjectorConfig::PoolNative { patches, .. } => rows / patches * (d * d_out),
     };
     operations + 2.0 * projected as f64
 }

@@ -260,6 +260,25 @@ impl Matrix {
         }
     }
 
+    /// `(self - shift) * factor`, column by column.
+    ///
+    /// # Shapes
+    /// `shift` and `factor`: one row as wide as the matrix.
+    pub fn standardize(self, shift: &Self, factor: &Self) -> Self {
+        match (self, shift, factor) {
+            (Self::Host { mut values, width }, Self::Host { values: shift, .. }, Self::Host { values: factor, .. }) => {
+                for row in values.chunks_exact_mut(width) {
+                    row.iter_mut().zip(shift).zip(factor).for_each(|((x, shift), factor)| *x = (*x - shift) * factor);
+                }
+                Self::Host { values, width }
+            }
+            (Self::Device(x), Self::Device(shift), Self::Device(factor)) => {
+                Self::Device((x - shift.clone()) * factor.clone())
+            }
+            _ => mixed(),
+        }
+    }
+
     /// `limit * tanh(self / limit)`.
     pub fn cap(self, limit: f32) -> Self {
         match self {

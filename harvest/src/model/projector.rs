@@ -26,6 +26,7 @@ enum ProjectorKind {
     ShuffleMlp { patches: usize, norm: Norm, layers: [Linear; 2], activation: Activation },
     PatchMerger { patches: usize, norm: Norm, merge: Linear, layers: [Linear; 2], activation: Activation },
     Pool { norm: Norm, out: Linear, grid: usize },
+    PoolNative { patches: usize, standard: Option<[Matrix; 2]>, norm: Norm, out: Linear },
 }
 
 /// Merges neighboring patches.
@@ -122,6 +123,21 @@ impl Projector {
                     ProjectorKind::PatchMerger { patches: *patches, norm, merge, layers, activation: *activation };
                 (kind, vec![*feature], patches.isqrt())
             }
+            Config::PoolNative { patches, eps, standardized } => {
+                const OUT: &str = "embed_vision.embedding_projection";
+                let prefix = loader.prefix(&format!("{OUT}.weight"), &["model.", ""]);
+                let out = Linear::load(loader, &format!("{prefix}{OUT}"), [d, d_out], false);
+                let standard = standardized.then(|| {
+                    let prefix = loader.prefix("std_bias", tower.names.prefixes);
+                    ["std_bias", "std_scale"].map(|part| {
+                        let values = loader.values(&format!("{prefix}{part}"), &[d]);
+                        Matrix::new(values, d, loader.compute())
+                    })
+                });
+                let norm = Norm::without_weights(loader, d, NormConfig::Rms { eps: *eps, offset: 0.0 });
+                let kind = ProjectorKind::PoolNative { patches: *patches, standard, norm, out };
+                (kind, Vec::new(), patches.isqrt())
+            }
             Config::Pool { grid, eps } => {
                 let prefix = loader.prefix("mm_input_projection_weight", &prefixes);
                 let norm = NormConfig::Rms { eps: *eps, offset: 1.0 };
@@ -177,7 +193,8 @@ impl Projector {
             }
             ProjectorKind::Merge { patches, .. }
             | ProjectorKind::Shuffle { patches, .. }
-            | ProjectorKind::PatchMerger { patches, .. } => {
+            | ProjectorKind::PatchMerger { patches, .. }
+            | ProjectorKind::PoolNative { patches, .. } => {
                 (0..*patches as u32).for_each(|n| add(source * *patches as u32 + n))
             }
             ProjectorKind::Pool { grid, .. } => {
@@ -240,6 +257,14 @@ impl Projector {
                 let merged = merge.forward(&norm.forward(feature).reshape(width));
                 let positions = second.forward(&first.forward(&merged).activate(*activation));
                 Projected { positions, deep: Vec::new() }
+            }
+            ProjectorKind::PoolNative { patches, standard, norm, out } => {
+                let root = (last.width() as f32).sqrt();
+                let mut pooled = last.mean_of_groups(*patches).scale(root);
+                if let Some([shift, factor]) = standard {
+                    pooled = pooled.standardize(shift, factor);
+                }
+                Projected { positions: out.forward(&norm.forward(pooled)), deep: Vec::new() }
             }
             ProjectorKind::Pool { norm, out, grid } => {
                 let [height, width] = images.first().map_or([0, 0], |image| image.views[0]);

@@ -36,7 +36,11 @@ impl Tower {
         // A convolution whose stride equals its size is a single product over the patches.
         let (side, frames) = (config.patches.side, config.patches.frames);
         let shape = if frames == 1 { vec![d, 3, side, side] } else { vec![d, 3, frames, side, side] };
-        let patches = Linear::load_reshaped(loader, &name(names.patch), &shape, config.patches.bias);
+        let patches = if config.patches.by_pixel {
+            by_pixel(loader, &name(names.patch), d, side * side)
+        } else {
+            Linear::load_reshaped(loader, &name(names.patch), &shape, config.patches.bias)
+        };
         let prefix_rows = config.prefix_rows();
         let leading = config.prefix.iter().flat_map(|part| {
             let shape: Vec<usize> = part.shape.iter().copied().chain([d]).collect();
@@ -59,6 +63,7 @@ impl Tower {
                 // The rows before the patches have no position.
                 [vec![0.0; prefix_rows * d], patches].concat()
             }
+            Positions::Axes(length) => loader.values(&name(names.positions), &[2, length, d]),
             Positions::Interpolated(side) => loader.values(&name(names.positions), &[side * side, d]),
         };
         let mut norm =
@@ -173,6 +178,14 @@ impl Tower {
             Positions::Table(_) | Positions::Stacked(_) | Positions::Patches(_) => {
                 Some(self.positions.repeat(grids.len()))
             }
+            Positions::Axes(length) => {
+                let patches = grids.iter().flat_map(|grid| self.coordinates(*grid));
+                let sum = |[y, x]: [usize; 2]| {
+                    let [of_column, of_row] = [x, length + y].map(|n| &self.positions[n * d..(n + 1) * d]);
+                    of_column.iter().zip(of_row).map(|(a, b)| a + b)
+                };
+                Some(patches.flat_map(sum).collect())
+            }
             Positions::Interpolated(side) => {
                 let mut out = Vec::new();
                 for grid in grids {
@@ -227,6 +240,19 @@ impl Tower {
         }
         (Some(order), VisibleKeys::full(lengths))
     }
+}
+
+/// The embedding of patches of so many pixels whose weight is stored pixel by pixel, and takes numbers between -1 and 1: `w (2 x - 1)`.
+fn by_pixel(loader: &mut Loader, name: &str, d: usize, pixels: usize) -> Linear {
+    let stored = loader.values(&format!("{name}.weight"), &[d, 3 * pixels]);
+    let mut weight = vec![0.0; stored.len()];
+    for (n, value) in stored.iter().enumerate() {
+        let (row, input) = (n / (3 * pixels), n % (3 * pixels));
+        weight[row * 3 * pixels + input % 3 * pixels + input / 3] = 2.0 * value;
+    }
+    let bias = stored.chunks_exact(3 * pixels).map(|row| -row.iter().sum::<f32>()).collect();
+    let weight = loader.computed(weight, [d, 3 * pixels]);
+    Linear::new(weight, Some(bias), loader.compute())
 }
 
 /// Row and column of each patch of a view, square by square of `merge` patches per side.

@@ -94,7 +94,7 @@ impl Checkpoint {
     /// Rejects paths whose length changes the rotation of their first keys, so that paths of other lengths cannot share them.
     fn check_rotation(&self, longest: usize) -> Result<(), RowError> {
         let text = &self.config().text;
-        let turns = |length| text.ropes.iter().map(move |rope| rope.frequencies(text.block.head_dim, length));
+        let turns = |length| text.ropes.iter().map(move |rope| rope.frequencies(length));
         if turns(1).eq(turns(longest)) {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use super::settings::{Raw, Resize, Values, classes, longest_edge, read, size};
 use super::{geometry, prismatic};
 use crate::fields::Fields;
 use crate::model::Image;
-use crate::model::config::{ImageTokens, ProjectorConfig, Tiling, VisionConfig, VisionEncoder};
+use crate::model::config::{ImageTokens, Positions, ProjectorConfig, Tiling, VisionConfig, VisionEncoder};
 use crate::resample::{Filter, Rgb, resize};
 use crate::{Error, Result, precedence};
 use serde_json::Value;
@@ -48,6 +48,8 @@ enum Steps {
     BestCanvas { tiles: [usize; 2] },
     /// The image is resized so that its sides are multiples of a patch and its area is within the bounds.
     Native { area: [usize; 2], resize: bool },
+    /// The image is resized to at most this many positions, in whole ones.
+    Budget { positions: usize, resize: bool },
     /// The image is reduced to fit into this height and width, and its sides are enlarged to multiples of a position.
     FitInside { most: Option<[usize; 2]> },
 }
@@ -185,6 +187,13 @@ impl ImageProcessor {
                     most.map_or(Some([height, width]), |most| geometry::whole_cells([height, width], most, cell));
                 self.native(rgb, size.ok_or(ImageError::Elongated { width, height })?, context)
             }
+            (Steps::Budget { positions, resize }, _) => {
+                let [width, height] = original;
+                let cell = self.patches.side * self.patches.merge;
+                let size =
+                    if resize { geometry::budget([height, width], cell, positions) } else { Some([height, width]) };
+                self.native(rgb, size.ok_or(ImageError::Elongated { width, height })?, context)
+            }
             (Steps::Native { area, resize }, _) => {
                 let [width, height] = original;
                 if width.max(height) > ELONGATED * width.min(height) {
@@ -289,7 +298,7 @@ fn check_positions(processor: &Value, vision: &VisionConfig) -> Result<(), Strin
     };
     let default = match (name, vision.image_tokens) {
         ("image_seq_len", _) => Some(precedence::IMAGE_SEQ_LEN),
-        ("image_seq_length", ImageTokens::Named) => Some(precedence::IMAGE_SEQ_LENGTH),
+        ("image_seq_length", ImageTokens::Named(_)) => Some(precedence::IMAGE_SEQ_LENGTH),
         _ => None,
     };
     match processor.get::<usize>(name)?.or(default) {
@@ -378,12 +387,42 @@ fn steps(raw: &Raw, vision: &VisionConfig) -> Result<(Steps, Patches), String> {
                 };
                 return Ok((Steps::FitInside { most: raw.do_resize.then(most).transpose()? }, patches));
             }
+            if let Some((tower, ProjectorConfig::PoolNative { .. })) = vision.tower() {
+                return Ok((budget(raw, patches, tower.positions)?, patches));
+            }
             raw.check_patches(patches)?;
             let area = raw.area([raw.min_pixels, raw.max_pixels])?;
             Ok((Steps::Native { area, resize: raw.do_resize }, patches))
         }
     }
 }
+
+/// Gemma 4's steps. No side of an image may have more patches than there are learned positions.
+fn budget(raw: &Raw, Patches { side, merge, .. }: Patches, learned: Positions) -> Result<Steps, String> {
+    let patch = raw.patch_size.as_u64().and_then(|side| usize::try_from(side).ok());
+    let (found, expected) = ([patch, raw.pooling_kernel_size], [Some(side), Some(merge)]);
+    if found != expected {
+        return Err(format!(
+            "the processor has patches and pools of {found:?}: expected {expected:?} for the vision tower"
+        ));
+    }
+    let positions = raw.max_soft_tokens.unwrap_or_default();
+    if !SOFT_TOKENS.contains(&positions) {
+        return Err(format!("max_soft_tokens {positions} is not supported: expected one of {SOFT_TOKENS:?}"));
+    }
+    let Positions::Axes(learned) = learned else { return Err("the vision tower has no positions for rows".into()) };
+    let fits = (positions as u64) * (side as u64 * merge as u64).pow(2) <= PIXEL_LIMIT;
+    if positions.saturating_mul(merge) > learned || !fits {
+        return Err(format!(
+            "max_soft_tokens {positions} with pools of {merge} patches of {side} pixels does not fit the {learned} learned \
+             positions of the vision tower, or an image would be too large"
+        ));
+    }
+    Ok(Steps::Budget { positions, resize: raw.do_resize })
+}
+
+/// The numbers of positions that Gemma 4's processor takes.
+const SOFT_TOKENS: [usize; 5] = [70, 140, 280, 560, 1120];
 
 /// The bounds of the number of tiles of `side` pixels into which InternVL's processor divides an image. It does so whatever
 /// `crop_to_patches` says.

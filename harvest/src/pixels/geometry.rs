@@ -160,6 +160,22 @@ pub(super) fn whole_cells(size: [usize; 2], most: [usize; 2], cell: usize) -> Op
     fitted.iter().all(|side| *side > 0).then(|| fitted.map(|side| side.div_ceil(cell) * cell))
 }
 
+/// The height and width to which Gemma 4's processor resizes an image: as large as possible with at most `positions` squares of `cell`
+/// pixels, in whole ones. Nothing if it would have none.
+pub(super) fn budget([height, width]: [usize; 2], cell: usize, positions: usize) -> Option<[usize; 2]> {
+    let pixels = (positions * cell * cell) as f64;
+    let factor = (pixels / (height as f64 * width as f64)).sqrt();
+    let cells = |edge: usize| (factor * edge as f64 / cell as f64).floor() as usize;
+    let along = |long: usize, short: usize| (long / short).min(positions);
+    let [rows, columns] = match [cells(height), cells(width)] {
+        [0, 0] => return None,
+        [0, _] => [1, along(width, height)],
+        [_, 0] => [along(height, width), 1],
+        both => both,
+    };
+    Some([rows * cell, columns * cell])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,5 +299,23 @@ mod tests {
         ] {
             assert_eq!(smart_video(frames, 2, size, 32, [4096, 1 << 20]), expected, "{frames} frames of {size:?}");
         }
+    }
+
+    #[test]
+    fn a_budget_of_positions_is_used_as_far_as_the_proportions_allow() {
+        // `get_aspect_ratio_preserving_size` of transformers.
+        for (size, cell, positions, expected) in [
+            ([480, 640], 48, 280, [672, 912]),
+            ([37, 61], 6, 70, [36, 60]),
+            ([1, 4000], 48, 70, [48, 3360]),
+            ([4000, 1], 48, 70, [3360, 48]),
+            ([5000, 17], 48, 280, [13440, 48]),
+            ([48, 48], 48, 280, [768, 768]),
+            ([1080, 1920], 48, 1120, [1200, 2112]),
+            ([30, 7], 6, 70, [102, 24]),
+        ] {
+            assert_eq!(budget(size, cell, positions), Some(expected), "{size:?}");
+        }
+        assert_eq!(budget([10, 10], 48, 0), None);
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct Raw {
     pub(super) max_pixels: Option<usize>,
     #[serde(default)]
     pub(super) cap_pixels_per_frame: bool,
+    pub(super) max_soft_tokens: Option<usize>,
+    pub(super) pooling_kernel_size: Option<usize>,
 }
 
 impl Raw {
@@ -118,6 +120,7 @@ pub(super) fn classes(vision: &VisionConfig) -> &'static [&'static str] {
         (Tiling::Square { .. }, VisionEncoder::Tower(_, ProjectorConfig::Shuffle { .. })) => &["SiglipImageProcessor"],
         (Tiling::Split { .. }, _) => &["Idefics3ImageProcessor", "SmolVLMImageProcessor"],
         (_, VisionEncoder::Tower(_, ProjectorConfig::PatchMerger { .. })) => &["PixtralImageProcessor"],
+        (_, VisionEncoder::Tower(_, ProjectorConfig::PoolNative { .. })) => &["Gemma4ImageProcessor"],
         (Tiling::Native { .. }, _) => &["Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor"],
         (_, VisionEncoder::Tower(_, ProjectorConfig::Fused { .. })) => &["PrismaticImageProcessor"],
         (_, VisionEncoder::Tower(_, ProjectorConfig::Pool { .. })) => &["Gemma3ImageProcessor", "SiglipImageProcessor"],
@@ -162,6 +165,8 @@ pub(super) fn defaults(class: &str) -> Value {
             json!({"size": {"longest_edge": 4 * 364}, "resample": 1, "do_image_splitting": true,
             "max_image_size": {"longest_edge": 364}}),
         ),
+        "Gemma4ImageProcessor" => json!({"do_center_crop": false, "do_normalize": false, "image_mean": [0.0, 0.0, 0.0],
+            "image_std": [1.0, 1.0, 1.0], "patch_size": 16, "max_soft_tokens": 280, "pooling_kernel_size": 3}),
         "Gemma3ImageProcessor" => over(siglip, json!({"resample": 2, "square_size": true})),
         _ => json!({}),
     };

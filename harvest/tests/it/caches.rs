@@ -117,6 +117,7 @@ fn a_complete_snapshot_of_every_family_is_used_without_a_request() {
         "qwen2_5_vl-a",
         "qwen3_vl-a",
         "gemma3-b",
+        "gemma4-a",
         "paligemma-b",
         "chameleon-a",
         "text-qwen3",

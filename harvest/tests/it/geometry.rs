@@ -105,6 +105,8 @@ fn paint_changes_the_positions_whose_rectangles_contain_it() {
         "internvl-b",
         "qwen2_5_vl-a",
         "qwen3_vl-a",
+        "gemma4-a",
+        "gemma4-b",
         "paligemma-a",
         "paligemma-b",
     ] {

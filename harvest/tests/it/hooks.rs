@@ -4,7 +4,7 @@
 use crate::bad_input;
 use crate::golden::{Golden, relative_error, repository};
 use crate::parity::{every_hook, inputs};
-use harvest::model::{Compute, Hidden, Input, KvCache, Model};
+use harvest::model::{Compute, Hidden, Input, KvCache, Model, Weights};
 use harvest::{Checkpoint, Error, Pieces, Plan, SpliceRunner, harvest};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
@@ -13,14 +13,22 @@ use sae_core::store::{Hook, Site, Store, load_samples};
 use std::fs;
 use std::path::Path;
 
-/// A family with norms before, one with norms before and behind, one with a prefix, and one with norms behind.
-const FAMILIES: [&str; 5] = ["llava-a", "qwen3_vl-a", "gemma3-a", "paligemma-b", "chameleon-b"];
+/// A family with norms before, one with norms before and behind, one that multiplies the output of a block, one with
+/// a prefix, and one with norms behind.
+const FAMILIES: [&str; 6] = ["llava-a", "qwen3_vl-a", "gemma3-a", "gemma4-a", "paligemma-b", "chameleon-b"];
 
 fn open(name: &str) -> (Golden, Checkpoint, Model) {
     let golden = Golden::open(name);
     let checkpoint = Checkpoint::open(&golden.folder).unwrap();
     let model = checkpoint.load(None, &Compute::Host { bf16: false }).unwrap();
     (golden, checkpoint, model)
+}
+
+/// The factor of the output of a block, which only Gemma 4 has.
+fn factor(golden: &Golden, layer: usize) -> f32 {
+    let weights = Weights::open(&golden.folder).unwrap();
+    let stored = weights.tensor(&format!("model.language_model.layers.{layer}.layer_scalar"));
+    stored.map_or(1.0, |(_, _, bytes)| f32::from_le_bytes(bytes.try_into().unwrap()))
 }
 
 #[test]
@@ -52,11 +60,13 @@ fn a_hook_alone_has_the_bits_that_it_has_among_all_of_them() {
             let alone = model.hidden(&inputs, &[*hook]).unwrap();
             assert!(alone.hook(0) == all.hook(n), "{name} {hook}");
         }
-        // The residual stream is the sum of what the blocks add.
+        // The residual stream is the sum of what the blocks add, in Gemma 4 times a factor.
         for layer in 1..checkpoint.config().text.layers.len() {
             let at = |layer: usize, site| all.hook(hooks.iter().position(|h| *h == Hook::new(layer, site)).unwrap());
+            let factor = factor(&golden, layer);
             let parts = [at(layer - 1, Site::Output), at(layer, Site::AttnOut), at(layer, Site::MlpOut)];
-            let sum: Vec<f32> = (0..parts[0].len()).map(|n| parts.iter().map(|part| part[n]).sum()).collect();
+            let sum = |n: usize| factor * parts.iter().map(|part| part[n]).sum::<f32>();
+            let sum: Vec<f32> = (0..parts[0].len()).map(sum).collect();
             // Vectors of images are added between the first blocks of Qwen3-VL.
             let is_sum = relative_error(&sum, at(layer, Site::Output)) < 1e-5;
             assert!(is_sum || name == "qwen3_vl-a", "{name} {layer}");
@@ -101,7 +111,9 @@ fn other_states_at_a_hook_change_what_depends_on_them() {
         let [added, output] = [Site::MlpOut, Site::Output].map(|at| pause(site(at)));
         // An MLP that adds nothing, and the output of the block less what it adds.
         let nothing = nll(site(Site::MlpOut), &added, &vec![0.0; added.hook(0).len()]);
-        let less: Vec<f32> = output.hook(0).iter().zip(added.hook(0)).map(|(output, added)| output - added).collect();
+        let factor = factor(&golden, 1);
+        let less = output.hook(0).iter().zip(added.hook(0)).map(|(output, added)| output - factor * added);
+        let less: Vec<f32> = less.collect();
         assert!(close(&nothing, &nll(Hook::block(1), &output, &less)), "{name}");
         // What the MLP adds, in place of its output, while its input was read, and that of the block before: as a transcoder does it.
         let own = nll(Hook::block(1), &output, output.hook(0));
@@ -275,8 +287,8 @@ fn images_are_captured_at_hooks_before_the_decoder_and_rows_without_them_are_ski
 
 #[test]
 fn patches_of_a_position_divide_its_rectangle() {
-    // Gemma's positions pool squares of patches, Qwen's merge them, and LLaVA-NeXT's tiles have some that nobody sees.
-    for (name, hook) in [("gemma3-a", 0), ("qwen3_vl-a", 1), ("llava-next-a", 0), ("openvla-a", 0)] {
+    // Positions of Gemma 3 and 4 pool squares of patches, Qwen's merge them, and LLaVA-NeXT's tiles have some that nobody sees.
+    for (name, hook) in [("gemma3-a", 0), ("gemma4-a", 1), ("qwen3_vl-a", 1), ("llava-next-a", 0), ("openvla-a", 0)] {
         let golden = Golden::open(name);
         let dir = tempfile::tempdir().unwrap();
         let image = golden.folder.join("images/wide.png");

@@ -166,6 +166,20 @@ fn a_processor_that_counts_positions_differently_from_the_model_is_rejected() {
     copy.write("preprocessor_config.json", &Value::Object(counted));
     let error = copy.error();
     assert!(error.contains("image_seq_length is 256 in the processor: expected 16"), "{error}");
+    let copy = CheckpointCopy::new("gemma4-a");
+    for (field, value, named) in [
+        ("max_soft_tokens", json!(71), "max_soft_tokens 71"),
+        ("max_soft_tokens", json!(280), "does not fit the 256 learned positions"),
+        ("pooling_kernel_size", json!(2), "expected [Some(2), Some(3)]"),
+        ("patch_size", json!("x"), "expected [Some(2), Some(3)]"),
+    ] {
+        let path = copy.golden.folder.join("processor_config.json");
+        let mut processor: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        processor["image_processor"][field] = value;
+        copy.write("processor_config.json", &processor);
+        let error = copy.error();
+        assert!(error.contains(named), "{error}");
+    }
     let copy = CheckpointCopy::new("llava-a");
     copy.write("processor_config.json", &json!({"patch_size": 7, "vision_feature_select_strategy": "default"}));
     copy.check_equals_the_original();

@@ -310,6 +310,11 @@ fn gemma3_equals_transformers() {
 }
 
 #[test]
+fn gemma4_equals_transformers() {
+    family("gemma4", 2);
+}
+
+#[test]
 fn paligemma_equals_transformers() {
     family("paligemma", 2);
 }

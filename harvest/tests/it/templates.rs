@@ -351,6 +351,7 @@ fn texts_that_contain_placeholders_of_images_are_skipped() {
         ("qwen3_vl-a", "<|video_pad|>"),
         ("gemma3-a", "<start_of_image>"),
         ("gemma3-a", "<image_soft_token>"),
+        ("gemma4-a", "<|image|>"),
         ("paligemma-a", "<image>"),
         ("chameleon-a", "<image>"),
     ];

@@ -62,6 +62,8 @@ fn a_head_that_is_tied_is_the_embedding() {
         ("qwen3_vl-b", json!(true), json!(null), true),
         ("gemma3-a", json!(null), json!(false), true),
         ("gemma3-a", json!(false), json!(true), false),
+        ("gemma4-b", json!(null), json!(false), true),
+        ("gemma4-b", json!(false), json!(true), false),
         ("paligemma-b", json!(null), json!(false), true),
         ("paligemma-b", json!(false), json!(true), false),
         ("chameleon-a", json!(true), json!(null), true),

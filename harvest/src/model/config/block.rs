@@ -30,6 +30,8 @@ pub struct BlockConfig {
     pub layer_scale: Option<[&'static str; 2]>,
     /// The norm of queries and keys, head by head.
     pub qk_norm: Option<QkNorm>,
+    /// What few families have.
+    pub extras: Extras,
     /// Which projections have biases.
     pub bias: Biases,
     /// Names of the projections.
@@ -62,6 +64,17 @@ pub struct QkNorm {
     pub per_head: bool,
 }
 
+/// What only the blocks of Gemma 4 have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// Whether values are normalized as queries and keys are, without weights.
+    pub v_norm: bool,
+    /// Whether each half of a head is rotated by itself, the first one by columns. Their channels are loaded in another order.
+    pub halves: bool,
+    /// The name of the factor of the block's output.
+    pub factor: Option<&'static str>,
+}
+
 /// Which projections have biases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Biases {
@@ -91,6 +104,8 @@ pub enum Qkv {
     Separate([&'static str; 3]),
     /// One matrix, in which they are stacked.
     Stacked(&'static str),
+    /// Two matrices, for queries and for keys. Values are the keys before their norm.
+    Keys([&'static str; 2]),
 }
 
 /// The structure of an MLP.
@@ -108,6 +123,24 @@ pub(super) const LLAMA: Names = Names {
     out: "self_attn.o_proj",
     mlp: Mlp::Gated(["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]),
 };
+
+/// Llama's names in blocks whose values are their keys (Gemma 4).
+pub(super) const LLAMA_KEYS: Qkv = Qkv::Keys(["self_attn.q_proj", "self_attn.k_proj"]);
+
+/// The names in Gemma 4's vision tower.
+pub(super) const GEMMA4_TOWER: Names = Names {
+    qkv: Qkv::Separate(["self_attn.q_proj.linear", "self_attn.k_proj.linear", "self_attn.v_proj.linear"]),
+    out: "self_attn.o_proj.linear",
+    mlp: Mlp::Gated(["mlp.gate_proj.linear", "mlp.up_proj.linear", "mlp.down_proj.linear"]),
+};
+
+/// The norms of Gemma from version 2 on: before and after attention, and before and after the MLP.
+pub(super) const GEMMA_NORMS: [Option<&str>; 4] = [
+    Some("input_layernorm"),
+    Some("post_attention_layernorm"),
+    Some("pre_feedforward_layernorm"),
+    Some("post_feedforward_layernorm"),
+];
 
 /// The names of CLIP and SigLIP.
 pub(super) const CLIP: Names = Names {

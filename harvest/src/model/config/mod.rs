@@ -8,9 +8,9 @@ mod text;
 mod unsupported;
 mod vision;
 
-pub use block::{Biases, BlockConfig, Mlp, Names, NormConfig, QkNorm, Qkv};
+pub use block::{Biases, BlockConfig, Extras, Mlp, Names, NormConfig, QkNorm, Qkv};
 pub use rope::{AXES, Axes, RopeConfig, Scaling};
-pub use text::{Layer, TextConfig};
+pub use text::{Layer, LayerHeads, TextConfig};
 pub(crate) use vision::SIDE_LIMIT;
 pub use vision::{
     ImageTokens, Patches, Positions, PrefixRows, ProjectorConfig, Tiling, TowerConfig, TowerNames, TowerRope,
@@ -24,7 +24,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// The supported models, by their `model_type`.
-pub const SUPPORTED: [&str; 20] = [
+pub const SUPPORTED: [&str; 22] = [
     "llava",
     "llava_next",
     "llava_onevision",
@@ -35,6 +35,7 @@ pub const SUPPORTED: [&str; 20] = [
     "qwen2_5_vl",
     "qwen3_vl",
     "gemma3",
+    "gemma4",
     "paligemma",
     "chameleon",
     "openvla",
@@ -45,6 +46,7 @@ pub const SUPPORTED: [&str; 20] = [
     "gemma",
     "gemma2",
     "gemma3_text",
+    "gemma4_text",
 ];
 
 /// Reads the part of a configuration that turns images into positions of the decoder.
@@ -99,6 +101,7 @@ impl ModelConfig {
             "qwen2_5_vl" => ("Qwen2_5_VLForConditionalGeneration", Some(vision::qwen2_5)),
             "qwen3_vl" => ("Qwen3VLForConditionalGeneration", Some(vision::qwen3)),
             "gemma3" => ("Gemma3ForConditionalGeneration", Some(vision::gemma3)),
+            "gemma4" => ("Gemma4ForConditionalGeneration", Some(vision::gemma4)),
             "paligemma" => ("PaliGemmaForConditionalGeneration", Some(vision::paligemma)),
             "chameleon" => ("ChameleonForConditionalGeneration", Some(vision::chameleon)),
             "openvla" => ("OpenVLAForActionPrediction", Some(vision::openvla)),
@@ -109,19 +112,25 @@ impl ModelConfig {
             "gemma" => ("GemmaForCausalLM", None),
             "gemma2" => ("Gemma2ForCausalLM", None),
             "gemma3_text" => ("Gemma3ForCausalLM", None),
+            "gemma4_text" => ("Gemma4ForCausalLM", None),
             _ => {
                 let (reason, expected) = (unsupported::reason(&kind), SUPPORTED.join(", "));
                 return Err(format!("unsupported model type {kind:?}{reason}: expected one of {expected}"));
             }
         };
-        unsupported::check(fields, &[])?;
+        // In PaliGemma the setting is true, and is about the prefix that the family has in any case.
+        let read_elsewhere: &[&str] = match kind.as_str() {
+            "paligemma" => &["use_bidirectional_attention"],
+            "gemma4" | "gemma4_text" => &["use_bidirectional_attention", "per_layer_config"],
+            _ => &[],
+        };
+        unsupported::check(fields, read_elsewhere)?;
         let (family, settings) = precedence::decoder(&kind, fields)?;
-        // This setting of PaliGemma's decoder is true, and is about the prefix that the family has in any case.
-        unsupported::check(settings, if kind == "paligemma" { &["use_bidirectional_attention"] } else { &[] })?;
+        unsupported::check(settings, read_elsewhere)?;
         let mut text = text::text(&family, settings)?;
         let vision = vision.map(|read| read(fields)).transpose()?;
         if kind == "gemma3" {
-            text.bidirectional_images = true;
+            text.layers.iter_mut().for_each(|layer| layer.bidirectional_images = true);
             // The multimodal class reads the cap but never applies it.
             text.logit_cap = None;
         }
@@ -354,12 +363,11 @@ mod tests {
             (paligemma("projection_dim", json!(32)), "32 numbers (projection_dim)"),
             (paligemma("projection_dim", json!(0)), "projection_dim 0"),
             (paligemma("text_config", json!({"hidden_size": 64, "model_type": "llama"})), "type llama"),
-            (paligemma("text_config", json!({"hidden_size": 64, "model_type": "gemma4_text"})), "\"gemma4_text\""),
+            (paligemma("text_config", json!({"hidden_size": 64, "model_type": "gemma3_text"})), "type gemma3_text"),
             (paligemma("text_config", Value::Null), "no text_config"),
             (paligemma("vision_config", json!({"model_type": "clip_vision_model"})), "expected a vision tower"),
             (paligemma("vision_config", json!({"image_size": 8, "patch_size": 14})), "patch size 14"),
             (paligemma("vision_config", json!({"hidden_size": 7, "num_attention_heads": 2})), "width 7, 2 heads"),
-            (paligemma("use_bidirectional_attention", json!(true)), "use_bidirectional_attention"),
         ] {
             let error = error(config);
             assert!(error.contains(named), "{error}");
@@ -370,7 +378,7 @@ mod tests {
     fn axes_get_consecutive_or_interleaved_frequencies() {
         let rope = |axes, sections: Value| RopeConfig::new(Fields(&json!({"mrope_section": sections})), 8, axes);
         let axes = |axes| {
-            let frequencies = rope(axes, json!([2, 1, 1])).unwrap().frequencies(8, 1);
+            let frequencies = rope(axes, json!([2, 1, 1])).unwrap().frequencies(1);
             frequencies.into_iter().map(|(_, axis)| axis).collect::<Vec<_>>()
         };
         assert_eq!(axes(Axes::Sections([0; 3])), [0, 0, 1, 2]);

@@ -8,6 +8,9 @@ use std::f64::consts::PI;
 /// Number of axes of a position: time, row, column. Positions of text have the same number on all axes.
 pub const AXES: usize = 3;
 
+/// The type of Gemma 4, of whose heads only the pairs with the highest frequencies may be rotated.
+const PROPORTIONAL: &str = "proportional";
+
 /// The parameters that a set of rotary positions may have. Any other parameter might change the result.
 const KNOWN: [&str; 20] = [
     "rope_type",
@@ -42,6 +45,10 @@ pub struct RopeConfig {
     pub scaling: Scaling,
     /// Which frequencies belong to which axis.
     pub axes: Axes,
+    /// Width of the heads that are rotated.
+    pub head_dim: usize,
+    /// How many pairs of a head's elements are rotated; the others stay as they are.
+    pub rotated: usize,
 }
 
 /// How frequencies are scaled so that longer samples fit.
@@ -140,9 +147,14 @@ impl RopeConfig {
         {
             return Err(format!("the rotary parameter {name} ({}) is not supported", short(value)));
         }
-        if rope.or("partial_rotary_factor", 1.0)? != 1.0 {
+        let share: f64 = rope.or("partial_rotary_factor", 1.0)?;
+        let rotated = if rope.or("rope_type", String::new())? == PROPORTIONAL && (0.0..=1.0).contains(&share) {
+            ((share * head_dim as f64 / 2.0) as usize).min(head_dim / 2)
+        } else if share == 1.0 {
+            head_dim / 2
+        } else {
             return Err("partial_rotary_factor is not 1: heads that are rotated only in part are not supported".into());
-        }
+        };
         let theta: f64 = rope.or("rope_theta", 1e4)?;
         if !(theta.is_finite() && theta > 0.0) {
             return Err(format!("invalid rope_theta {theta}: expected a positive number"));
@@ -154,18 +166,20 @@ impl RopeConfig {
         };
         axes.check(head_dim)?;
         let several = axes != Axes::One;
-        Ok(Self { theta, scaling: Scaling::read(rope, theta, head_dim, several)?, axes })
+        Ok(Self { theta, scaling: Scaling::read(rope, theta, head_dim, several)?, axes, head_dim, rotated })
     }
 
     /// The frequency of each pair of a head's elements, and the axis to which it belongs, in a sample whose largest
     /// position is `length - 1`.
-    pub fn frequencies(&self, head_dim: usize, length: usize) -> Vec<(f32, usize)> {
+    pub fn frequencies(&self, length: usize) -> Vec<(f32, usize)> {
+        let head_dim = self.head_dim;
         let theta = self.scaling.base(self.theta, head_dim, length as f64);
         (0..head_dim / 2)
             .map(|n| {
                 // The reference implementation divides in f32.
                 let base = 1.0 / (theta.powf(2.0 * n as f64 / head_dim as f64) as f32);
-                (self.scaling.scaled(base, n, length as f64), self.axes.axis(n))
+                let frequency = self.scaling.scaled(base, n, length as f64);
+                (if n < self.rotated { frequency } else { 0.0 }, self.axes.axis(n))
             })
             .collect()
     }
@@ -189,6 +203,7 @@ impl Scaling {
             "default" => Ok(Self::None),
             "mrope" if several => Ok(Self::None),
             "linear" => Ok(Self::Linear(required("factor")?)),
+            PROPORTIONAL => Ok(Self::Linear(positive("factor")?.unwrap_or(1.0))),
             "dynamic" => {
                 Ok(Self::Dynamic { factor: required("factor")?, context: required("max_position_embeddings")? })
             }
@@ -245,7 +260,7 @@ impl Scaling {
             }),
             _ => Err(format!(
                 "unsupported type {kind:?} of rotary positions: expected default, linear, dynamic, yarn, longrope, \
-                 llama3, or mrope in Qwen2.5-VL and Qwen3-VL"
+                 llama3, proportional, or mrope in Qwen2.5-VL and Qwen3-VL"
             )),
         }
     }

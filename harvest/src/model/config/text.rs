@@ -1,12 +1,13 @@
 //! Decoders by their `model_type`: the defaults of each family for fields that `config.json` omits, and how it differs
 //! from Llama.
 
-use super::block::{Biases, BlockConfig, LLAMA, LLAMA_NORMS, NormConfig, QkNorm};
+use super::block::{Biases, BlockConfig, Extras, GEMMA_NORMS, LLAMA, LLAMA_KEYS, LLAMA_NORMS, NormConfig, QkNorm};
 use super::rope::{Axes, RopeConfig};
 use super::unsupported;
-use crate::fields::Fields;
+use crate::fields::{Fields, short};
 use crate::kernel::pointwise::Activation;
 use crate::precedence::{self, RopeDefaults};
+use serde_json::{Map, Value};
 
 /// The configuration of a decoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +26,6 @@ pub struct TextConfig {
     pub ropes: Vec<RopeConfig>,
     /// The factor of embedded tokens.
     pub embedding_scale: f32,
-    /// Whether positions of the same image attend to each other in both directions.
-    pub bidirectional_images: bool,
     /// The number of the first position: 1 in PaliGemma, otherwise 0.
     pub first_position: u32,
     /// Whether the embedding matrix is also the output head.
@@ -45,6 +44,35 @@ pub struct Layer {
     pub window: Option<usize>,
     /// Which of the decoder's rotary positions it uses.
     pub rope: usize,
+    /// Whether positions of the same image attend to each other in both directions.
+    pub bidirectional_images: bool,
+    /// Its heads, where they are not those of the decoder's blocks.
+    pub heads: Option<LayerHeads>,
+}
+
+/// The heads of a block that has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerHeads {
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Number of key and value heads.
+    pub kv_heads: usize,
+    /// Whether values are the keys before their norm.
+    pub values_are_keys: bool,
+}
+
+impl TextConfig {
+    /// The structure of a block.
+    pub fn block(&self, layer: usize) -> BlockConfig {
+        let mut block = self.block.clone();
+        if let Some(LayerHeads { head_dim, kv_heads, values_are_keys }) = self.layers[layer].heads {
+            (block.head_dim, block.kv_heads) = (head_dim, kv_heads);
+            if values_are_keys {
+                block.names.qkv = LLAMA_KEYS;
+            }
+        }
+        block
+    }
 }
 
 /// The defaults of `transformers` 5.23 for fields that a configuration omits.
@@ -63,6 +91,8 @@ struct Defaults {
     /// For layers with a window, if these have their own rotary positions.
     local_theta: Option<f64>,
     axes: Axes,
+    /// How rotary positions are read.
+    ropes: fn(Fields, Defaults, usize) -> Result<Vec<RopeConfig>, String>,
 }
 
 const LLAMA_DEFAULTS: Defaults = Defaults {
@@ -78,10 +108,11 @@ const LLAMA_DEFAULTS: Defaults = Defaults {
     theta: 1e4,
     local_theta: None,
     axes: Axes::One,
+    ropes,
 };
 
 /// The supported decoders, by their `model_type` alone or inside a multimodal model.
-const SUPPORTED: [&str; 10] = [
+const SUPPORTED: [&str; 11] = [
     "llama",
     "mistral",
     "qwen2",
@@ -89,17 +120,10 @@ const SUPPORTED: [&str; 10] = [
     "gemma",
     "gemma2",
     "gemma3_text",
+    "gemma4_text",
     "chameleon",
     "qwen2_5_vl_text",
     "qwen3_vl_text",
-];
-
-/// The norms of Gemma 2 and 3: before and after attention, and before and after the MLP.
-const GEMMA_NORMS: [Option<&str>; 4] = [
-    Some("input_layernorm"),
-    Some("post_attention_layernorm"),
-    Some("pre_feedforward_layernorm"),
-    Some("post_feedforward_layernorm"),
 ];
 
 /// The decoder of the family `kind` that a configuration describes.
@@ -163,6 +187,7 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
         "gemma" => gemma(text),
         "gemma2" => gemma2(text),
         "gemma3_text" => gemma3(text),
+        "gemma4_text" => gemma4(text),
         "chameleon" => {
             let defaults = Defaults { vocab_size: 65_536, kv_heads: Some(32), context: 4_096, eps: 1e-5, ..base };
             let mut config = llama_like(text, defaults, |text| {
@@ -207,6 +232,7 @@ fn llama_like(
         head_dim,
         scale: (head_dim as f64).powf(-0.5),
         cap: None,
+        extras: Extras::default(),
         activation: text.or("hidden_act", Activation::Silu)?,
         norm,
         norms: LLAMA_NORMS,
@@ -216,7 +242,7 @@ fn llama_like(
         names: LLAMA,
     };
     let layers = text.size("num_hidden_layers", defaults.layers)?;
-    let ropes = ropes(text, defaults, head_dim)?;
+    let ropes = (defaults.ropes)(text, defaults, head_dim)?;
     let context = text.size("max_position_embeddings", defaults.context)?;
     Ok(TextConfig {
         vocab_size: text.size("vocab_size", defaults.vocab_size)?,
@@ -224,10 +250,9 @@ fn llama_like(
         // If there are two sets of rotary positions, the file states the context after scaling.
         context: if let [rope] = &ropes[..] { rope.scaling.scaled_context(context) } else { context },
         block: block.check("decoder")?,
-        layers: vec![Layer { window: None, rope: 0 }; layers],
+        layers: vec![Layer { window: None, rope: 0, bidirectional_images: false, heads: None }; layers],
         ropes,
         embedding_scale: 1.0,
-        bidirectional_images: false,
         first_position: 0,
         tied_head: false,
         logit_cap: None,
@@ -372,6 +397,114 @@ fn gemma3(text: Fields) -> Result<TextConfig, String> {
     }
     config.logit_cap = cap(text, "final_logit_softcapping", None)?;
     Ok(config)
+}
+
+/// The dense model. The small ones have embeddings for each block and share keys and values, and one has experts.
+fn gemma4(text: Fields) -> Result<TextConfig, String> {
+    for (name, value, missing) in [
+        (
+            "hidden_size_per_layer_input",
+            text.or("hidden_size_per_layer_input", 256_usize)?,
+            "embeddings for each block",
+        ),
+        ("num_kv_shared_layers", text.or("num_kv_shared_layers", 0)?, "blocks that share keys and values"),
+        ("enable_moe_block", usize::from(text.or("enable_moe_block", false)?), "experts"),
+    ] {
+        if value != 0 {
+            return Err(format!("{name} is not 0: of Gemma 4, models with {missing} are not supported"));
+        }
+    }
+    let sees_images = match text.get::<String>("use_bidirectional_attention")?.as_deref() {
+        None => false,
+        Some("vision") => true,
+        Some(other) => return Err(format!("use_bidirectional_attention {other:?} is not supported: expected vision")),
+    };
+    let defaults = Defaults {
+        vocab_size: 262_144,
+        hidden_size: 2_304,
+        d_ff: 9_216,
+        layers: 30,
+        heads: 8,
+        kv_heads: Some(4),
+        head_dim: Some(256),
+        context: 131_072,
+        ropes: gemma4_ropes,
+        ..LLAMA_DEFAULTS
+    };
+    let mut config = gemma_like(text, defaults)?;
+    let norm = NormConfig::Rms { eps: text.or("rms_norm_eps", defaults.eps)?, offset: 0.0 };
+    let block = &mut config.block;
+    (block.norm, block.qk_norm, block.scale) = (norm, Some(QkNorm { norm, per_head: false }), 1.0);
+    block.activation = text.or("hidden_activation", Activation::GeluPytorchTanh)?;
+    block.norms = GEMMA_NORMS;
+    block.extras = Extras { v_norm: true, factor: Some("layer_scalar"), ..Extras::default() };
+    config.logit_cap = cap(text, "final_logit_softcapping", None)?;
+    let window = Some(text.size("sliding_window", 512)?);
+    let types = layer_types(text, config.layers.len())?;
+    let last = config.layers.len() - 1;
+    // The last block has no window, whatever the file says.
+    let slides = |n: usize| types.as_ref().map_or(!(n + 1).is_multiple_of(6), |types| types[n]) && n < last;
+    let mut config = windowed(config, None, window, slides)?;
+    let values_are_keys = text.or("attention_k_eq_v", false)?;
+    let listed = text.get::<Map<String, Value>>("per_layer_config")?;
+    let mut checked = None;
+    for (n, layer) in config.layers.iter_mut().enumerate() {
+        let is_global = layer.window.is_none();
+        (layer.rope, layer.bidirectional_images) = (usize::from(!is_global), sees_images && !is_global);
+        let others = (config.ropes[1].head_dim, config.block.kv_heads);
+        let (head_dim, kv_heads) = match &listed {
+            Some(listed) => listed_heads(Fields(listed.get(&n.to_string()).unwrap_or(&Value::Null)), others)
+                .map_err(|error| format!("{error} of block {n} in per_layer_config"))?,
+            None if is_global => global_heads(text, values_are_keys, others)?,
+            None => others,
+        };
+        let expected = config.ropes[layer.rope].head_dim;
+        if head_dim != expected {
+            return Err(format!(
+                "block {n} has heads of {head_dim} in per_layer_config: expected {expected}, as in others"
+            ));
+        }
+        if checked != Some((head_dim, kv_heads)) {
+            BlockConfig { head_dim, kv_heads, ..config.block.clone() }.check("decoder")?;
+            checked = Some((head_dim, kv_heads));
+        }
+        layer.heads = Some(LayerHeads { head_dim, kv_heads, values_are_keys: values_are_keys && is_global });
+    }
+    Ok(config)
+}
+
+/// Width and number of key heads of a block without a window, where the file does not list them block by block. `others` are those
+/// of the other blocks.
+fn global_heads(text: Fields, values_are_keys: bool, others: (usize, usize)) -> Result<(usize, usize), String> {
+    let kv_heads = if values_are_keys { text.size("num_global_key_value_heads", others.1)? } else { others.1 };
+    Ok((text.size("global_head_dim", 512)?, kv_heads))
+}
+
+/// The same of a block that the file lists, or that it leaves out because it is like the others.
+fn listed_heads(block: Fields, others: (usize, usize)) -> Result<(usize, usize), String> {
+    let other = block.0.as_object().into_iter().flatten().find(|(name, _)| !LAYER_SETTINGS.contains(&name.as_str()));
+    if let Some((name, value)) = other {
+        return Err(format!("unsupported {name} ({})", short(value)));
+    }
+    Ok((block.size("head_dim", others.0)?, block.size("num_key_value_heads", others.1)?))
+}
+
+/// What `per_layer_config` may say of a block.
+const LAYER_SETTINGS: [&str; 2] = ["head_dim", "num_key_value_heads"];
+
+/// The rotary positions of Gemma 4's blocks without a window, and of those with one. The former have wider heads.
+fn gemma4_ropes(text: Fields, defaults: Defaults, head_dim: usize) -> Result<Vec<RopeConfig>, String> {
+    let wide = match text.get::<Map<String, Value>>("per_layer_config")? {
+        // The last block has no window.
+        Some(listed) => {
+            let last = text.size("num_hidden_layers", defaults.layers)? - 1;
+            Fields(listed.get(&last.to_string()).unwrap_or(&Value::Null)).size("head_dim", head_dim)?
+        }
+        None => text.size("global_head_dim", 512)?,
+    };
+    let sets = precedence::gemma4_rope(text, defaults.context)?;
+    let [full, sliding] = [(&sets[0], wide), (&sets[1], head_dim)];
+    [full, sliding].into_iter().map(|(set, width)| RopeConfig::new(Fields(set), width, defaults.axes)).collect()
 }
 
 /// A cap of logits or of products in attention, if there is one. A field that is null means that there is none.

@@ -35,7 +35,7 @@ const SETTINGS: [(&str, Neutral); 16] = [
 ];
 
 /// Families by their `model_type`: their name, and what this program lacks for them.
-const FAMILIES: [(&str, &str, &str); 10] = [
+const FAMILIES: [(&str, &str, &str); 9] = [
     ("mllama", "Llama 3.2 Vision", CROSS_ATTENTION),
     ("mllama_text_model", "Llama 3.2 Vision", CROSS_ATTENTION),
     ("qwen3_5", "Qwen3.5", LINEAR_ATTENTION),
@@ -49,11 +49,6 @@ const FAMILIES: [(&str, &str, &str); 10] = [
         "Gemma 3n",
         "several residual streams (AltUp), embeddings for each block, and a convolutional vision tower",
     ),
-    (
-        "gemma4",
-        "Gemma 4",
-        "blocks with heads of different widths, embeddings for each block, and blocks that share keys and values",
-    ),
 ];
 const CROSS_ATTENTION: &str = "blocks that attend to images outside of the sequence of tokens (cross-attention)";
 const LINEAR_ATTENTION: &str =
@@ -65,9 +60,9 @@ pub(super) fn reason(kind: &str) -> String {
     known.map_or(String::new(), |(_, name, missing)| format!(" ({name}), which needs {missing}"))
 }
 
-/// Rejects the unsupported settings in one level of `config.json`, except those that mean nothing in this family.
-pub(super) fn check(fields: Fields, meaningless: &[&str]) -> Result<(), String> {
-    for (name, neutral) in SETTINGS.iter().filter(|(name, _)| !meaningless.contains(name)) {
+/// Rejects the unsupported settings in one level of `config.json`, except those that are read elsewhere in this family.
+pub(super) fn check(fields: Fields, read_elsewhere: &[&str]) -> Result<(), String> {
+    for (name, neutral) in SETTINGS.iter().filter(|(name, _)| !read_elsewhere.contains(name)) {
         let value = &fields.0[*name];
         let changes_nothing = match value {
             Value::Null => true,

@@ -28,6 +28,21 @@ impl Linear {
         linear
     }
 
+    /// The same, with the outputs of every head, as many as `order` has, in this order.
+    pub fn load_in_order(
+        loader: &mut Loader,
+        name: &str,
+        [d_in, d_out]: [usize; 2],
+        bias: bool,
+        order: Option<&[usize]>,
+    ) -> Self {
+        let Some(order) = order else { return Self::load(loader, name, [d_in, d_out], bias) };
+        let stored = loader.values(&format!("{name}.weight"), &[d_out, d_in]);
+        let weight = loader.computed(in_order(&stored, d_in, order), [d_out, d_in]);
+        let bias = bias.then(|| in_order(&loader.values(&format!("{name}.bias"), &[d_out]), 1, order));
+        Self::new(weight, bias, loader.compute())
+    }
+
     /// The same, with every output multiplied by its entry in `scale`. The factors go into the weight.
     pub fn load_scaled(
         loader: &mut Loader,
@@ -105,4 +120,10 @@ impl Linear {
             _ => unreachable!("the weights and matrices of a model are all on one device"),
         }
     }
+}
+
+/// Rows of `width` numbers, of which as many as `order` has are arranged in this order.
+pub(super) fn in_order(rows: &[f32], width: usize, order: &[usize]) -> Vec<f32> {
+    let heads = rows.chunks_exact(order.len() * width);
+    heads.flat_map(|head| order.iter().flat_map(|row| &head[row * width..(row + 1) * width])).copied().collect()
 }

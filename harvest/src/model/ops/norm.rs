@@ -3,6 +3,7 @@
 use super::super::config::NormConfig;
 use super::super::matrix::Matrix;
 use super::super::weights::Loader;
+use super::linear::in_order;
 use crate::kernel::pointwise;
 use burn::tensor::{DType, Tensor};
 
@@ -21,6 +22,18 @@ impl Norm {
     /// Loads `name.weight` and, for norms that subtract the mean, `name.bias`. Both are `[width]`, or `[heads, width]`
     /// if each of `heads` heads has its own weights.
     pub fn load(loader: &mut Loader, name: &str, width: usize, heads: Option<usize>, kind: NormConfig) -> Self {
+        Self::load_in_order(loader, name, width, heads, kind, None)
+    }
+
+    /// The same, with the weights of every head in this order.
+    pub fn load_in_order(
+        loader: &mut Loader,
+        name: &str,
+        width: usize,
+        heads: Option<usize>,
+        kind: NormConfig,
+        order: Option<&[usize]>,
+    ) -> Self {
         let shape = heads.map_or(vec![width], |heads| vec![heads, width]);
         let mut scale = loader.values(&format!("{name}.weight"), &shape);
         let shift = match kind {
@@ -30,8 +43,14 @@ impl Norm {
                 None
             }
         };
-        let matrix = |values| Matrix::new(values, width, loader.compute());
+        let arranged = |values: Vec<f32>| order.map_or_else(|| values.clone(), |order| in_order(&values, 1, order));
+        let matrix = |values| Matrix::new(arranged(values), width, loader.compute());
         Self { kind, width, scale: matrix(scale), shift: shift.map(matrix) }
+    }
+
+    /// A norm of heads that has no weights.
+    pub fn without_weights(loader: &Loader, width: usize, kind: NormConfig) -> Self {
+        Self { kind, width, scale: Matrix::new(vec![1.0; width], width, loader.compute()), shift: None }
     }
 
     /// Normalizes every row, or every head of every row.

@@ -7,7 +7,7 @@ use super::types::{
 };
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
-use crate::model::config::block::{Biases, BlockConfig, CLIP, NormConfig};
+use crate::model::config::block::{Biases, BlockConfig, CLIP, Extras, NormConfig};
 use crate::precedence::{self, BEGIN_OF_IMAGE, END_OF_IMAGE, IMAGE_TOKEN};
 
 /// The class token of CLIP.
@@ -102,6 +102,7 @@ pub(super) fn clip_or_siglip(
         head_dim: width / heads,
         scale: ((width / heads) as f64).powf(-0.5),
         cap: None,
+        extras: Extras::default(),
         activation: vision.or("hidden_act", activation)?,
         norm,
         norms: [Some("layer_norm1"), None, Some("layer_norm2"), None],
@@ -114,7 +115,7 @@ pub(super) fn clip_or_siglip(
     let tower = TowerConfig {
         block: block.check("vision tower")?,
         layers: used(layers)?,
-        patches: Patches { side: patch, frames: 1, bias: is_siglip },
+        patches: Patches { side: patch, frames: 1, bias: is_siglip, by_pixel: false },
         prefix: if is_siglip { &[] } else { &CLASS },
         positions: Positions::Table(image / patch),
         rope: None,

@@ -7,7 +7,7 @@ use super::types::{
 };
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
-use crate::model::config::block::{Biases, BlockConfig, INTERN_TOWER, NormConfig};
+use crate::model::config::block::{Biases, BlockConfig, Extras, INTERN_TOWER, NormConfig};
 
 const CLASS: [PrefixRows; 1] = [PrefixRows { name: "embeddings.cls_token", shape: &[1, 1] }];
 
@@ -30,7 +30,7 @@ pub(in super::super) fn internvl(config: Fields) -> Result<VisionConfig, String>
     let activation = config.or("projector_hidden_act", Activation::Gelu)?;
     Ok(VisionConfig {
         image_token_id: config.or("image_token_id", 151_667)?,
-        image_tokens: ImageTokens::Named,
+        image_tokens: ImageTokens::Named(["start_image_token", "end_image_token"]),
         tiling: Tiling::Split { side, grid: patches / merge, merge },
         kind: VisionEncoder::Tower(
             Box::new(tower),
@@ -70,6 +70,7 @@ fn tower(vision: Fields, layers: usize) -> Result<(TowerConfig, usize), String> 
         head_dim: width / heads,
         scale: ((width / heads) as f64).powf(-0.5),
         cap: None,
+        extras: Extras::default(),
         activation: vision.or("hidden_act", Activation::Gelu)?,
         norm,
         norms: [Some("layernorm_before"), None, Some("layernorm_after"), None],
@@ -82,7 +83,7 @@ fn tower(vision: Fields, layers: usize) -> Result<(TowerConfig, usize), String> 
     let tower = TowerConfig {
         block: block.check("vision tower")?,
         layers,
-        patches: Patches { side: patch, frames: 1, bias: true },
+        patches: Patches { side: patch, frames: 1, bias: true, by_pixel: false },
         prefix: &CLASS,
         positions: if has_positions { Positions::Stacked(side / patch) } else { Positions::None },
         rope: None,

@@ -8,7 +8,7 @@ use super::types::{
 };
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
-use crate::model::config::block::{Biases, BlockConfig, NormConfig, PIXTRAL};
+use crate::model::config::block::{Biases, BlockConfig, Extras, NormConfig, PIXTRAL};
 use crate::precedence::{self, IMAGE_TOKEN};
 
 const TYPE: &str = "pixtral";
@@ -62,6 +62,7 @@ fn tower(vision: Fields, layers: usize) -> Result<TowerConfig, String> {
         head_dim,
         scale: (head_dim as f64).powf(-0.5),
         cap: None,
+        extras: Extras::default(),
         activation: vision.or("hidden_act", Activation::Gelu)?,
         norm: NormConfig::Rms { eps: 1e-5, offset: 0.0 },
         norms: [Some("attention_norm"), None, Some("ffn_norm"), None],
@@ -73,7 +74,7 @@ fn tower(vision: Fields, layers: usize) -> Result<TowerConfig, String> {
     Ok(TowerConfig {
         block: block.check("vision tower")?,
         layers,
-        patches: Patches { side: patch, frames: 1, bias: false },
+        patches: Patches { side: patch, frames: 1, bias: false, by_pixel: false },
         prefix: &[],
         positions: Positions::None,
         rope: Some(TowerRope { theta: theta(vision)?, alternating: true }),

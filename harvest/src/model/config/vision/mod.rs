@@ -3,6 +3,7 @@
 mod chameleon;
 mod clip;
 mod features;
+mod gemma4;
 mod idefics3;
 mod internvl;
 mod mistral3;
@@ -12,6 +13,7 @@ mod types;
 
 pub(super) use chameleon::chameleon;
 pub(super) use clip::{gemma3, llava, llava_next, llava_onevision, paligemma};
+pub(super) use gemma4::gemma4;
 pub(super) use idefics3::idefics3;
 pub(super) use internvl::internvl;
 pub(super) use mistral3::mistral3;

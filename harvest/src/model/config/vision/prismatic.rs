@@ -7,7 +7,7 @@ use super::types::{
 };
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
-use crate::model::config::block::{Biases, BlockConfig, NormConfig, TIMM};
+use crate::model::config::block::{Biases, BlockConfig, Extras, NormConfig, TIMM};
 
 /// The supported pairs of towers with the side of their images in pixels.
 const BACKBONES: [(&str, usize); 2] = [("dinosiglip-vit-so-224px", 224), ("dinosiglip-vit-so-384px", 384)];
@@ -111,6 +111,7 @@ fn tower(config: Fields, defaults: &Defaults, side: usize) -> Result<TowerConfig
         head_dim: width / heads,
         scale: ((width / heads) as f64).powf(-0.5),
         cap: None,
+        extras: Extras::default(),
         activation: Activation::Gelu,
         norm: NormConfig::Layer { eps: 1e-6 },
         norms: [Some("norm1"), None, Some("norm2"), None],
@@ -122,7 +123,7 @@ fn tower(config: Fields, defaults: &Defaults, side: usize) -> Result<TowerConfig
     Ok(TowerConfig {
         block: block.check("vision tower")?,
         layers: depth - 1,
-        patches: Patches { side: patch, frames: 1, bias: true },
+        patches: Patches { side: patch, frames: 1, bias: true, by_pixel: false },
         prefix: defaults.prefix,
         positions: Positions::Patches(side / patch),
         rope: None,

@@ -6,7 +6,7 @@ use super::types::{
 };
 use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
-use crate::model::config::block::{Biases, BlockConfig, Names, NormConfig, QWEN2_5_TOWER, QWEN3_TOWER};
+use crate::model::config::block::{Biases, BlockConfig, Extras, Names, NormConfig, QWEN2_5_TOWER, QWEN3_TOWER};
 use crate::precedence::{self, RopeDefaults};
 
 /// The fields that Qwen2.5-VL and Qwen3-VL have in common: sizes of blocks and patches, and the side of a position in
@@ -62,7 +62,7 @@ impl Qwen {
         TowerConfig {
             block,
             layers: self.layers,
-            patches: Patches { side: self.patch, frames: self.frames, bias },
+            patches: Patches { side: self.patch, frames: self.frames, bias, by_pixel: false },
             prefix: &[],
             positions,
             rope: Some(TowerRope { theta: self.theta, alternating: false }),
@@ -104,6 +104,7 @@ impl Qwen {
             head_dim,
             scale: (head_dim as f64).powf(-0.5),
             cap: None,
+            extras: Extras::default(),
             activation,
             norm,
             norms: [Some("norm1"), None, Some("norm2"), None],

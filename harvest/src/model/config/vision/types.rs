@@ -70,8 +70,8 @@ pub enum ImageTokens {
     /// Each tile by a token with its row and column, the whole image by one of its own, and all of them by a token around images;
     /// tiles and their rows are apart in the text (Idefics3).
     Tiles,
-    /// By two tokens that the tokenizer names, around all tiles (InternVL).
-    Named,
+    /// By two tokens around all of its positions, which the tokenizer's files have under these names (InternVL, Gemma 4).
+    Named([&'static str; 2]),
     /// By a token behind each row of positions, another one behind the last (Pixtral).
     Rows,
     /// Not at all: the only image of a sample stands behind the first token, whatever the text is.
@@ -187,6 +187,8 @@ pub struct Patches {
     pub frames: usize,
     /// Whether the embedding has a bias.
     pub bias: bool,
+    /// Whether the weight is stored pixel by pixel, for numbers between -1 and 1 in place of those between 0 and 1 (Gemma 4).
+    pub by_pixel: bool,
 }
 
 impl Patches {
@@ -207,6 +209,8 @@ pub enum Positions {
     Stacked(usize),
     /// One for every patch of such a square alone, stored with a leading dimension of 1.
     Patches(usize),
+    /// One for each column and one for each row, this many of both, which are added (Gemma 4).
+    Axes(usize),
     /// A square with this many positions per side, interpolated to the grid of the image.
     Interpolated(usize),
 }
@@ -304,6 +308,16 @@ pub enum ProjectorConfig {
     Fused {
         /// The second tower. It divides images into the same patches as the first.
         second: Box<TowerConfig>,
+    },
+    /// Patches of an image in its own proportions are averaged in squares, multiplied by the square root of the width, standardized
+    /// and normalized without weights, and one layer is applied (Gemma 4).
+    PoolNative {
+        /// Number of patches that become one position.
+        patches: usize,
+        /// The epsilon of the norm.
+        eps: f64,
+        /// Whether each channel is standardized.
+        standardized: bool,
     },
     /// Patches are averaged in squares and normalized, and one layer is applied (Gemma 3).
     Pool {
