@@ -22,7 +22,8 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 rm -rf "$target/package"
 
 cargo publish --workspace --exclude workspace-hack --dry-run --no-verify
-crates=("$target"/package/*.crate)
+# Cargo decides where they are below this folder, and may have copies.
+mapfile -t crates < <(find "$target/package" -name '*.crate' | awk -F/ '!known[$NF]++' | sort)
 [ ${#crates[@]} -eq 5 ] || { echo "expected 5 packages, found ${crates[*]}" >&2; exit 1; }
 for crate in "${crates[@]}"; do
   bytes=$(stat -c %s "$crate")
@@ -31,8 +32,9 @@ for crate in "${crates[@]}"; do
 done
 [ -n "$build" ] || exit 0
 
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+# Below the target folder, as settings of Cargo in the folders above it count for both builds.
+scratch=$target/package/workspace
+mkdir "$scratch"
 for crate in "${crates[@]}"; do tar xzf "$crate" -C "$scratch"; done
 cp Cargo.lock "$scratch"
 {
