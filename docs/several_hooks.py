@@ -16,6 +16,7 @@ differs from `pmi_blank` of the second autoencoder, with 95 % intervals (a boots
 
 import argparse
 import json
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -54,18 +55,22 @@ class Layers:
 class Together:
     """One fit to several layers: as many features of each as usual, the most balanced ones."""
 
-    def __init__(self, calibration, layers, **changed):
-        self.layers, count = layers, USUAL["features"]
-        self.chosen = [[balanced(side[n], count) for n in layers] for side in (calibration.images, calibration.texts)]
+    def __init__(self, calibration, **changed):
+        count = USUAL["features"]
+        self.chosen = [[balanced(z, count) for z in side] for side in (calibration.images, calibration.texts)]
         u, t = self.sides(calibration)
-        self.fit = Fit(u, t, np.arange(len(u)), **USUAL | {"features": u.shape[1] + t.shape[1]} | changed)
+        everything = {"features": u.shape[1] + t.shape[1], "components": 192}
+        self.fit = Fit(u, t, np.arange(len(u)), **USUAL | everything | changed)
 
     def sides(self, run):
         both = zip((run.images, run.texts), self.chosen)
-        return [np.concatenate([side[n][:, kept] for n, kept in zip(self.layers, chosen)], 1) for side, chosen in both]
+        return [np.concatenate([z[:, kept] for z, kept in zip(side, chosen)], 1) for side, chosen in both]
 
-    def __call__(self, run):
-        return self.fit.nats(*self.sides(run))
+    def nats(self, run, components):
+        """The score by the first components alone."""
+        fit = copy(self.fit)
+        fit.s, fit.directions = fit.s[:components], [d[:, :components] for d in fit.directions]
+        return fit.nats(*self.sides(run))
 
 
 def measure(args):
@@ -76,8 +81,8 @@ def measure(args):
     scored = [Layers(folder, encoders) for folder in args.scored]
     everything = range(len(names))
 
-    def nats(image, text):
-        fit = Fit(calibration.images[image], calibration.texts[text], np.arange(len(calibration.images[0])), **USUAL)
+    def nats(image, text, **changed):
+        fit = Fit(calibration.images[image], calibration.texts[text], np.arange(len(calibration.images[0])), **USUAL | changed)
         return [fit.nats(run.images[image], run.texts[text]) for run in scored]
 
     alone = [nats(n, n) for n in everything]
@@ -88,9 +93,14 @@ def measure(args):
         title = ", ".join(names[n] for n in group)
         rows[f"layers {title}: mean of ranks"] = [sum(rankdata(alone[n][k]) for n in group) for k in range(len(scored))]
         rows[f"layers {title}: sum"] = [sum(alone[n][k] for n in group) for k in range(len(scored))]
-    for title, changed in (("side by side", {}), ("the same with 192 components", {"components": 192})):
-        together = Together(calibration, list(everything), **changed)
-        rows[f"layers {', '.join(names)}: {title}"] = [together(run) for run in scored]
+    # Three layers have more features, and their ridge weighs less beside what they have in common.
+    for changed in ({"features": 3000}, {"ridge": 0.1}, {"ridge": 0.03}):
+        rows[f"layer {names[1]}: " + ", ".join(f"{name} {value}" for name, value in changed.items())] = nats(1, 1, **changed)
+    together = Together(calibration)
+    for components in (64, 192):
+        rows[f"layers {', '.join(names)}: side by side, {components} components"] = [together.nats(run, components) for run in scored]
+    together = Together(calibration, ridge=0.9)
+    rows[f"layers {', '.join(names)}: side by side, ridge 0.9"] = [together.nats(run, 64) for run in scored]
 
     base = alone[1]
     print("| features of | " + " | ".join(run.name for run in scored) + " |")
