@@ -56,7 +56,7 @@ pub(super) fn tanh<S: Isa>(isa: S, x: S::f32s) -> S::f32s {
 
 /// Coefficients of `(tanh(x) / x - 1) / x^2` as a polynomial in `x^2` below 0.625, from the highest power to the lowest (`tanhf`
 /// of Moshier's Cephes library).
-const TANH: [f32; 5] = [-0.005_704_988_7, 0.020_639_089, -0.053_739_715, 0.133_314_42, -0.333_332_82];
+const TANH: [f32; 5] = [-0.005_704_988_7, 0.020_639_09, -0.053_739_715, 0.133_314_42, -0.333_332_8];
 
 /// `x` times the share of the standard normal distribution below `x`: `x (1 + erf(x / sqrt 2)) / 2`, without the
 /// cancellation in `1 + erf`.
