@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args, Debug)]
 #[command(mut_arg("run", |arg| arg.required(false).default_value_if("models", ArgPredicate::IsPresent, ".").required_unless_present("models")), after_help = "\
 Cross-entropies are in nats and count text tokens that follow text tokens: neither tokens of the template nor tokens that \
-follow an image. The reconstruction replaces the activations at every position that is not excluded, zeros replace them at \
+follow an image. The reconstruction replaces the activations at every position that is not excluded, their mean and zeros replace them at \
 every position; of a transcoder, those of its target. Bits per byte are over the same tokens and the UTF-8 bytes of their text.
 
 Examples:
@@ -253,6 +253,7 @@ fn variants(report: &LossReport) -> String {
             Variant::Replaced => "reconstruction",
             Variant::ReplacedText => "  at text only",
             Variant::ReplacedImage => "  at images only",
+            Variant::Mean => "mean",
             Variant::Zero => "zeros",
         };
         let columns =

@@ -1,5 +1,5 @@
-//! The part of an evaluation that needs a model: its predictions with reconstructions, and with zeros, at the hook that an
-//! autoencoder reconstructs: the one that it reads, or the target of a transcoder.
+//! The part of an evaluation that needs a model: its predictions with reconstructions, with their mean and with zeros at the hook that
+//! an autoencoder reconstructs: the one that it reads, or the target of a transcoder.
 
 use crate::control::{Control, Stage};
 use crate::sae::LoadedSae;
@@ -31,12 +31,12 @@ pub struct ModelEffect {
     pub answers: Option<LossReport>,
 }
 
-/// Runs the model over the data.
+/// Runs the model over the data. `mean` is that of the states at the hook.
 pub(super) fn measure(
     plan: &Plan,
     preview: &Preview,
     sae: &LoadedSae,
-    filter: &PositionFilter,
+    (filter, mean): (&PositionFilter, &[f32]),
     control: &mut Control,
 ) -> Result<ModelEffect> {
     let runner = SpliceRunner::open(plan)?;
@@ -63,7 +63,7 @@ pub(super) fn measure(
         // In the order of `Variant::ALL`, whose first is the original.
         let text = spliced(&|modality| modality == Modality::Text);
         let image = spliced(&|modality| modality == Modality::Image);
-        Ok(vec![spliced(&|_| true), text, image, vec![0.0; target.len()]])
+        Ok(vec![spliced(&|_| true), text, image, mean.repeat(tokens.len()), vec![0.0; target.len()]])
     };
     let (mut text, mut answers) = (Losses::default(), Losses::default());
     let skipped = runner.run(&replace, &mut |predicted, rows| {

@@ -109,12 +109,12 @@ impl EvalRequest {
         let exclude = self.exclude(&sae)?;
         let model = self.model(&sae, Some(control))?;
         let filter = PositionFilter::new(&sae.store, exclude)?;
-        let (report, firing) = measure(&sae, filter.clone(), control)?;
-        let model =
-            model.map(|(plan, preview)| losses::measure(&plan, &preview, &sae, &filter, control)).transpose()?;
-        let report = write(&sae, &filter, report, model)?;
+        let evaluator = measure(&sae, filter.clone(), control)?;
+        let at = (&filter, &evaluator.mean()[..]);
+        let model = model.map(|(plan, preview)| losses::measure(&plan, &preview, &sae, at, control)).transpose()?;
+        let report = write(&sae, &filter, evaluator.report(), model)?;
         if let Some(path) = &self.saebench {
-            self.write_saebench(path, &sae, &report, &firing)?;
+            self.write_saebench(path, &sae, &report, &evaluator.firing())?;
         }
         Ok(report)
     }
@@ -165,18 +165,14 @@ impl EvalRequest {
 pub(crate) fn evaluate(sae: &LoadedSae, control: &mut Control) -> Result<EvalReport> {
     transcoder::check_target(&sae.run, &sae.name, &sae.saved, &sae.store)?;
     let filter = PositionFilter::new(&sae.store, trained_without(sae)?)?;
-    let (report, _) = measure(sae, filter.clone(), control)?;
+    let report = measure(sae, filter.clone(), control)?.report();
     write(sae, &filter, report, None)
 }
 
-fn measure(sae: &LoadedSae, filter: PositionFilter, control: &mut Control) -> Result<(Report, Vec<Firing>)> {
+fn measure<'a>(sae: &'a LoadedSae, filter: PositionFilter, control: &mut Control) -> Result<Evaluator<'a>> {
     let mut evaluator = Evaluator::without(&sae.saved.weights, filter);
     sae.observe(Stage::Evaluate, &mut [&mut evaluator], control)?;
-    let report = evaluator.report();
-    if report.all.tokens == 0 {
-        return Err(Error::NoPositions);
-    }
-    Ok((report, evaluator.firing()))
+    if evaluator.report().all.tokens == 0 { Err(Error::NoPositions) } else { Ok(evaluator) }
 }
 
 fn write(sae: &LoadedSae, filter: &PositionFilter, report: Report, model: Option<ModelEffect>) -> Result<EvalReport> {

@@ -94,8 +94,8 @@ impl TransferRequest {
             let filter = PositionFilter::new(&sae.store, trained_without(&sae)?)?;
             for plan in &self.models {
                 let (plan, preview) = model::resolve_spliced(plan, &sae, Some(control))?;
-                let Report { all, .. } = reconstructed(&plan, &preview, &sae, filter.clone(), control)?;
-                let effect = losses::measure(&plan, &preview, &sae, &filter, control)?;
+                let (Report { all, .. }, mean) = reconstructed(&plan, &preview, &sae, filter.clone(), control)?;
+                let effect = losses::measure(&plan, &preview, &sae, (&filter, &mean), control)?;
                 let estimate =
                     |of: &dyn Fn(Variant) -> Option<Estimate>, variant| of(variant).ok_or(Error::NothingToPredict);
                 let text = &effect.text;
@@ -116,14 +116,15 @@ impl TransferRequest {
     }
 }
 
-/// How well an autoencoder reconstructs the states of a model as it reads the data, on the positions that training would use.
+/// How well an autoencoder reconstructs the states of a model as it reads the data, on the positions that training would use, and the
+/// mean of these states.
 fn reconstructed(
     plan: &Plan,
     preview: &Preview,
     sae: &LoadedSae,
     filter: PositionFilter,
     control: &mut Control,
-) -> Result<Report> {
+) -> Result<(Report, Vec<f32>)> {
     let encoder = Encoder::new(&sae.saved.weights, &sae.device);
     let mut evaluator = Evaluator::without(&sae.saved.weights, filter);
     let mut staged = control.stage(Stage::Evaluate, preview.rows)?;
@@ -137,7 +138,7 @@ fn reconstructed(
         Ok(evaluator.observe(&Block::new(&tokens, 0..tokens.rows(), 0, read, &active).with_target(target))?)
     })?;
     let report = evaluator.report();
-    if report.all.tokens == 0 { Err(Error::NoPositions) } else { Ok(report) }
+    if report.all.tokens == 0 { Err(Error::NoPositions) } else { Ok((report, evaluator.mean())) }
 }
 
 /// The tokens of a sample of this number, as a store has them.

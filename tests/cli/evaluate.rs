@@ -39,6 +39,7 @@ fn a_reconstruction_costs_the_model_less_than_zeros() {
     let ce = |variant: &str| value("cross_entropy", variant);
     assert!(ce("original") <= ce("replaced") && ce("replaced") < ce("zero"), "{losses:#}");
     assert!((ce("zero") - 2048f64.ln()).abs() < 1e-3, "zeros leave a uniform guess");
+    assert!(ce("replaced") < ce("mean") && value("kl", "replaced") < value("kl", "mean"), "{losses:#}");
     let recovered = (ce("zero") - ce("replaced")) / (ce("zero") - ce("original"));
     assert!((value("loss_recovered", "replaced") - recovered).abs() < 1e-9 && recovered > 0.3, "{losses:#}");
     assert!(value("kl", "replaced") > 0.0 && value("kl", "replaced") < value("kl", "zero"), "{losses:#}");

@@ -2,8 +2,10 @@
 //! only its features matter; what needs a reconstruction of the input says that a transcoder has none.
 
 use crate::tool::{data_set, edited_model, fails, json, repository, sae, tiny_model};
+use sae_core::Run;
 use sae_core::autoencoder::formats::{self, Format, Origin, Saved};
 use sae_core::autoencoder::{Activation, Architecture, Weights};
+use sae_core::store::Store;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -238,12 +240,21 @@ fn the_output_of_an_mlp_is_replaced_by_that_of_a_transcoder() {
     let [read, target] = ["layers.1.mlp_in", "layers.1.mlp_out"];
     save("exact", read, target, weights.clone());
     save("nothing", read, target, nothing.clone());
+    // The mean of what the store has, and nothing else.
+    let store = Store::open(&Run::open(&at).unwrap(), target).unwrap();
+    let mut states = Vec::new();
+    (0..store.shards()).map(|n| store.shard(n).unwrap()).for_each(|shard| shard.read(0..shard.rows(), &mut states));
+    let mean: Vec<f32> = (0..32)
+        .map(|d| states.iter().skip(d).step_by(32).map(|x| f64::from(*x)).sum::<f64>() / (states.len() / 32) as f64)
+        .map(|mean| mean as f32)
+        .collect();
+    save("constant", read, target, Weights { b_dec: mean, ..nothing.clone() });
     save("backwards", "layers.2", target, weights);
 
     let with_model = ["--model", model, "--data", data];
     let all = ["--exclude", "none", "--max-norm", "0"];
     let eval = |sae: &str| json(&[&["eval", "--run", run, "--sae", sae][..], &with_model, &all].concat());
-    let (exact, nothing) = (eval("exact"), eval("nothing"));
+    let (exact, nothing, constant) = (eval("exact"), eval("nothing"), eval("constant"));
     let text = |found: &Value, metric: &str, variant: &str| {
         found["model"]["text"][metric][variant]["value"]
             .as_f64()
@@ -263,6 +274,12 @@ fn the_output_of_an_mlp_is_replaced_by_that_of_a_transcoder() {
         assert_ne!(text(&nothing, metric, "replaced_image"), text(&nothing, metric, "zero"), "{metric}");
     }
     assert_eq!(text(&nothing, "loss_recovered", "replaced"), 0.0);
+    // One without features is the mean, whatever else is evaluated.
+    for metric in ["cross_entropy", "increase", "kl", "loss_recovered"] {
+        let [mean, replaced] = ["mean", "replaced"].map(|variant| text(&constant, metric, variant));
+        assert!((mean - replaced).abs() < 1e-5 && mean == text(&exact, metric, "mean"), "{metric}: {mean} {replaced}");
+        assert_ne!(mean, text(&nothing, metric, "replaced"), "{metric}");
+    }
     // And the ablation is the model whose weights of that MLP are zero.
     let models = json(&["eval", "--models", model, ablated, "--data", data]);
     let nats = |n: usize| models["results"][n]["nats_per_token"][0].as_f64().unwrap();

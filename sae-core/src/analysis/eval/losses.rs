@@ -20,13 +20,16 @@ pub enum Variant {
     ReplacedText,
     /// Reconstructions at image positions.
     ReplacedImage,
+    /// Their mean, at all positions: what a reconstruction without features can do.
+    Mean,
     /// Zeros, at all positions.
     Zero,
 }
 
 impl Variant {
     /// All of them, the original first.
-    pub const ALL: [Self; 5] = [Self::Original, Self::Replaced, Self::ReplacedText, Self::ReplacedImage, Self::Zero];
+    pub const ALL: [Self; 6] =
+        [Self::Original, Self::Replaced, Self::ReplacedText, Self::ReplacedImage, Self::Mean, Self::Zero];
 }
 
 /// Sums over the tokens of one sample.
@@ -125,7 +128,8 @@ mod tests {
             // Original, replaced, zero; a divergence that is half of what the loss rises by.
             let token = |[original, replaced, zero]: &[f64; 3]| {
                 let replaced = (*replaced, (replaced - original) / 2.0);
-                [(*original, 0.0), replaced, replaced, (*original, 0.0), (*zero, (zero - original) / 2.0)]
+                let mean = ((original + zero) / 2.0, 0.0);
+                [(*original, 0.0), replaced, replaced, (*original, 0.0), mean, (*zero, (zero - original) / 2.0)]
             };
             losses.add(sample.iter().map(token));
         }
@@ -144,6 +148,7 @@ mod tests {
         assert_eq!(value(&report.kl, Variant::Zero), 4.0);
         assert_eq!(value(&report.loss_recovered, Variant::Replaced), 7.5 / 8.0);
         assert_eq!(value(&report.loss_recovered, Variant::ReplacedImage), 1.0);
+        assert_eq!(value(&report.loss_recovered, Variant::Mean), 0.5);
         assert_eq!(value(&report.kl_recovered, Variant::Replaced), 3.75 / 4.0);
     }
 

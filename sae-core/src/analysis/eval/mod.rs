@@ -127,6 +127,11 @@ impl<'a> Evaluator<'a> {
         fires.iter().zip(&self.samples).map(firing).collect()
     }
 
+    /// The mean of what is reconstructed over the positions seen so far, `[d_out]`.
+    pub fn mean(&self) -> Vec<f32> {
+        self.all().mean()
+    }
+
     fn all(&self) -> Sums {
         let mut all = Sums::new(self.weights);
         all.legacy = self.legacy;

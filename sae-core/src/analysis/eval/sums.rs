@@ -122,6 +122,11 @@ impl Sums {
         self.excluded += other.excluded;
     }
 
+    /// The mean state; zeros if there is none.
+    pub fn mean(&self) -> Vec<f32> {
+        self.sum.iter().map(|sum| (sum / self.tokens.max(1) as f64) as f32).collect()
+    }
+
     /// Positions on which each feature fires, and positions.
     pub fn fires(&self) -> (&[u64], u64) {
         (&self.fires, self.tokens)
