@@ -117,7 +117,7 @@ fn answers_and_sentences_share_the_states_of_their_question() {
     let row = json!({"id": 1, "image": "square.png", "question": "What is this?", "chosen": "A square. It is red.",
         "rejected": "A ring."});
     let path = data(&dir.path().join("pairs"), &[row]);
-    let plan = |answers, pieces| Plan { answers, pieces, ..Plan::new(&model(), &path, vec![Hook::block(3)]) };
+    let plan = |answers, pieces| Plan { answers, pieces, ..Plan::new(model(), &path, vec![Hook::block(3)]) };
     let [chosen, rejected] = [("chosen", Answers::Chosen), ("rejected", Answers::Rejected)]
         .map(|(name, answers)| values(dir.path(), name, plan(answers, None)).0);
     let asked = values(dir.path(), "asked", plan(Answers::None, None)).0;
@@ -136,7 +136,7 @@ fn answers_and_sentences_share_the_states_of_their_question() {
     let answer = |id: &str, parent: &str| node(id, json!(parent), "assistant", "A square.");
     let rows = [whole, answer("b", "a"), answer("c", "a"), divided, rest, answer("g", "f")];
     let path = data(&dir.path().join("trees"), &rows);
-    let plan = Plan { pieces: Some(Pieces::Tree), ..Plan::new(&model(), &path, vec![Hook::block(3)]) };
+    let plan = Plan { pieces: Some(Pieces::Tree), ..Plan::new(model(), &path, vec![Hook::block(3)]) };
     let (_, pieces, skipped) = values(dir.path(), "run-trees", plan);
     assert_eq!(pieces, 3, "{skipped:?}");
     assert!(skipped.len() == 1 && skipped[0].contains("a question is divided between pieces"), "{skipped:?}");
