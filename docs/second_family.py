@@ -3,7 +3,7 @@
 Needs Python 3.11 with torch 2.15, transformers 5.23 (and no torchvision), pillow, numpy, tokenizers, safetensors. `PAIRS` is the data set that
 `assets/demo-data/make.py --training PAIRS` writes; docs/SCORES.md ("A second family") has what was measured.
 
-    python docs/second_family.py train   --pairs PAIRS --model MODEL --minutes 45
+    python docs/second_family.py train   --pairs PAIRS --model MODEL --minutes 40 --tower 0.15
     python docs/second_family.py measure --model MODEL
 
 It has another tower (attention in windows of 4 x 4 patches and, in two blocks, between all of them; 2 x 2 patches merged into a
@@ -234,8 +234,8 @@ def main():
     parser.add_argument("command", choices=["train", "measure"])
     parser.add_argument("--pairs", type=Path, help="what it is trained on")
     parser.add_argument("--model", type=Path, required=True, help="the checkpoint's folder")
-    parser.add_argument("--minutes", type=float, default=45)
-    parser.add_argument("--tower", type=float, default=0.2, help="part of the time in which the tower learns alone")
+    parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--tower", type=float, default=0.15, help="part of the time in which the tower learns alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
