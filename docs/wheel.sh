@@ -7,12 +7,13 @@
 #     docs/wheel.sh --gui           the wheel of the app as well
 #     docs/wheel.sh --no-demo       without the demo: only `sae --version` and `sae info`
 #
-# Needs Python 3.9 with venv, the network for the packages maturin, numpy and pyarrow, and what a build needs. A manylinux2014 build
-# compiles everything for a target of its own (target/x86_64-unknown-linux-gnu); a native one shares target/release.
+# Needs Python 3.9 with venv, the network for the packages maturin, ziglang, numpy and pyarrow, and what a build needs. Which glibc a program
+# needs is decided when it is linked: only the programs are compiled and linked again for manylinux2014, from the libraries in
+# target/release. If a library were compiled for a newer glibc, linking would fail, or maturin would refuse the wheel.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-native='' gui='' demo=1
+native='' gui='' demo=1 linker=()
 for argument in "$@"; do
   case $argument in
     --native) native=1 ;;
@@ -32,7 +33,8 @@ if [ -n "$native" ]; then
   options=(--compatibility linux --auditwheel skip)
 else
   "$scratch/build/bin/pip" install --quiet 'maturin[zig]>=1.9,<2'
-  options=(--zig --compatibility manylinux2014)
+  options=(--compatibility manylinux2014)
+  linker=(-- -C "linker=$PWD/target/wheel/link")
 fi
 export PATH="$scratch/build/bin:$PATH"
 
@@ -42,9 +44,12 @@ rm -rf target/wheel
 mkdir -p "$share/demo-data"
 cp -r assets/demo-mllm assets/README.md "$share"
 cp -r assets/demo-data/{constructed-swapped.jsonl,data.jsonl,images,licences} "$share/demo-data"
+# What maturin's `--zig` uses, which would compile everything for a target of its own.
+printf '#!/bin/sh\nexec maturin zig cc -- -g -fno-sanitize=all -target %s-linux-gnu.2.17 "$@"\n' "$(uname -m)" > target/wheel/link
+chmod +x target/wheel/link
 
-maturin build --release "${options[@]}" --out "$out"
-[ -z "$gui" ] || maturin build --release "${options[@]}" --out "$out" --manifest-path sae-gui/Cargo.toml
+maturin build --release "${options[@]}" --out "$out" "${linker[@]}"
+[ -z "$gui" ] || maturin build --release "${options[@]}" --out "$out" --manifest-path sae-gui/Cargo.toml "${linker[@]}"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 wheels=("$out"/sae_workbench-"$version"-*.whl)
 [ -z "$gui" ] || wheels+=("$out"/sae_workbench_gui-"$version"-*.whl)
