@@ -34,7 +34,7 @@ if [ -n "$native" ]; then
 else
   "$scratch/build/bin/pip" install --quiet 'maturin[zig]>=1.9,<2'
   options=(--compatibility manylinux2014)
-  linker=(-- -C "linker=$PWD/target/wheel/link")
+  linker=(-- -C "linker=$PWD/target/wheel/zigcc.sh")
 fi
 export PATH="$scratch/build/bin:$PATH"
 
@@ -45,8 +45,9 @@ mkdir -p "$share/demo-data"
 cp -r assets/demo-mllm assets/README.md "$share"
 cp -r assets/demo-data/{constructed-swapped.jsonl,data.jsonl,images,licences} "$share/demo-data"
 # What maturin's `--zig` uses, which would compile everything for a target of its own.
-printf '#!/bin/sh\nexec maturin zig cc -- -g -fno-sanitize=all -target %s-linux-gnu.2.17 "$@"\n' "$(uname -m)" > target/wheel/link
-chmod +x target/wheel/link
+# Its name says what it is to rustc: `link` would be another kind of linker.
+printf '#!/bin/sh\nexec maturin zig cc -- -g -fno-sanitize=all -target %s-linux-gnu.2.17 "$@"\n' "$(uname -m)" > target/wheel/zigcc.sh
+chmod +x target/wheel/zigcc.sh
 
 maturin build --release "${options[@]}" --out "$out" "${linker[@]}"
 [ -z "$gui" ] || maturin build --release "${options[@]}" --out "$out" --manifest-path sae-gui/Cargo.toml "${linker[@]}"
