@@ -57,7 +57,7 @@ pub(crate) fn resolve_for(plan: &Plan, sae: &LoadedSae, control: Option<&mut Con
 /// transcoder reads and its target; the widths must agree.
 pub(crate) fn resolve_spliced(plan: &Plan, sae: &LoadedSae, control: Option<&mut Control>) -> Result<(Plan, Preview)> {
     crosscoder::check_single(&sae.saved.origin)?;
-    let plan = Plan { hooks: transcoder::hooks(sae)?, ..resolve(plan, control)? };
+    let plan = Plan { hooks: sae.hooks()?, ..resolve(plan, control)? };
     let preview = plan.preview()?;
     let weights = &sae.saved.weights;
     match [weights.d_in, weights.d_out()].into_iter().find(|width| *width != preview.d_in) {

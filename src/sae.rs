@@ -137,6 +137,12 @@ pub struct LoadedSae {
 }
 
 impl LoadedSae {
+    /// The hooks that it reads and reconstructs: one, or that of the activations and that of a transcoder's target.
+    pub(crate) fn hooks(&self) -> Result<Vec<Hook>> {
+        transcoder::check_target(&self.run, &self.name, &self.saved, &self.store)?;
+        Ok(std::iter::once(&self.store).chain(self.store.target()).map(Store::hook).collect())
+    }
+
     /// Shows the autoencoder's activations on the whole store to observers, block by block.
     ///
     /// # Errors

@@ -2,11 +2,9 @@
 
 use crate::Result;
 use crate::error::TranscoderError;
-use crate::sae::LoadedSae;
 use sae_core::Run;
 use sae_core::autoencoder::formats::{Origin, Saved};
-use sae_core::store::{Hook, Store};
-use std::iter;
+use sae_core::store::Store;
 
 /// Activations with those of another hook of their run as a target.
 pub(crate) fn with_target(store: Store, target: &str) -> Result<Store> {
@@ -37,12 +35,6 @@ pub(crate) fn check_target(run: &Run, name: &str, saved: &Saved, store: &Store) 
     // The error of a run without the target names the hooks that it has.
     let opened = if store.target().is_none() { Some(Store::open_with_pieces(run, target)?) } else { None };
     store.target().or(opened.as_ref()).map_or(Ok(()), |target| check_width(saved, target))
-}
-
-/// The hooks that an autoencoder reads and reconstructs: one, or that of the activations and that of a transcoder's target.
-pub(crate) fn hooks(sae: &LoadedSae) -> Result<Vec<Hook>> {
-    check_target(&sae.run, &sae.name, &sae.saved, &sae.store)?;
-    Ok(iter::once(&sae.store).chain(sae.store.target()).map(Store::hook).collect())
 }
 
 /// Checks that the reconstructions of a transcoder are as wide as its target.
