@@ -138,6 +138,16 @@ mod gpu {
     }
 }
 
+/// The kind of a device, as [`DeviceChoice`] names it: `cpu`, `cuda`.
+pub(crate) fn kind(device: &Device) -> String {
+    #[cfg(feature = "gpu")]
+    if let Some(gpu) = Gpu::from_device(device) {
+        return gpu.kind();
+    }
+    debug_assert!(*device == Device::flex());
+    "cpu".into()
+}
+
 #[cfg(feature = "gpu")]
 mod gpu {
     use super::*;
@@ -233,6 +243,12 @@ mod gpu {
         /// What runs CubeCL's kernels on it, the same as Burn's.
         pub(crate) fn client(&self) -> cubecl::client::Client {
             self.kernels.client()
+        }
+
+        /// What it is called without its number.
+        pub(crate) fn kind(&self) -> String {
+            let name = self.choice.to_string();
+            name.split_once(':').map_or(name.clone(), |(kind, _)| kind.to_owned())
         }
 
         /// The number of an NVIDIA GPU.

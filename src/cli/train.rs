@@ -139,7 +139,7 @@ pub struct TrainArgs {
     /// Continue from the newest checkpoint; the result has the same bytes as an uninterrupted training
     #[arg(long)]
     pub resume: bool,
-    /// Train with several processes, on CPUs or (TopK family) with a GPU each; each has a share of the features, counted from 1: 1/3 to 3/3; auto: as torchrun, Open MPI's mpirun, or srun started them. An interrupted training continues, with any number of processes
+    /// Train with several processes, on CPUs or (topk, batch-topk, matryoshka) with a GPU each. Each has a share of the features. 2/3 is the second of three; auto asks torchrun, Open MPI's mpirun, or srun. An interrupted training continues, with any number of processes
     #[arg(long, value_name = "I/N", requires = "rendezvous", conflicts_with = "model")]
     pub ranks: Option<ShareArg>,
     /// Where the processes connect to each other: the host of the first one, and a free port there

@@ -35,11 +35,11 @@ impl CpuEngine {
     /// An engine that starts with these parameters.
     pub fn new(config: &TrainConfig, params: Params) -> Self {
         let share = FeatureShare::whole(params.d_sae);
-        Self::of_share(config, params, share)
+        Self::with_share(config, params, share)
     }
 
     /// An engine for the features of a share, that starts with these parameters of all features.
-    pub(super) fn of_share(config: &TrainConfig, params: Params, share: FeatureShare) -> Self {
+    pub(super) fn with_share(config: &TrainConfig, params: Params, share: FeatureShare) -> Self {
         let optimizer = OptimizerState::new(config, share.initial_state(params));
         Self {
             config: config.clone(),

@@ -270,5 +270,5 @@ impl Cutoff {
 }
 
 fn unexpected() -> Error {
-    Error::config("a process of the training has sent something else than the others expected")
+    Error::config("a process of the training sent data of another size than expected")
 }

@@ -88,7 +88,7 @@ pub(super) fn engine(
 ) -> Result<Box<dyn Engine>> {
     let share = FeatureShare::new(ranks.clone(), params.d_sae)?;
     if *device == Device::flex() {
-        return Ok(Box::new(CpuEngine::of_share(config, params, share)));
+        return Ok(Box::new(CpuEngine::with_share(config, params, share)));
     }
     check_off_cpu(config, ranks.count())?;
     #[cfg(feature = "gpu")]
@@ -103,13 +103,13 @@ pub(super) fn engine(
 /// # Errors
 /// A crosscoder or a transcoder; several processes, if the architecture learns its sparsity.
 pub fn check_off_cpu(config: &TrainConfig, ranks: usize) -> Result<()> {
+    let learns = ranks > 1 && !config.is_topk();
     let on_cpu = [
-        (config.models > 1, "a crosscoder"),
-        (config.is_transcoder(), "a transcoder"),
-        (ranks > 1 && !config.is_topk(), "an architecture that learns its sparsity, by several processes,"),
+        (config.models > 1, "a crosscoder can only be trained on a CPU"),
+        (config.is_transcoder(), "a transcoder can only be trained on a CPU"),
+        (learns, "several processes can only train topk, batch-topk and matryoshka on GPUs"),
     ];
-    let Some((_, what)) = on_cpu.into_iter().find(|(is, _)| *is) else { return Ok(()) };
-    let text = format!("{what} can only be trained on a CPU");
+    let Some((_, text)) = on_cpu.into_iter().find(|(is, _)| *is) else { return Ok(()) };
     Err(Error::config(Cause::with_hint(text, Hint::set(Setting::Device, "cpu"))))
 }
 

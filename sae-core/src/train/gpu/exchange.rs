@@ -13,7 +13,7 @@ use crate::autoencoder::sparse::Sparse;
 use crate::train::engine::{Batch, StepStats, aux_weight};
 use rayon::prelude::*;
 
-/// The features that all ranks have selected, as far as they are of this one.
+/// Of the features that all ranks have selected, those of this one.
 struct Selected {
     entries: Entries,
     /// The least activation that was selected from the batch, for architectures that select from a batch.
@@ -22,18 +22,18 @@ struct Selected {
 }
 
 impl GpuEngine {
-    /// The pass of a batch, and what it measured but for what [`Self::stats_of_share`] adds.
+    /// The pass of a batch, and what it measured, which [`Self::complete_stats`] completes.
     ///
     /// # Errors
     /// A device that failed, a rank that is lost.
-    pub fn pass_of_share(&mut self, inputs: &Inputs, b_dec: &Buffer, batch: &Batch) -> Result<(Pass, StepStats)> {
+    pub fn exchanged_pass(&mut self, inputs: &Inputs, b_dec: &Buffer, batch: &Batch) -> Result<(Pass, StepStats)> {
         let (rows, d, slots) = (self.rows, self.d, batch.ends.len());
         let has_aux = self.config.aux_loss_coefficient > 0.0 && !batch.dead.is_empty();
         let aux = if has_aux { self.config.aux_k(d).min(batch.dead.len()) } else { 0 };
         let (dead, _) = self.share.local(batch.dead);
         let selected = loop {
             let chosen = self.choose(inputs, &dead, aux)?;
-            if let Some(selected) = self.select_together(chosen, aux)? {
+            if let Some(selected) = self.select_among_ranks(chosen, aux)? {
                 break selected;
             }
         };
@@ -43,9 +43,9 @@ impl GpuEngine {
         let local = if self.share.is_first() {
             self.residuals(inputs, b_dec, (&ends, slots), &selected.entries)
         } else {
-            self.contributed(inputs, (&ends, slots), &selected.entries, (scale, 1.0))
+            self.partial_residuals(inputs, (&ends, slots), &selected.entries, (scale, 1.0))
         };
-        let residuals = self.summed(&local)?;
+        let residuals = self.reduced(&local)?;
         let costs = costs(&residuals, slots, d, scale);
         let total = |column: usize| costs.iter().map(|cost| f64::from(cost[column])).sum::<f64>() / rows as f64;
         let mut stats = StepStats {
@@ -72,9 +72,9 @@ impl GpuEngine {
                 let weight = upload(&self.client, &[weight]);
                 self.aux_residuals((&on_device, slots), b_dec, &entries, (scale, &weight))
             } else {
-                self.contributed(inputs, (&self.whole, 1), &entries, (scale, weight))
+                self.partial_residuals(inputs, (&self.whole, 1), &entries, (scale, weight))
             };
-            let residuals = self.summed(&local)?;
+            let residuals = self.reduced(&local)?;
             let costs = self::costs(&residuals, 1, d, scale * weight);
             let cost = costs.iter().map(|cost| f64::from(cost[0])).sum::<f64>() / rows as f64;
             stats.aux = self.config.aux_loss_coefficient * f64::from(weight) * cost;
@@ -84,20 +84,20 @@ impl GpuEngine {
         Ok((pass, stats))
     }
 
-    /// Adds what the features of all ranks did to the stats.
+    /// Adds which features were active on all ranks to the stats.
     ///
     /// # Errors
     /// A rank that is lost.
-    pub fn stats_of_share(&self, stats: StepStats, measured: &[Fetched]) -> Result<StepStats> {
+    pub fn complete_stats(&self, stats: StepStats, measured: &[Fetched]) -> Result<StepStats> {
         let starts = measured[0].numbers::<u32>();
         let fired = starts.windows(2).map(|ends| ends[0] < ends[1]).collect();
         let l0 = self.share.total(f64::from(starts[self.f]))? / self.rows as f64;
         Ok(StepStats { l0, fired: self.share.all_flags(fired)?, ..stats })
     }
 
-    /// Keeps what is among the strongest of all ranks. Nothing if all ranks have to select again from more candidates, for which this
-    /// prepares.
-    fn select_together(&mut self, chosen: Chosen, aux: usize) -> Result<Option<Selected>> {
+    /// Keeps the features that are among the strongest of all ranks. Nothing if all ranks have to select again from more candidates, for which
+    /// this prepares.
+    fn select_among_ranks(&mut self, chosen: Chosen, aux: usize) -> Result<Option<Selected>> {
         let lists = std::iter::once(&chosen.entries).chain(&chosen.aux);
         let buffers = lists.flat_map(|of| [&of.features, &of.values, &of.lens]).chain([&chosen.search, &self.norms]);
         let found = fetch_all(&self.client, buffers)?;
@@ -164,8 +164,8 @@ impl GpuEngine {
         }
     }
 
-    /// What a rank that is not the first one adds to the residuals: its reconstructions alone.
-    fn contributed(
+    /// What a rank other than the first adds to the residuals: its reconstructions alone.
+    fn partial_residuals(
         &self,
         inputs: &Inputs,
         ends: (&Buffer, usize),
@@ -177,7 +177,7 @@ impl GpuEngine {
     }
 
     /// The sums of residuals over the ranks.
-    fn summed(&self, (residuals, _): &(Buffer, Buffer)) -> Result<Vec<f32>> {
+    fn reduced(&self, (residuals, _): &(Buffer, Buffer)) -> Result<Vec<f32>> {
         let mut sums = fetch::<f32>(&self.client, residuals)?;
         self.share.all_reduce(&mut sums)?;
         Ok(sums)

@@ -49,7 +49,7 @@ pub(super) fn engine(
     share: FeatureShare,
 ) -> Result<Box<dyn Engine>> {
     if config.is_topk() {
-        return Ok(Box::new(sparse_of_share(config, params, gpu, share)?));
+        return Ok(Box::new(sparse_with_share(config, params, gpu, share)?));
     }
     if let Some(free) = gpu.free() {
         Needs::dense(config, params.d_in).check(free)?;
@@ -64,11 +64,11 @@ pub(super) fn engine(
 pub fn sparse(config: &TrainConfig, params: Params, device: &Device) -> Result<GpuEngine> {
     let gpu = Gpu::from_device(device).ok_or_else(|| Error::device("the sparse step of a GPU needs a GPU"))?;
     let share = FeatureShare::whole(params.d_sae);
-    sparse_of_share(config, params, &gpu, share)
+    sparse_with_share(config, params, &gpu, share)
 }
 
 /// The same for the features of a share. The GPU never holds others.
-pub(super) fn sparse_of_share(
+pub(super) fn sparse_with_share(
     config: &TrainConfig,
     params: Params,
     gpu: &Gpu,
@@ -77,7 +77,7 @@ pub(super) fn sparse_of_share(
     if let Some(free) = gpu.free() {
         Needs::sparse(config, params.d_in, share.features().len(), PRODUCT_BYTES).check(free)?;
     }
-    Ok(GpuEngine::of_share(config, params, share, gpu.client(), gpu.narrow(), PRODUCT_BYTES))
+    Ok(GpuEngine::with_share(config, params, share, gpu.client(), gpu.narrow(), PRODUCT_BYTES))
 }
 
 /// Cubes along one dimension that every device allows; Vulkan need not allow more.

@@ -65,11 +65,11 @@ impl GpuEngine {
     /// Begins at these parameters. `narrow` is the type of the encoder's product, `budget` the bytes it may take.
     pub fn new(config: &TrainConfig, params: Params, client: Client, narrow: ElemType, budget: usize) -> Self {
         let share = FeatureShare::whole(params.d_sae);
-        Self::of_share(config, params, share, client, narrow, budget)
+        Self::with_share(config, params, share, client, narrow, budget)
     }
 
     /// The same for the features of a share; the parameters are those of all features.
-    pub(in crate::train) fn of_share(
+    pub(in crate::train) fn with_share(
         config: &TrainConfig,
         params: Params,
         share: FeatureShare,
@@ -151,7 +151,7 @@ impl Engine for GpuEngine {
         loop {
             let (topk, mut exchanged) = (self.config.is_topk(), None);
             let pass = if !self.share.is_whole() {
-                let (pass, stats) = self.pass_of_share(&inputs, &b_dec, batch)?;
+                let (pass, stats) = self.exchanged_pass(&inputs, &b_dec, batch)?;
                 exchanged = Some(stats);
                 pass
             } else if topk {
@@ -164,7 +164,7 @@ impl Engine for GpuEngine {
             let measured = fetch_all(&self.client, pass.measured.iter().chain(gradients.measured()))?;
             let (of_pass, of_gradients) = measured.split_at(pass.measured.len());
             let stats = match exchanged {
-                Some(stats) => Some(self.stats_of_share(stats, of_pass)?),
+                Some(stats) => Some(self.complete_stats(stats, of_pass)?),
                 None if topk => self.stats_of_strongest(of_pass),
                 None => self.stats_above_thresholds(of_pass, batch),
             };

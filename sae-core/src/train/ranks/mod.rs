@@ -21,7 +21,7 @@ pub use nccl::NcclRanks;
 pub use rendezvous::Rendezvous;
 pub use tcp::TcpRanks;
 
-use crate::Result;
+use crate::{Result, device};
 use burn::tensor::Device;
 use std::sync::Arc;
 
@@ -47,26 +47,26 @@ pub trait Ranks: Send + Sync {
     fn all_gather(&self, local: &[u8]) -> Result<Vec<Vec<u8>>>;
 }
 
-/// Connects to the other ranks ([`TcpRanks::connect`]), and on NVIDIA GPUs by NCCL, if all ranks have it; if not, the second value says
-/// why.
+/// Connects to the other ranks ([`TcpRanks::connect`]), which must have devices of the same kind: CPUs and GPUs exchange different arrays.
+/// NVIDIA GPUs are connected by NCCL as well, if all ranks have it; if not, the second value says why.
 ///
 /// # Errors
-/// As [`TcpRanks::connect`].
+/// As [`TcpRanks::connect`]; a device of another kind.
 pub fn connect(
     rendezvous: &Rendezvous,
     settings: &[u8],
     device: &Device,
     wait: &mut dyn FnMut() -> Result<()>,
 ) -> Result<(Arc<dyn Ranks>, Option<String>)> {
-    let ranks = TcpRanks::connect(rendezvous, settings, wait)?;
+    let settings = [settings, b"\ndevice = ", device::kind(device).as_bytes()].concat();
+    let ranks = TcpRanks::connect(rendezvous, &settings, wait)?;
     #[cfg(feature = "cuda")]
-    if let Some(gpu) = crate::device::Gpu::from_device(device).and_then(|gpu| gpu.cuda()) {
+    if let Some(gpu) = device::Gpu::from_device(device).and_then(|gpu| gpu.cuda()) {
         return Ok(match NcclRanks::connect(ranks, gpu)? {
             Ok(ranks) => (Arc::new(ranks), None),
             Err((ranks, cause)) => (Arc::new(ranks), Some(cause)),
         });
     }
-    let _ = device;
     Ok((Arc::new(ranks), None))
 }
 

@@ -135,7 +135,7 @@ impl Rendezvous {
         }
         let slot = usize::try_from(other.rank).ok().and_then(|rank| peers.get_mut(rank.checked_sub(1)?));
         let Some(slot) = slot else { return rejected("there is no such process".into()) };
-        if slot.as_ref().is_some_and(is_connected) {
+        if slot.as_ref().is_some_and(|peer| check_open(peer).is_ok()) {
             return rejected("it was started twice".into());
         }
         if other.settings != settings {
@@ -270,11 +270,16 @@ impl Handshake {
     }
 }
 
-/// Whether a waiting rank is still connected. It sends nothing while it waits.
-fn is_connected(peer: &TcpStream) -> bool {
-    let asked = peer.set_nonblocking(true).and_then(|()| peer.peek(&mut [0]));
-    let is_there = matches!(&asked, Err(error) if error.kind() == ErrorKind::WouldBlock);
-    is_there && peer.set_nonblocking(false).is_ok()
+/// An error if the other end has closed a connection. Data that was received and not read yet stays.
+pub(super) fn check_open(peer: &TcpStream) -> io::Result<()> {
+    peer.set_nonblocking(true)?;
+    let found = peer.peek(&mut [0]);
+    peer.set_nonblocking(false)?;
+    match found {
+        Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Tells a rank that all have connected, or why it is rejected. One that has ended meanwhile is noticed later.

@@ -87,11 +87,12 @@ impl TcpRanks {
     ///
     /// # Errors
     /// [`Error::LostRank`] if another rank has ended.
-    #[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code, reason = "only NCCL computes for long"))]
+    #[cfg(any(feature = "cuda", test))]
     pub(super) fn check(&self) -> Result<()> {
         let connections = &mut *self.connections();
         for peer in 0..connections.peers.len() {
-            is_open(&connections.peers[peer]).map_err(|source| connections.lose(peer, &source))?;
+            super::rendezvous::check_open(&connections.peers[peer])
+                .map_err(|source| connections.lose(peer, &source))?;
         }
         Ok(())
     }
@@ -150,18 +151,6 @@ impl Ranks for TcpRanks {
             }
         }
         Ok(all)
-    }
-}
-
-/// An error if the other end has closed a connection. Data that waits there stays.
-fn is_open(peer: &TcpStream) -> io::Result<()> {
-    peer.set_nonblocking(true)?;
-    let found = peer.peek(&mut [0]);
-    peer.set_nonblocking(false)?;
-    match found {
-        Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -148,7 +148,28 @@ fn three_ranks_train_what_one_process_trains_on_a_gpu() {
             let session = Session::with_ranks(stream, std::slice::from_ref(&learned), None, &device, ranks);
             session.err().map(|error| error.to_string()).unwrap_or_default()
         });
-        assert!(rejected[0].contains("can only be trained on a CPU"), "{rejected:?}");
+        assert!(rejected[0].contains("several processes can only train topk"), "{rejected:?}");
+    }
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn a_cpu_beside_a_gpu_is_rejected_on_a_gpu() {
+    for gpu in crate::device::DeviceChoice::found() {
+        let address = free_address();
+        let rejected = std::thread::scope(|scope| {
+            let connect = |rank: usize, device: &Device, timeout: Duration| {
+                let rendezvous = Rendezvous { timeout, ..rendezvous(rank, 2, &address) };
+                super::connect(&rendezvous, b"k = 16", device, &mut || Ok(())).err().map(|error| error.message())
+            };
+            let first = scope.spawn(move || connect(0, &gpu, Duration::from_secs(1)));
+            let second = connect(1, &Device::flex(), Duration::from_secs(20));
+            [first.join().unwrap(), second]
+        });
+        for rejected in rejected {
+            let rejected = rejected.unwrap();
+            assert!(rejected.contains("expected device = ") && rejected.contains("found device = cpu"), "{rejected}");
+        }
     }
 }
 
