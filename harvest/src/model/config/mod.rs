@@ -285,14 +285,22 @@ mod tests {
             ("mllama", "Llama 3.2 Vision", "cross-attention"),
             ("qwen3_5", "Qwen3.5", "linear attention"),
             ("qwen3_5_moe", "Qwen3.5", "linear attention"),
+            ("qwen3_next", "Qwen3-Next", "linear attention"),
             ("qwen2_audio", "Qwen2-Audio", "an encoder of audio"),
             ("gemma3n", "Gemma 3n", "AltUp"),
+            ("gemma3n_text", "Gemma 3n", "AltUp"),
         ] {
             let error = error(json!({"model_type": kind}));
             assert!(error.contains(name) && error.contains(missing) && error.contains("paligemma"), "{error}");
         }
-        let inside = error(json!({"model_type": "llava", "text_config": {"model_type": "qwen3_5_text"}}));
-        assert!(inside.contains("Qwen3.5") && inside.contains("linear attention"), "{inside}");
+        for (kind, name, missing) in [
+            ("mllama_text_model", "Llama 3.2 Vision", "cross-attention"),
+            ("qwen3_5_text", "Qwen3.5", "linear attention"),
+            ("qwen3_5_moe_text", "Qwen3.5", "linear attention"),
+        ] {
+            let error = error(json!({"model_type": "llava", "text_config": {"model_type": kind}}));
+            assert!(error.contains(name) && error.contains(missing) && error.contains("mistral"), "{error}");
+        }
         let error = self::error(json!({"model_type": "llava", "text_config": {"model_type": "falcon"}}));
         assert!(error.contains("falcon") && error.contains("mistral"), "{error}");
         let error = self::error;

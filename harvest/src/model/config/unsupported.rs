@@ -35,7 +35,7 @@ const SETTINGS: [(&str, Neutral); 16] = [
 ];
 
 /// Families by their `model_type`: their name, and what this program lacks for them.
-const FAMILIES: [(&str, &str, &str); 9] = [
+const FAMILIES: [(&str, &str, &str); 10] = [
     ("mllama", "Llama 3.2 Vision", CROSS_ATTENTION),
     ("mllama_text_model", "Llama 3.2 Vision", CROSS_ATTENTION),
     ("qwen3_5", "Qwen3.5", LINEAR_ATTENTION),
@@ -44,15 +44,14 @@ const FAMILIES: [(&str, &str, &str); 9] = [
     ("qwen3_5_moe_text", "Qwen3.5", LINEAR_ATTENTION),
     ("qwen3_next", "Qwen3-Next", LINEAR_ATTENTION),
     ("qwen2_audio", "Qwen2-Audio", "an encoder of audio"),
-    (
-        "gemma3n",
-        "Gemma 3n",
-        "several residual streams (AltUp), embeddings for each block, and a convolutional vision tower",
-    ),
+    ("gemma3n", "Gemma 3n", SEVERAL_STREAMS),
+    ("gemma3n_text", "Gemma 3n", SEVERAL_STREAMS),
 ];
 const CROSS_ATTENTION: &str = "blocks that attend to images outside of the sequence of tokens (cross-attention)";
 const LINEAR_ATTENTION: &str =
     "blocks with linear attention (the gated delta rule), whose state takes the place of keys and values";
+const SEVERAL_STREAMS: &str =
+    "several residual streams (AltUp), embeddings for each block, and a convolutional vision tower";
 
 /// Why a family is not supported, if it is a known one, as an addition to its `model_type` in an error message.
 pub(super) fn reason(kind: &str) -> String {
