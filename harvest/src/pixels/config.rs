@@ -48,8 +48,8 @@ enum Steps {
     BestCanvas { tiles: [usize; 2] },
     /// The image is resized so that its sides are multiples of a patch and its area is within the bounds.
     Native { area: [usize; 2], resize: bool },
-    /// The image is resized to at most this many positions, in whole ones.
-    Budget { positions: usize, resize: bool },
+    /// The image is resized to at most this many positions, in whole ones. No side may be longer than `side` pixels.
+    Budget { positions: usize, side: usize, resize: bool },
     /// The image is reduced to fit into this height and width, and its sides are enlarged to multiples of a position.
     FitInside { most: Option<[usize; 2]> },
 }
@@ -187,8 +187,11 @@ impl ImageProcessor {
                     most.map_or(Some([height, width]), |most| geometry::whole_cells([height, width], most, cell));
                 self.native(rgb, size.ok_or(ImageError::Elongated { width, height })?, context)
             }
-            (Steps::Budget { positions, resize }, _) => {
+            (Steps::Budget { positions, side, resize }, _) => {
                 let [width, height] = original;
+                if !resize && width.max(height) > side {
+                    return Err(ImageError::LongSide { width, height, limit: side });
+                }
                 let cell = self.patches.side * self.patches.merge;
                 let size =
                     if resize { geometry::budget([height, width], cell, positions) } else { Some([height, width]) };
@@ -418,7 +421,7 @@ fn budget(raw: &Raw, Patches { side, merge, .. }: Patches, learned: Positions) -
              positions of the vision tower, or an image would be too large"
         ));
     }
-    Ok(Steps::Budget { positions, resize: raw.do_resize })
+    Ok(Steps::Budget { positions, side: learned.saturating_mul(side), resize: raw.do_resize })
 }
 
 /// The numbers of positions that Gemma 4's processor takes.

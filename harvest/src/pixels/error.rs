@@ -64,6 +64,16 @@ pub enum ImageError {
         /// The side of a position in pixels.
         cell: usize,
     },
+    /// The image processor does not resize, and a side has more patches than the vision tower has positions.
+    #[error("the image has {width}x{height} pixels: expected sides of at most {limit}")]
+    LongSide {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+        /// The longest side in pixels.
+        limit: usize,
+    },
     /// One side is too long in relation to the other one.
     #[error("the image is too elongated: {width}x{height} pixels")]
     Elongated {

@@ -1,10 +1,12 @@
 //! Image processors of a checkpoint: which of two files counts, the defaults of each class, and settings that contradict the
 //! model.
 
-use crate::checkpoint_copy::CheckpointCopy;
+use crate::checkpoint_copy::{CheckpointCopy, HOST};
 use crate::golden::Golden;
 use harvest::data::{Mapping, Source};
+use harvest::model::Input;
 use harvest::{Answers, Checkpoint, Templating};
+use sae_core::store::Hook;
 use serde_json::{Value, json};
 use std::fs;
 
@@ -134,6 +136,31 @@ fn pixel_bounds_beside_the_size_take_precedence_over_those_in_it() {
     inside.insert("size".into(), json!({"shortest_edge": least, "longest_edge": most}));
     copy.write("preprocessor_config.json", &Value::Object(inside));
     copy.check_equals_the_original();
+}
+
+#[test]
+fn images_of_gemma_4_that_are_not_resized_have_no_more_patches_per_side_than_the_tower_has_positions() {
+    let copy = CheckpointCopy::new("gemma4-b");
+    let mut processor = copy.read("processor_config.json");
+    processor["image_processor"]["do_resize"] = false.into();
+    copy.write("processor_config.json", &processor);
+    let checkpoint = copy.open();
+    let model = checkpoint.load(None, &HOST).unwrap();
+    let images = checkpoint.images().unwrap();
+    let frame = |width: u32, height: u32| {
+        let mut file = std::io::Cursor::new(Vec::new());
+        image::RgbImage::new(width, height).write_to(&mut file, image::ImageFormat::Png).unwrap();
+        images.frame(file.get_ref()).map_err(|error| error.to_string())
+    };
+    // There are 160 positions for rows and for columns, of patches with 3 pixels.
+    let image = images.image(&frame(480, 6).unwrap());
+    let id = checkpoint.config().vision.as_ref().unwrap().image_token_id;
+    let input = Input { ids: vec![id; 80], images: vec![image], prefix: 0 };
+    model.hidden(&[&input], &[Hook::block(0)]).unwrap();
+    for (width, height) in [(486, 6), (6, 486)] {
+        let expected = format!("the image has {width}x{height} pixels: expected sides of at most 480");
+        assert_eq!(frame(width, height).unwrap_err(), expected);
+    }
 }
 
 #[test]
