@@ -20,8 +20,8 @@ pub struct AnswerLikelihood {
     /// puts nothing there.
     pub end: Option<f32>,
     /// Of the same tokens, given only the tokens of the answers before them and the first token of the sample if it belongs to
-    /// the template. Nothing for a token that nothing precedes then. Empty if it was not asked for, and for a sample without
-    /// answers.
+    /// the template; in a prefix, which begins with images, the first token of its text. Nothing for a token that nothing precedes
+    /// then. Empty if it was not asked for, and for a sample without answers.
     pub alone: Vec<Option<f32>>,
 }
 
@@ -68,7 +68,10 @@ impl Targets {
 
 impl Alone {
     fn new(sample: &Prepared, targets: &Targets) -> Self {
-        let start = sample.tokens.first().filter(|token| token.special && token.modality == Modality::Text);
+        // A prefix has its images before the token that begins the text.
+        let images = sample.tokens.iter().take_while(|token| sample.prefix > 0 && token.modality == Modality::Image);
+        let start = sample.tokens.get(images.count());
+        let start = start.filter(|token| token.special && token.modality == Modality::Text);
         let answers: Vec<usize> = (0..sample.tokens.len()).filter(|at| is_answer(&sample.tokens[*at])).collect();
         if answers.is_empty() {
             return Self::default();

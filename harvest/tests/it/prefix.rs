@@ -1,9 +1,10 @@
 //! Rows of a model that reads the images and the question as a prefix: which of them fit, what is predicted, and pieces.
 
-use crate::checkpoint_copy::CheckpointCopy;
+use crate::checkpoint_copy::{CheckpointCopy, HOST};
 use crate::golden::repository;
 use harvest::data::{Mapping, Source};
-use harvest::{Answers, Checkpoint, Pieces, Plan, Prepared, Templating, harvest};
+use harvest::model::Input;
+use harvest::{Answers, Checkpoint, LikelihoodRunner, Pieces, Plan, Prepared, Templating, harvest};
 use sae_core::Run;
 use sae_core::device::DeviceChoice;
 use sae_core::store::sample::{Modality, Role};
@@ -95,6 +96,25 @@ fn rows_that_are_no_question_with_images_and_its_answer_are_skipped() {
     copy.write("tokenizer_config.json", &tokens);
     let error = copy.error();
     assert!(error.contains("names no eos_token"), "{error}");
+}
+
+#[test]
+fn an_answer_by_itself_follows_the_beginning_of_the_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = data(dir.path(), &[turns(&[("human", "<image>\nWhat is this?"), ("gpt", "A red square.")])]);
+    let plan = Plan { device: DeviceChoice::Cpu, ..Plan::new(model(), path, vec![Hook::block(3)]) };
+    let runner = LikelihoodRunner::open(&plan).unwrap();
+    let mut found = Vec::new();
+    runner.run(true, &|| Ok(()), &mut |one, _| found.extend(one.map(|(s, nll)| (s.clone(), nll.clone())))).unwrap();
+    let [(sample, likelihood)] = &found[..] else { panic!("expected one sample") };
+    assert_eq!(sample.tokens[25].piece, "<bos>");
+    let answer = sample.tokens.iter().filter(|token| token.role == Role::Assistant);
+    let ids = [&sample.tokens[25]].into_iter().chain(answer).map(|token| token.token_id as u32).collect();
+    let alone = Input { ids, ..Input::default() };
+    let model = runner.checkpoint().load(None, &HOST).unwrap();
+    let expected = model.nll(&[&alone], &[(1..alone.ids.len()).collect()]).unwrap();
+    assert_eq!(likelihood.alone.len(), likelihood.tokens.len());
+    assert!(likelihood.alone.iter().zip(&expected[0]).all(|(found, nll)| (found.unwrap() - nll).abs() < 1e-5));
 }
 
 /// A harvest of rows, and the values of all its positions.
