@@ -30,7 +30,7 @@ pub struct BlockConfig {
     pub layer_scale: Option<[&'static str; 2]>,
     /// The norm of queries and keys, head by head.
     pub qk_norm: Option<QkNorm>,
-    /// What few families have.
+    /// What only the blocks of Gemma 4 have.
     pub extras: Extras,
     /// Which projections have biases.
     pub bias: Biases,

@@ -4,6 +4,7 @@
 
 mod block;
 mod rope;
+mod supported;
 mod text;
 mod unsupported;
 mod vision;
@@ -22,35 +23,6 @@ use crate::{Error, Result, precedence};
 use sae_core::store::{Hook, Site};
 use serde_json::Value;
 use std::path::Path;
-
-/// The supported models, by their `model_type`.
-pub const SUPPORTED: [&str; 22] = [
-    "llava",
-    "llava_next",
-    "llava_onevision",
-    "idefics3",
-    "smolvlm",
-    "mistral3",
-    "internvl",
-    "qwen2_5_vl",
-    "qwen3_vl",
-    "gemma3",
-    "gemma4",
-    "paligemma",
-    "chameleon",
-    "openvla",
-    "llama",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "gemma4_text",
-];
-
-/// Reads the part of a configuration that turns images into positions of the decoder.
-type Vision = fn(Fields) -> Result<VisionConfig, String>;
 
 /// The configuration of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,34 +62,7 @@ impl ModelConfig {
     pub fn parse(config: &Value) -> Result<Self, String> {
         let fields = Fields(config);
         let kind = fields.or("model_type", "unknown".to_owned())?;
-        let (class, vision): (_, Option<Vision>) = match kind.as_str() {
-            "llava" => ("LlavaForConditionalGeneration", Some(vision::llava)),
-            "llava_next" => ("LlavaNextForConditionalGeneration", Some(vision::llava_next)),
-            "llava_onevision" => ("LlavaOnevisionForConditionalGeneration", Some(vision::llava_onevision)),
-            "idefics3" => ("Idefics3ForConditionalGeneration", Some(vision::idefics3)),
-            "smolvlm" => ("SmolVLMForConditionalGeneration", Some(vision::idefics3)),
-            "mistral3" => ("Mistral3ForConditionalGeneration", Some(vision::mistral3)),
-            "internvl" => ("InternVLForConditionalGeneration", Some(vision::internvl)),
-            "qwen2_5_vl" => ("Qwen2_5_VLForConditionalGeneration", Some(vision::qwen2_5)),
-            "qwen3_vl" => ("Qwen3VLForConditionalGeneration", Some(vision::qwen3)),
-            "gemma3" => ("Gemma3ForConditionalGeneration", Some(vision::gemma3)),
-            "gemma4" => ("Gemma4ForConditionalGeneration", Some(vision::gemma4)),
-            "paligemma" => ("PaliGemmaForConditionalGeneration", Some(vision::paligemma)),
-            "chameleon" => ("ChameleonForConditionalGeneration", Some(vision::chameleon)),
-            "openvla" => ("OpenVLAForActionPrediction", Some(vision::openvla)),
-            "llama" => ("LlamaForCausalLM", None),
-            "mistral" => ("MistralForCausalLM", None),
-            "qwen2" => ("Qwen2ForCausalLM", None),
-            "qwen3" => ("Qwen3ForCausalLM", None),
-            "gemma" => ("GemmaForCausalLM", None),
-            "gemma2" => ("Gemma2ForCausalLM", None),
-            "gemma3_text" => ("Gemma3ForCausalLM", None),
-            "gemma4_text" => ("Gemma4ForCausalLM", None),
-            _ => {
-                let (reason, expected) = (unsupported::reason(&kind), SUPPORTED.join(", "));
-                return Err(format!("unsupported model type {kind:?}{reason}: expected one of {expected}"));
-            }
-        };
+        let (class, vision) = supported::family(&kind)?;
         // In PaliGemma the setting is true, and is about the prefix that the family has in any case.
         let read_elsewhere: &[&str] = match kind.as_str() {
             "paligemma" => &["use_bidirectional_attention"],

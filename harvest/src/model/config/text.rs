@@ -1,13 +1,14 @@
 //! Decoders by their `model_type`: the defaults of each family for fields that `config.json` omits, and how it differs
 //! from Llama.
 
-use super::block::{Biases, BlockConfig, Extras, GEMMA_NORMS, LLAMA, LLAMA_KEYS, LLAMA_NORMS, NormConfig, QkNorm};
+mod gemma;
+
+use super::block::{Biases, BlockConfig, Extras, LLAMA, LLAMA_KEYS, LLAMA_NORMS, NormConfig, QkNorm};
 use super::rope::{Axes, RopeConfig};
-use super::unsupported;
-use crate::fields::{Fields, short};
+use super::supported;
+use crate::fields::Fields;
 use crate::kernel::pointwise::Activation;
 use crate::precedence::{self, RopeDefaults};
-use serde_json::{Map, Value};
 
 /// The configuration of a decoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,21 +112,6 @@ const LLAMA_DEFAULTS: Defaults = Defaults {
     ropes,
 };
 
-/// The supported decoders, by their `model_type` alone or inside a multimodal model.
-const SUPPORTED: [&str; 11] = [
-    "llama",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "gemma4_text",
-    "chameleon",
-    "qwen2_5_vl_text",
-    "qwen3_vl_text",
-];
-
 /// The decoder of the family `kind` that a configuration describes.
 pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
     let base = LLAMA_DEFAULTS;
@@ -184,10 +170,10 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
             }
             qwen_windows(config, text, 28)
         }
-        "gemma" => gemma(text),
-        "gemma2" => gemma2(text),
-        "gemma3_text" => gemma3(text),
-        "gemma4_text" => gemma4(text),
+        "gemma" => gemma::gemma(text),
+        "gemma2" => gemma::gemma2(text),
+        "gemma3_text" => gemma::gemma3(text),
+        "gemma4_text" => gemma::gemma4(text),
         "chameleon" => {
             let defaults = Defaults { vocab_size: 65_536, kv_heads: Some(32), context: 4_096, eps: 1e-5, ..base };
             let mut config = llama_like(text, defaults, |text| {
@@ -202,10 +188,7 @@ pub(super) fn text(kind: &str, text: Fields) -> Result<TextConfig, String> {
             }
             Ok(config)
         }
-        _ => {
-            let (reason, expected) = (unsupported::reason(kind), SUPPORTED.join(", "));
-            Err(format!("unsupported decoder type {kind:?}{reason}: expected one of {expected}"))
-        }
+        _ => Err(supported::unknown_decoder(kind)),
     }
 }
 
@@ -309,211 +292,4 @@ fn layer_types(text: Fields, layers: usize) -> Result<Option<Vec<bool>>, String>
         _ => Err(format!("unsupported layer type {kind:?}: expected sliding_attention or full_attention")),
     });
     slides.collect::<Result<_, _>>().map(Some)
-}
-
-/// What all decoders of Gemma have in common: norms that add one to their weights, and embeddings that are scaled.
-fn gemma_like(text: Fields, defaults: Defaults) -> Result<TextConfig, String> {
-    let mut config = llama_like(text, defaults, |text| {
-        let bias = text.or("attention_bias", false)?;
-        Ok(Biases { qkv: bias, out: bias, mlp: false })
-    })?;
-    config.block.norm = NormConfig::Rms { eps: text.or("rms_norm_eps", defaults.eps)?, offset: 1.0 };
-    config.embedding_scale = (config.hidden_size as f64).sqrt() as f32;
-    Ok(config)
-}
-
-fn gemma(text: Fields) -> Result<TextConfig, String> {
-    let defaults = Defaults {
-        vocab_size: 256_000,
-        hidden_size: 3_072,
-        d_ff: 24_576,
-        layers: 28,
-        heads: 16,
-        kv_heads: Some(16),
-        head_dim: Some(256),
-        context: 8_192,
-        ..LLAMA_DEFAULTS
-    };
-    let mut config = gemma_like(text, defaults)?;
-    config.block.activation = match text.or("hidden_act", Activation::GeluPytorchTanh)? {
-        // The first files have this name, although the models were trained with the other function.
-        Activation::Gelu => Activation::GeluPytorchTanh,
-        activation => activation,
-    };
-    Ok(config)
-}
-
-fn gemma2(text: Fields) -> Result<TextConfig, String> {
-    let defaults = Defaults {
-        vocab_size: 256_000,
-        hidden_size: 2_304,
-        d_ff: 9_216,
-        layers: 26,
-        heads: 8,
-        kv_heads: Some(4),
-        head_dim: Some(256),
-        context: 8_192,
-        ..LLAMA_DEFAULTS
-    };
-    let mut config = gemma_like(text, defaults)?;
-    let block = &mut config.block;
-    block.scale = text.or("query_pre_attn_scalar", 256.0_f64)?.powf(-0.5);
-    block.activation = text.or("hidden_activation", Activation::GeluPytorchTanh)?;
-    block.norms = GEMMA_NORMS;
-    block.cap = cap(text, "attn_logit_softcapping", Some(50.0))?;
-    config.logit_cap = cap(text, "final_logit_softcapping", Some(30.0))?;
-    let window = Some(text.size("sliding_window", 4_096)?);
-    let types = layer_types(text, config.layers.len())?;
-    windowed(config, types, window, |n| n.is_multiple_of(2))
-}
-
-fn gemma3(text: Fields) -> Result<TextConfig, String> {
-    let defaults = Defaults {
-        vocab_size: 262_208,
-        hidden_size: 2_304,
-        d_ff: 9_216,
-        layers: 26,
-        heads: 8,
-        kv_heads: Some(4),
-        head_dim: Some(256),
-        context: 131_072,
-        theta: 1e6,
-        local_theta: Some(1e4),
-        ..LLAMA_DEFAULTS
-    };
-    let mut config = gemma_like(text, defaults)?;
-    let block = &mut config.block;
-    block.scale = text.or("query_pre_attn_scalar", 256.0_f64)?.powf(-0.5);
-    block.activation = text.or("hidden_activation", Activation::GeluPytorchTanh)?;
-    block.qk_norm = Some(QkNorm { norm: block.norm, per_head: false });
-    block.norms = GEMMA_NORMS;
-    // The name with the underscore is that of transformers 5.
-    let period = text.size("sliding_window_pattern", text.size("_sliding_window_pattern", 6)?)?;
-    let window = Some(text.size("sliding_window", 4_096)?);
-    let types = layer_types(text, config.layers.len())?;
-    let mut config = windowed(config, types, window, |n| !(n + 1).is_multiple_of(period))?;
-    for layer in &mut config.layers {
-        layer.rope = usize::from(layer.window.is_some());
-    }
-    config.logit_cap = cap(text, "final_logit_softcapping", None)?;
-    Ok(config)
-}
-
-/// The dense model. The small ones have embeddings for each block and share keys and values, and one has experts.
-fn gemma4(text: Fields) -> Result<TextConfig, String> {
-    for (name, value, missing) in [
-        (
-            "hidden_size_per_layer_input",
-            text.or("hidden_size_per_layer_input", 256_usize)?,
-            "embeddings for each block",
-        ),
-        ("num_kv_shared_layers", text.or("num_kv_shared_layers", 0)?, "blocks that share keys and values"),
-        ("enable_moe_block", usize::from(text.or("enable_moe_block", false)?), "experts"),
-    ] {
-        if value != 0 {
-            return Err(format!("{name} is not 0: of Gemma 4, models with {missing} are not supported"));
-        }
-    }
-    let sees_images = match text.get::<String>("use_bidirectional_attention")?.as_deref() {
-        None => false,
-        Some("vision") => true,
-        Some(other) => return Err(format!("use_bidirectional_attention {other:?} is not supported: expected vision")),
-    };
-    let defaults = Defaults {
-        vocab_size: 262_144,
-        hidden_size: 2_304,
-        d_ff: 9_216,
-        layers: 30,
-        heads: 8,
-        kv_heads: Some(4),
-        head_dim: Some(256),
-        context: 131_072,
-        ropes: gemma4_ropes,
-        ..LLAMA_DEFAULTS
-    };
-    let mut config = gemma_like(text, defaults)?;
-    let norm = NormConfig::Rms { eps: text.or("rms_norm_eps", defaults.eps)?, offset: 0.0 };
-    let block = &mut config.block;
-    (block.norm, block.qk_norm, block.scale) = (norm, Some(QkNorm { norm, per_head: false }), 1.0);
-    block.activation = text.or("hidden_activation", Activation::GeluPytorchTanh)?;
-    block.norms = GEMMA_NORMS;
-    block.extras = Extras { v_norm: true, factor: Some("layer_scalar"), ..Extras::default() };
-    config.logit_cap = cap(text, "final_logit_softcapping", None)?;
-    let window = Some(text.size("sliding_window", 512)?);
-    let types = layer_types(text, config.layers.len())?;
-    let last = config.layers.len() - 1;
-    // The last block has no window, whatever the file says.
-    let slides = |n: usize| types.as_ref().map_or(!(n + 1).is_multiple_of(6), |types| types[n]) && n < last;
-    let mut config = windowed(config, None, window, slides)?;
-    let values_are_keys = text.or("attention_k_eq_v", false)?;
-    let listed = text.get::<Map<String, Value>>("per_layer_config")?;
-    let mut checked = None;
-    for (n, layer) in config.layers.iter_mut().enumerate() {
-        let is_global = layer.window.is_none();
-        (layer.rope, layer.bidirectional_images) = (usize::from(!is_global), sees_images && !is_global);
-        let others = (config.ropes[1].head_dim, config.block.kv_heads);
-        let (head_dim, kv_heads) = match &listed {
-            Some(listed) => listed_heads(Fields(listed.get(&n.to_string()).unwrap_or(&Value::Null)), others)
-                .map_err(|error| format!("{error} of block {n} in per_layer_config"))?,
-            None if is_global => global_heads(text, values_are_keys, others)?,
-            None => others,
-        };
-        let expected = config.ropes[layer.rope].head_dim;
-        if head_dim != expected {
-            return Err(format!(
-                "block {n} has heads of {head_dim} in per_layer_config: expected {expected}, as in others"
-            ));
-        }
-        if checked != Some((head_dim, kv_heads)) {
-            BlockConfig { head_dim, kv_heads, ..config.block.clone() }.check("decoder")?;
-            checked = Some((head_dim, kv_heads));
-        }
-        layer.heads = Some(LayerHeads { head_dim, kv_heads, values_are_keys: values_are_keys && is_global });
-    }
-    Ok(config)
-}
-
-/// Width and number of key heads of a block without a window, where the file does not list them block by block. `others` are those
-/// of the other blocks.
-fn global_heads(text: Fields, values_are_keys: bool, others: (usize, usize)) -> Result<(usize, usize), String> {
-    let kv_heads = if values_are_keys { text.size("num_global_key_value_heads", others.1)? } else { others.1 };
-    Ok((text.size("global_head_dim", 512)?, kv_heads))
-}
-
-/// The same of a block that the file lists, or that it leaves out because it is like the others.
-fn listed_heads(block: Fields, others: (usize, usize)) -> Result<(usize, usize), String> {
-    let other = block.0.as_object().into_iter().flatten().find(|(name, _)| !LAYER_SETTINGS.contains(&name.as_str()));
-    if let Some((name, value)) = other {
-        return Err(format!("unsupported {name} ({})", short(value)));
-    }
-    Ok((block.size("head_dim", others.0)?, block.size("num_key_value_heads", others.1)?))
-}
-
-/// What `per_layer_config` may say of a block.
-const LAYER_SETTINGS: [&str; 2] = ["head_dim", "num_key_value_heads"];
-
-/// The rotary positions of Gemma 4's blocks without a window, and of those with one. The former have wider heads.
-fn gemma4_ropes(text: Fields, defaults: Defaults, head_dim: usize) -> Result<Vec<RopeConfig>, String> {
-    let wide = match text.get::<Map<String, Value>>("per_layer_config")? {
-        // The last block has no window.
-        Some(listed) => {
-            let last = text.size("num_hidden_layers", defaults.layers)? - 1;
-            Fields(listed.get(&last.to_string()).unwrap_or(&Value::Null)).size("head_dim", head_dim)?
-        }
-        None => text.size("global_head_dim", 512)?,
-    };
-    let sets = precedence::gemma4_rope(text, defaults.context)?;
-    let [full, sliding] = [(&sets[0], wide), (&sets[1], head_dim)];
-    [full, sliding].into_iter().map(|(set, width)| RopeConfig::new(Fields(set), width, defaults.axes)).collect()
-}
-
-/// A cap of logits or of products in attention, if there is one. A field that is null means that there is none.
-fn cap(text: Fields, name: &str, default: Option<f64>) -> Result<Option<f64>, String> {
-    let cap = if text.names(name) { text.get(name)? } else { default };
-    match cap {
-        Some(cap) if !(cap.is_finite() && cap > 0.0) => {
-            Err(format!("invalid {name} {cap}: expected a positive number"))
-        }
-        cap => Ok(cap),
-    }
 }

@@ -1,7 +1,7 @@
 //! Families that are known and not supported, and settings that change what a model computes and that no family here supports. They
-//! are rejected by name; settings unless they have the value that changes nothing. (Settings that a family does support are read in `text.rs` and `vision.rs`.
-//! Settings that do not affect the computation, such as those of training and generation, are ignored, as in
-//! `transformers`.)
+//! are rejected by name; settings unless they have the value that changes nothing. (Settings that a family does support are read in
+//! `text.rs`, `text/` and `vision/`. Settings that do not affect the computation, such as those of training and generation, are
+//! ignored, as in `transformers`.)
 
 use crate::fields::{Fields, short};
 use serde_json::Value;
