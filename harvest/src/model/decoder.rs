@@ -157,14 +157,14 @@ impl Decoder {
         let rotaries: Vec<_> = (0..self.config.ropes.len()).map(|rope| self.rotary(rope, sequence)).collect();
         // What is visible through a window, with images whose positions attend to each other or without.
         let mut windows: Vec<((Option<usize>, bool), VisibleKeys)> = Vec::new();
-        let of = |layer: Layer| (layer.window, layer.bidirectional_images);
+        let view = |layer: Layer| (layer.window, layer.bidirectional_images);
         for layer in &layers[blocks.clone()] {
-            if !windows.iter().any(|(window, _)| *window == of(*layer)) {
+            if !windows.iter().any(|(window, _)| *window == view(*layer)) {
                 let groups = if layer.bidirectional_images { &sequence.images[..] } else { &[] };
                 let visible = VisibleKeys::causal(sequence.lengths.iter().copied(), layer.window, groups);
                 let visible = visible.with_prefixes(&sequence.prefixes);
                 let visible = if caches.is_empty() { visible } else { visible.continued(sequence.samples()) };
-                windows.push((of(*layer), visible));
+                windows.push((view(*layer), visible));
             }
         }
         for n in blocks {
@@ -172,7 +172,7 @@ impl Decoder {
                 at = self.blocks[n].enter(add_deep(at.state, sequence, n - 1));
             }
             let layer = layers[n];
-            let visible = windows.iter().find(|(window, _)| *window == of(layer));
+            let visible = windows.iter().find(|(window, _)| *window == view(layer));
             let (_, visible) = visible.expect("the keys that are visible through every window were prepared");
             // Nothing is kept of a block whose attention is not run.
             let attends = at.site == Site::AttnIn && last > Hook::new(n, Site::AttnIn);

@@ -311,7 +311,8 @@ pub fn packed(visible: &[Range<u32>]) -> Vec<u32> {
 /// The operation, which Burn queues among its own.
 #[backend_extension(Cube, Fusion)]
 pub trait RangedAttention: Backend {
-    /// `softmax(scale q k^T) v` over the visible keys, with capped products if the heads have a cap, on tensors `[rows, heads * head_dim]` and `[rows, kv_heads * head_dim]`.
+    /// `softmax(scale q k^T) v` over the visible keys, with capped products if the heads have a cap, on tensors
+    /// `[rows, heads * head_dim]` and `[rows, kv_heads * head_dim]`.
     #[fusion(dtype = q, shape = q)]
     fn attend(
         q: FloatTensor<Self>,

@@ -32,32 +32,33 @@ impl Linear {
     pub fn load_in_order(
         loader: &mut Loader,
         name: &str,
-        [d_in, d_out]: [usize; 2],
+        shape: [usize; 2],
         bias: bool,
         order: Option<&[usize]>,
     ) -> Self {
-        let Some(order) = order else { return Self::load(loader, name, [d_in, d_out], bias) };
-        let stored = loader.values(&format!("{name}.weight"), &[d_out, d_in]);
-        let weight = loader.computed(in_order(&stored, d_in, order), [d_out, d_in]);
-        let bias = bias.then(|| in_order(&loader.values(&format!("{name}.bias"), &[d_out]), 1, order));
-        Self::new(weight, bias, loader.compute())
+        let Some(order) = order else { return Self::load(loader, name, shape, bias) };
+        Self::load_changed(loader, name, shape, bias, |rows, width| in_order(&rows, width, order))
     }
 
     /// The same, with every output multiplied by its entry in `scale`. The factors go into the weight.
-    pub fn load_scaled(
+    pub fn load_scaled(loader: &mut Loader, name: &str, shape: [usize; 2], bias: bool, scale: Option<&[f32]>) -> Self {
+        let Some(scale) = scale else { return Self::load(loader, name, shape, bias) };
+        Self::load_changed(loader, name, shape, bias, |mut rows, width| {
+            rows.chunks_exact_mut(width).zip(scale).for_each(|(row, scale)| row.iter_mut().for_each(|x| *x *= scale));
+            rows
+        })
+    }
+
+    /// The same, with what `change` makes of the rows of the weight, and of those of the bias, which have a width of one.
+    fn load_changed(
         loader: &mut Loader,
         name: &str,
         [d_in, d_out]: [usize; 2],
         bias: bool,
-        scale: Option<&[f32]>,
+        change: impl Fn(Vec<f32>, usize) -> Vec<f32>,
     ) -> Self {
-        let Some(scale) = scale else { return Self::load(loader, name, [d_in, d_out], bias) };
-        let mut weight = loader.values(&format!("{name}.weight"), &[d_out, d_in]);
-        weight.chunks_exact_mut(d_in).zip(scale).for_each(|(row, scale)| row.iter_mut().for_each(|w| *w *= scale));
-        let bias = bias.then(|| {
-            let bias = loader.values(&format!("{name}.bias"), &[d_out]);
-            bias.iter().zip(scale).map(|(bias, scale)| bias * scale).collect()
-        });
+        let weight = change(loader.values(&format!("{name}.weight"), &[d_out, d_in]), d_in);
+        let bias = bias.then(|| change(loader.values(&format!("{name}.bias"), &[d_out]), 1));
         let weight = loader.computed(weight, [d_out, d_in]);
         Self::new(weight, bias, loader.compute())
     }
