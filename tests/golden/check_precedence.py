@@ -136,13 +136,12 @@ def models_without_their_head(root):
 @check
 def image_processors(root):
     for name in ["llava-a", "llava-next-a", "llava_onevision-a", "smolvlm-a", "mistral3-a", "internvl-a", "qwen2_5_vl-a",
-                 "qwen3_vl-a", "gemma3-a", "paligemma-a", "chameleon-a"]:
+                 "qwen3_vl-a", "gemma3-a", "gemma4-a", "paligemma-a", "chameleon-a"]:
         copy = Copy(root, name)
-        own = copy.read("preprocessor_config.json")
+        own = copy.read("preprocessor_config.json") or copy.read("processor_config.json")["image_processor"]
         copy.write("processor_config.json", copy.read("processor_config.json") | {"image_processor": own})
         copy.write("preprocessor_config.json", own | {"image_mean": [0.1, 0.2, 0.3]})
-        right = own.get("image_mean")
-        assert list(AutoImageProcessor.from_pretrained(copy.folder).image_mean) == right, name
+        assert list(AutoImageProcessor.from_pretrained(copy.folder).image_mean) == own["image_mean"], name
         copy.write("processor_config.json", {"image_processor": None})
         assert list(AutoImageProcessor.from_pretrained(copy.folder).image_mean) == [0.1, 0.2, 0.3], name
     copy = Copy(root, "qwen2_5_vl-a")
@@ -174,6 +173,30 @@ def levels_and_names(root):
     copy = Copy(root, "qwen2_5_vl-b").config(lambda config: config["text_config"]["rope_parameters"].pop("mrope_section"))
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
     assert Qwen2_5_VLRotaryEmbedding(read(copy).text_config).mrope_section == [16, 24, 24]
+    copy = Copy(root, "paligemma-a").config(lambda config: config.update(image_token_index=5, image_token_id=7))
+    assert read(copy).image_token_id == 7
+    copy = Copy(root, "paligemma-b").config(lambda config: config["text_config"].pop("model_type"))
+    assert type(read(copy).text_config).__name__ == "GemmaConfig"
+
+
+@check
+def gemma_4(root):
+    text = lambda copy: AutoConfig.from_pretrained(copy.folder).text_config
+    heads = lambda copy: [(block.head_dim, block.num_key_value_heads) for block in text(copy).per_layer_config]
+    copy = Copy(root, "gemma4-b").config(lambda config: config.update(image_token_index=99))
+    assert AutoConfig.from_pretrained(copy.folder).image_token_id == 8
+    copy.config(lambda config: config["text_config"].update(model_type="llama"))
+    assert type(text(copy)).__name__ == "Gemma4TextConfig"
+    # What a list of blocks says counts, and what it leaves out is as in other blocks.
+    copy.config(lambda config: config["text_config"].update(global_head_dim=64, num_global_key_value_heads=1))
+    assert heads(copy) == [(8, 1), (8, 1), (12, 2)]
+    copy = Copy(root, "gemma4-a").config(lambda config: config["text_config"].pop("rope_parameters"))
+    assert heads(copy) == [(8, 2), (16, 1)] * 2
+    assert text(copy).rope_parameters == {
+        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
+    copy.config(lambda config: config["text_config"].update(attention_k_eq_v=False))
+    assert heads(copy) == [(8, 2), (16, 2)] * 2
 
 
 def main():

@@ -12,9 +12,13 @@ use std::fs;
 
 /// Writes the image processor in the newer layout, which is nested, next to the older file. Returns the older one.
 fn nest(copy: &CheckpointCopy) -> Value {
-    let stale = copy.read("preprocessor_config.json");
     let path = copy.path("processor_config.json");
     let mut processor = if path.exists() { copy.read("processor_config.json") } else { json!({}) };
+    let stale = match processor.get("image_processor") {
+        // Written by a newer version, which writes no second file.
+        Some(nested) => nested.clone(),
+        None => copy.read("preprocessor_config.json"),
+    };
     processor["image_processor"] = stale.clone();
     copy.write("processor_config.json", &processor);
     stale
@@ -32,6 +36,7 @@ fn a_nested_image_processor_takes_precedence_over_a_separate_one() {
         "qwen2_5_vl-a",
         "qwen3_vl-a",
         "gemma3-a",
+        "gemma4-a",
         "paligemma-a",
         "chameleon-a",
     ] {

@@ -148,16 +148,21 @@ fn answers_and_sentences_share_the_states_of_their_question() {
     let (sentences, pieces, _) = values(dir.path(), "sentences", plan(Answers::All, Some(Pieces::Sentences)));
     assert_eq!((pieces, sentences == chosen), (3, true));
 
-    // Of two trees, the second one divides its question.
+    // Of three trees, the second one divides its question, and the third one asks twice.
     let node = |id: &str, parent: Value, role: &str, text: &str| json!({"id": id, "parent_id": parent, "role": role, "text": text});
     let [mut whole, mut divided] = ["a", "e"].map(|id| node(id, Value::Null, "user", "What is"));
     let mut rest = node("f", json!("e"), "user", " this?");
     (whole["image"], divided["image"], rest["continues"]) = ("square.png".into(), "square.png".into(), true.into());
     let answer = |id: &str, parent: &str| node(id, json!(parent), "assistant", "A square.");
-    let rows = [whole, answer("b", "a"), answer("c", "a"), divided, rest, answer("g", "f")];
+    let mut first = node("h", Value::Null, "user", "What is this?");
+    first["image"] = "square.png".into();
+    let again = [first, answer("i", "h"), node("j", json!("i"), "user", "And this?"), answer("k", "j")];
+    let rows = [&[whole, answer("b", "a"), answer("c", "a"), divided, rest, answer("g", "f")][..], &again[..]].concat();
     let path = data(&dir.path().join("trees"), &rows);
     let plan = Plan { pieces: Some(Pieces::Tree), ..Plan::new(model(), &path, vec![Hook::block(3)]) };
     let (_, pieces, skipped) = values(dir.path(), "run-trees", plan);
     assert_eq!(pieces, 3, "{skipped:?}");
-    assert!(skipped.len() == 1 && skipped[0].contains("a question is divided between pieces"), "{skipped:?}");
+    let [divided, again] = &skipped[..] else { panic!("{skipped:?}") };
+    assert!(divided.contains("a question is divided between pieces"), "{divided}");
+    assert!(again.contains("one question with images, and one answer"), "{again}");
 }
