@@ -267,13 +267,18 @@ def scores(folder, pool, names):
     import pyarrow.parquet as parquet
 
     keys = parquet.read_table(folder / "run/samples.parquet").column("key").to_pylist()
-    (table,) = (folder / "run/scores").glob("*.parquet")
-    table = parquet.read_table(table)
+    paths = sorted((folder / "run/scores").glob("*.parquet"))
+    if len(paths) != 1:
+        raise SystemExit(f"{folder / 'run/scores'}: expected the table of one autoencoder, found {len(paths)}")
+    table = parquet.read_table(paths[0])
     place, found = {row["id"]: i for i, row in enumerate(pool)}, {}
     for name in names:
-        if name != "random":
-            found[name] = np.full(len(pool), -np.inf)
-            found[name][[place[key] for key in keys]] = np.nan_to_num(table.column(name).to_numpy(), nan=-np.inf)
+        if name == "random":
+            continue
+        if name not in table.column_names:
+            raise SystemExit(f"{paths[0]}: no column {name}; `sae score` writes some columns only with --model and --data")
+        found[name] = np.full(len(pool), -np.inf)
+        found[name][[place[key] for key in keys]] = np.nan_to_num(table.column(name).to_numpy(), nan=-np.inf)
     return found
 
 
@@ -315,22 +320,30 @@ def summary(rows):
 
 
 def report(args, draws, title):
-    """Prints the measures with 95 % intervals, also less all pairs and less random ones of the same share, and draws them."""
+    """Prints the measures with 95 % intervals, and draws them; also how much they differ from those of all pairs, of as many random ones, and
+    of the model before."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    found, right = {}, {}
+    found, right, before = {}, {}, ("before", 0.0)
     for row in map(json.loads, open(args.out / "loop.jsonl")):
         key = row["by"], row["share"]
         found.setdefault(key, {}).setdefault(row["draw"], {})[row["seed"]] = np.array(row["rows"])
         right.setdefault(key, []).append(row["right"])
 
     def intervals(key, base=None):
-        both = [(found[key][draw], found[base or key][draw]) for draw in sorted(found[key]) if draw in found[base or key]]
-        pairs = [[(own[seed], other[seed]) for seed in sorted(own.keys() & other.keys())] for own, other in both]
-        return bootstrap([[own for own, _ in seeds] for seeds in pairs], summary, base and [[other for _, other in seeds] for seeds in pairs])
+        """Of `MEASURES`; with a base, of the differences from it, for the draws and seeds that both have (`None` if there are none)."""
+        pairs = []
+        for draw, own in sorted(found[key].items()):
+            other = found[base or key].get(draw, {})
+            if base == before:  # the same for all seeds
+                other = {seed: rows for rows in other.values() for seed in own}
+            pairs.append([(own[seed], other[seed]) for seed in sorted(own.keys() & other.keys())])
+        pairs = [seeds for seeds in pairs if seeds]
+        groups, others = ([[pair[i] for pair in seeds] for seeds in pairs] for i in (0, 1))
+        return bootstrap(groups, summary, base and others) if pairs else None
 
     show = lambda values: " | ".join("{:.3f} [{:.3f}, {:.3f}]".format(*value) for value in values)
     signed = lambda values: " | ".join("{:+.3f} [{:+.3f}, {:+.3f}]".format(*value) for value in values)
@@ -341,9 +354,10 @@ def report(args, draws, title):
         values[key] = intervals(key)
         trainings = sum(map(len, found[key].values()))
         print(f"{by} | {100 * share:.0f} % | {trainings} | {np.mean(pure) if by != 'before' else 0:.3f} | {show(values[key])}")
-        for base in (("all", 1.0), ("random", share)):
-            if base in found and base != key and by != "before":
-                print(f"    less {base[0]} | {signed(intervals(key, base))}")
+        for base in (("all", 1.0), ("random", share), before):
+            difference = intervals(key, base) if base in found and base != key != before else None
+            if difference is not None:
+                print(f"    less {base[0]} | {signed(difference)}")
     figure, axes = plt.subplots(1, len(MEASURES), figsize=(15, 4.8))
     for at, (axis, label) in enumerate(zip(axes, MEASURES.values())):
         for nth, by in enumerate(args.scores):
