@@ -180,7 +180,7 @@ def train(args):
             done = {(r["by"], r["share"], r["seed"]) for r in map(json.loads, open(log))} if log.exists() else set()
             if (by, share, seed) in done or (by == "before" and seed > 0):
                 continue
-            kept = everything if share == 1 else np.argsort(-1.0 * scores[by], kind="stable")[: round(share * len(everything))]
+            kept = np.argsort(-1.0 * scores[by], kind="stable")[: round(share * len(everything))] if by in scores else everything
             steps = 2 * STEPS if by == "all_twice" else STEPS
             found = bench.measure() if by == "before" else bench.tune(sorted(kept.tolist()), turned, seed, steps)
             right = float(1 - flipped[kept].mean())

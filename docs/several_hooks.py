@@ -124,10 +124,15 @@ def main():
     parser.add_argument("command", choices=["make", "measure"])
     parser.add_argument("--scored", type=Path, nargs="+", required=True, help="make: runs of `sae validate`; measure: of the data sets made of them")
     parser.add_argument("--data", type=Path, help="folder of the images")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--saes", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, help="folder of the data sets that are made")
+    parser.add_argument("--saes", type=Path, nargs="+", help="autoencoders, one for each layer; the second is what others are compared with")
     parser.add_argument("--calibrate", type=Path, help="run with a blank-image pass")
     args = parser.parse_args()
+    needed = {"make": ["data", "out"], "measure": ["saes", "calibrate"]}[args.command]
+    if missing := [f"--{name}" for name in needed if getattr(args, name) is None]:
+        parser.error(f"{args.command} needs {' and '.join(missing)}")
+    if args.command == "measure" and len(args.saes) < 2:
+        parser.error("--saes: expected the autoencoders of two or more layers")
     {"make": make, "measure": measure}[args.command](args)
 
 
