@@ -158,7 +158,8 @@ class Bench:
         return self.results(nll, count)
 
     def results(self, nll, count, written=None):
-        """The same, of which the F1 is measured for the first `written` pictures alone."""
+        """The rows of `measure`, from the likelihoods and tokens of each picture's captions, the right one first; the F1 for the first
+        `written` pictures alone."""
         rows = np.full((len(self.held), 4), np.nan)
         rows[:, 0], rows[:, 1], rows[:, 2] = nll[:, 0], count[:, 0], (nll[:, :1] < nll[:, 1:]).all(1)
         texts = self.write(self.seen[1][:written])
@@ -167,7 +168,7 @@ class Bench:
 
     @contextmanager
     def whole(self):
-        """The whole decoder."""
+        """The decoder with all of its blocks, while it is used in a `with`."""
         yield self.model.model.language_model
 
     def write(self, seen):
@@ -241,13 +242,25 @@ class UpperBench(Bench):
     def drop_lower_blocks(self):
         """To be called when everything is prepared."""
         decoder = self.model.model.language_model
-        decoder.layers = decoder.layers[self.frozen :]
-        for i, layer in enumerate(decoder.layers):
-            layer.self_attn.layer_idx = i
-        decoder.config.num_hidden_layers = len(decoder.layers)
+        self.lower = decoder.layers[: self.frozen]
+        self.set_blocks(decoder.layers[self.frozen :])
         self.model.model.multi_modal_projector.requires_grad_(False)
         decoder.embed_tokens.requires_grad_(False)
         self.start = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def set_blocks(self, blocks):
+        decoder = self.model.model.language_model
+        decoder.layers, decoder.config.num_hidden_layers = blocks, len(blocks)
+        for i, block in enumerate(blocks):
+            block.self_attn.layer_idx = i
+
+    @contextmanager
+    def whole(self):
+        decoder = self.model.model.language_model
+        upper = decoder.layers
+        self.set_blocks(self.lower + upper)
+        yield decoder
+        self.set_blocks(upper)
 
     def prepared_nll(self, prepared, rows):
         """As `nll`, of some of the rows that were prepared; `[rows, choices]`."""

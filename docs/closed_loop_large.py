@@ -27,7 +27,6 @@ import json
 import random
 import re
 import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 from closed_loop import ASSETS, NOISE, ROOT, SCORES, SHARES, Bench, UpperBench, answer, report, summary, swap, train_on_kept, write
@@ -107,7 +106,6 @@ class Captioner(UpperBench):
         captions = [c for row, wrong in zip(self.held, self.wrong) for c in [answer(row), *wrong]]
         self.pairs = self.prepare(self.seen[0], [answer(row) for row in self.pool])
         self.tests = self.prepare(self.seen[1], captions)
-        self.lower = self.model.model.language_model.layers[:FROZEN]
         self.drop_lower_blocks()
 
     def fine_tune(self, kept, seed):
@@ -120,18 +118,6 @@ class Captioner(UpperBench):
 
     def measure(self):
         return self.results(*[values.numpy() for values in self.all_prepared(self.tests)], WRITTEN)
-
-    @contextmanager
-    def whole(self):
-        """The decoder with its lower blocks."""
-        decoder = self.model.model.language_model
-        upper = decoder.layers
-        for layers in (self.lower + upper, upper):
-            decoder.layers, decoder.config.num_hidden_layers = layers, len(layers)
-            for i, layer in enumerate(layers):
-                layer.self_attn.layer_idx = i
-            if layers is not upper:
-                yield decoder
 
 
 def draws(args):
