@@ -45,8 +45,8 @@ pub const PMI_TOKEN_MIN: &str = "pmi_token_min";
 /// Columns that are the mean of a sample's ranks by two others, with these two.
 pub const JOINED: [(&str, [&str; 2]); 2] =
     [("pmi_blank+likelihood", [PMI_BLANK, LIKELIHOOD]), ("pmi_token_min+likelihood", [PMI_TOKEN_MIN, LIKELIHOOD])];
-/// The share of other texts and of other images that fit worse, by the fit of [`PMI_BLANK`].
-pub const PMI_RANK: &str = "pmi_rank";
+/// [`PMI_BLANK`], less what other texts score with the same image, and other images with the same text.
+pub const PMI_RELATIVE: &str = "pmi_relative";
 /// A uniform random number, the baseline of every comparison.
 pub const RANDOM: &str = "random";
 
@@ -78,6 +78,6 @@ pub const FINDERS: [(&str, &[&str]); 8] = [
 /// All columns in the order of the table.
 pub fn columns() -> Vec<String> {
     let defined = Definition::ALL.into_iter().flat_map(|definition| METHODS.map(|method| column(method, definition)));
-    let others = [COSINE_MEAN].into_iter().chain(FITTED).chain([PMI_RANK, RANDOM]);
+    let others = [COSINE_MEAN].into_iter().chain(FITTED).chain([PMI_RELATIVE, RANDOM]);
     defined.chain(others.map(String::from)).collect()
 }

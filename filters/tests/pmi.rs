@@ -1,11 +1,11 @@
-//! `pmi` of samples whose objects are known: a single token that does not fit, and ranks among mismatched pairs, compared with
+//! `pmi` of samples whose objects are known: a single token that does not fit, and pairs relative to mismatched ones, compared with
 //! plain loops over all pairs.
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
 use filters::PAPER_THRESHOLD;
 use filters::definition::{IMAGE, TEXT};
-use filters::pmi::{Folds, Options, Set, Unit};
+use filters::pmi::{Folds, Mismatch, Options, References, Set, Unit};
 use filters::pooling::{PooledFeature, PooledSample, PooledStore, SamplePooler};
 use sae_core::analysis::pass::{Block, Observer};
 use sae_core::autoencoder::sparse::Sparse;
@@ -113,48 +113,58 @@ fn tokens_are_combined_with_the_text_and_another_image() {
 }
 
 #[test]
-fn ranks_are_shares_of_mismatched_pairs_that_fit_worse() {
+fn pairs_are_compared_with_mismatched_ones_of_the_same_image_and_of_the_same_text() {
     let (samples, pooled) = objects();
     let set = [Set { samples: &samples, pooled: &pooled }];
     // One fit for all samples, and one for each fold.
     for scored in [&[][..], &samples[..]] {
         let folds = Folds::fit(&set, scored, &Options { ridge: 0.1, ..Options::default() }).unwrap();
-        let ranks = folds.ranks(&samples, &pooled).unwrap();
+        let references = References::draw(&folds, &set).unwrap();
+        let found = references.score(&samples, &pooled).unwrap();
         let all = all(&pooled);
-        let same_fit = |a: usize, b: usize| std::ptr::eq(folds.fit_for(&samples[a]), folds.fit_for(&samples[b]));
-        for n in 0..samples.len() {
-            let fit = folds.fit_for(&samples[n]);
+        let plain = |text: usize, image: usize| {
+            let fit = folds.fit_for(&samples[image]);
             let of = |text: usize, image: usize| {
-                let variables = [text, image].map(|n| fit.variables(&all[n]).unwrap());
-                fit.score(&variables[0][TEXT], &variables[1][IMAGE])
+                let [q, p] =
+                    [(text, TEXT), (image, IMAGE)].map(|(n, side)| fit.variables(&all[n]).unwrap()[side].clone());
+                fit.score(&q, &p)
             };
-            let others: Vec<usize> =
-                (0..samples.len()).filter(|r| same_fit(n, *r) && samples[*r].text != samples[n].text).collect();
-            let worse = |score: f64| {
-                if score < of(n, n) {
-                    1.0
-                } else if score == of(n, n) {
-                    0.5
-                } else {
-                    0.0
-                }
-            };
-            let sum: f64 = others.iter().map(|r| worse(of(*r, n)) + worse(of(n, *r))).sum();
-            let plain = (!others.is_empty()).then(|| sum / (2 * others.len()) as f64);
-            assert_eq!(ranks[n].is_some(), plain.is_some());
-            assert!((ranks[n].unwrap_or(0.0) - plain.unwrap_or(0.0)).abs() < 1e-12, "{n}: {:?} {plain:?}", ranks[n]);
+            let same_fit = |r: &usize| std::ptr::eq(folds.fit_for(&samples[*r]), fit);
+            let others =
+                (0..samples.len()).filter(same_fit).filter(|r| samples[*r].text != samples[text].text && *r != image);
+            let means = others
+                .fold([0.0; 3], |sums, r| [sums[0] + of(r, image).exp(), sums[1] + of(text, r).exp(), sums[2] + 1.0]);
+            let [texts, images, count] = means;
+            (count > 0.0).then(|| of(text, image) - ((texts / count).ln() + (images / count).ln()) / 2.0)
+        };
+        for (n, found) in found.iter().enumerate() {
+            let plain = plain(n, n);
+            assert_eq!(found.is_some(), plain.is_some());
+            assert!((found.unwrap_or(0.0) - plain.unwrap_or(0.0)).abs() < 1e-9, "{n}: {found:?} {plain:?}");
         }
-        // Half of what the first four say is right, so that most mismatched pairs fit worse even than they do.
-        let (wrong, right) = ranks.split_at(4);
-        let mean = |ranks: &[Option<f64>]| ranks.iter().flatten().sum::<f64>() / ranks.iter().flatten().count() as f64;
-        assert!(mean(right) > 0.95 && mean(wrong) < mean(right), "{} {}", mean(right), mean(wrong));
+        let pairs = folds.mismatches(&samples, &pooled).unwrap();
+        let scores = references.mismatched(&pairs);
+        assert!(scores.len() > 30 && scores.len() == pairs.len());
+        for (Mismatch { samples: pair, .. }, score) in pairs.iter().zip(&scores) {
+            let [text, image] = pair.map(|sample| sample.id.parse::<usize>().unwrap());
+            assert!((score - plain(text, image).unwrap()).abs() < 1e-9);
+        }
+        // Half of what the first four say is right, so they are between the others and mismatched pairs.
+        let (wrong, right) = found.split_at(4);
+        let mean =
+            |scores: &[Option<f64>]| scores.iter().flatten().sum::<f64>() / scores.iter().flatten().count() as f64;
+        let mismatched = scores.iter().sum::<f64>() / scores.len() as f64;
+        assert!(mean(right) > mean(wrong) && mean(wrong) > mismatched, "{} {} {mismatched}", mean(right), mean(wrong));
     }
 }
 
 #[test]
-fn samples_with_one_caption_have_no_rank() {
+fn samples_with_one_caption_cannot_be_compared_with_others() {
     let (mut samples, pooled) = objects();
     samples.iter_mut().for_each(|sample| sample.text = "the same".into());
-    let folds = Folds::fit(&[Set { samples: &samples, pooled: &pooled }], &[], &Options::default()).unwrap();
-    assert!(folds.ranks(&samples, &pooled).unwrap().iter().all(Option::is_none));
+    let set = [Set { samples: &samples, pooled: &pooled }];
+    let folds = Folds::fit(&set, &[], &Options::default()).unwrap();
+    let references = References::draw(&folds, &set).unwrap();
+    assert!(references.score(&samples, &pooled).unwrap().iter().all(Option::is_none));
+    assert!(folds.mismatches(&samples, &pooled).unwrap().is_empty());
 }

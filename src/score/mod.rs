@@ -14,8 +14,8 @@ use filters::align::align_samples;
 use filters::column::ScoreTable;
 use filters::definition::{Definition, Sides};
 use filters::keep::{self, KeepEstimate, ScoreMetadata, keep_auto_against};
-use filters::pmi::{self, BLANK_DIR, Folds, Set, Unit};
-use filters::score_names::{FEEDBACK_FIT, FITTED, JOINED, KEPT, PMI, PMI_BLANK, PMI_RANK, PMI_TOKEN_MIN};
+use filters::pmi::{self, BLANK_DIR, Folds, References, Set, Unit};
+use filters::score_names::{FEEDBACK_FIT, FITTED, JOINED, KEPT, PMI, PMI_BLANK, PMI_RELATIVE, PMI_TOKEN_MIN};
 use filters::scores::{self, Scores};
 use filters::weights::{ModelScore, Weights};
 use filters::{Threshold, rank};
@@ -324,11 +324,17 @@ fn fit(fitted_to: &[&Passed], scored: &Passed, scores: &mut Scores) -> Result<Fi
                 let values = folds.score(&scored.samples, pooled)?;
                 // The estimate is about mismatched pairs, and a text with one wrong token is not such a pair.
                 if unit == Unit::Sample {
-                    let estimate = keep_auto_against(&values, &folds.mismatched(&scored.samples, pooled)?);
-                    keep.extend(estimate.map(|estimate| (column.to_string(), estimate)));
-                }
-                if column == PMI_BLANK {
-                    scores.columns.insert(PMI_RANK.into(), folds.ranks(&scored.samples, pooled)?);
+                    let mismatches = folds.mismatches(&scored.samples, pooled)?;
+                    let mut estimate = |column: &str, values: &[Option<f64>], mismatched: &[f64]| {
+                        keep.extend(keep_auto_against(values, mismatched).map(|found| (column.to_string(), found)));
+                    };
+                    estimate(column, &values, &folds.mismatched(&mismatches));
+                    if column == PMI_BLANK {
+                        let references = References::draw(&folds, &sets)?;
+                        let relative = references.score(&scored.samples, pooled)?;
+                        estimate(PMI_RELATIVE, &relative, &references.mismatched(&mismatches));
+                        scores.columns.insert(PMI_RELATIVE.into(), relative);
+                    }
                 }
                 scores.columns.insert(column.into(), values);
                 fits.insert(column, folds);

@@ -29,7 +29,7 @@ fn texts_read_apart_have_a_score_of_their_own() {
         "pmi",
         "pmi_blank",
         "pmi_token_min",
-        "pmi_rank",
+        "pmi_relative",
         "random",
     ];
     assert_eq!(columns, expected);
@@ -77,7 +77,7 @@ fn rows_are_corrupted_and_the_scores_judged() {
             "pmi_token_min",
             "tokens",
             "hidden_cosine",
-            "pmi_rank",
+            "pmi_relative",
             "likelihood",
             "likelihood_min",
             "likelihood_end",

@@ -117,6 +117,12 @@ impl Folds {
         Ok(Self { whole, without, samples: seen })
     }
 
+    /// The fits that score: one per fold, or the only one.
+    pub(super) fn fits(&self) -> impl Iterator<Item = &Fit> {
+        let only = self.without.is_empty().then_some(&self.whole);
+        only.into_iter().chain(&self.without)
+    }
+
     /// The fit that may score a sample, because it has not seen the sample's images.
     pub fn fit_for(&self, sample: &Sample) -> &Fit {
         match self.without.len() {
@@ -133,12 +139,12 @@ impl Folds {
         in_batches(pooled, |n, sample| self.fit_for(&samples[n]).score_of(sample))
     }
 
-    /// The scores of mismatched pairs: the image of one sample with the text of another, for up to about 4,000 samples. The
-    /// partner is drawn by its id among the samples that the same fit may score.
+    /// Mismatched pairs: the image of one sample with the text of another, for up to about 4,000 samples. The partner is drawn by
+    /// its id among the samples that the same fit may score.
     ///
     /// # Errors
     /// The stored activations cannot be read.
-    pub fn mismatched(&self, samples: &[Sample], pooled: &PooledStore) -> Result<Vec<f64>> {
+    pub fn mismatches<'a>(&self, samples: &'a [Sample], pooled: &PooledStore) -> Result<Vec<Mismatch<'a>>> {
         let share = MISMATCHED / samples.len().max(1) as f64;
         let drawn = in_batches(pooled, |n, sample| {
             let drawn = drawn(&samples[n], 0xd4a3, share);
@@ -149,7 +155,7 @@ impl Folds {
             let fold = fold(sample, self.without.len().max(1));
             by_fold.entry(fold).or_default().push((random(&sample.id, 0x0f0f), n));
         }
-        let mut scores = Vec::new();
+        let mut pairs = Vec::new();
         for order in by_fold.values_mut() {
             order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             for (at, (_, image)) in order.iter().enumerate() {
@@ -157,13 +163,29 @@ impl Folds {
                 if samples[*image].text == samples[text].text {
                     continue;
                 }
-                if let (Some(a), Some(b)) = (&drawn[*image], &drawn[text]) {
-                    scores.push(self.fit_for(&samples[*image]).score(&b[TEXT], &a[IMAGE]));
+                if let (Some([_, p]), Some([q, _])) = (&drawn[*image], &drawn[text]) {
+                    let samples = [&samples[text], &samples[*image]];
+                    pairs.push(Mismatch { samples, variables: [q.clone(), p.clone()] });
                 }
             }
         }
-        Ok(scores)
+        Ok(pairs)
     }
+
+    /// The scores of mismatched pairs.
+    pub fn mismatched(&self, pairs: &[Mismatch]) -> Vec<f64> {
+        let score = |Mismatch { samples, variables: [q, p] }: &Mismatch| self.fit_for(samples[IMAGE]).score(q, p);
+        pairs.iter().map(score).collect()
+    }
+}
+
+/// A pair that was mismatched on purpose, with its canonical variables. Both are `[text, image]`.
+#[derive(Clone, Debug)]
+pub struct Mismatch<'a> {
+    /// The sample of the text and that of the image.
+    pub samples: [&'a Sample; 2],
+    /// The variables of the text, `q`, and those of the image, `p`.
+    pub variables: [Vec<f64>; 2],
 }
 
 /// Applies `compute` to every sample, on all threads with a few hundred samples in memory.

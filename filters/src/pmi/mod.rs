@@ -22,8 +22,8 @@
 //! One wrong word among many right ones hardly changes the pooled features of a text. The column `pmi_token_min` therefore
 //! scores every token by itself and takes the minimum ([`Unit::Token`]), to find a single token that does not fit the image.
 //!
-//! The pairs with the most to say have the highest scores. The column `pmi_rank` ([`Folds::ranks`]) says instead what share of other
-//! texts and of other images would fit worse.
+//! A pair is a good match if it fits better than mismatches do. The column `pmi_relative` ([`References`]) subtracts what other texts
+//! score with the same image, and other images with the same text.
 
 mod eigen;
 mod explain;
@@ -31,14 +31,15 @@ mod file;
 mod fit;
 pub mod folds;
 mod moments;
-mod rank;
+mod relative;
 mod svd;
 
 pub use explain::{Component, Contribution, Explanation, explain};
 pub use file::{read, write};
 pub use fit::Fit;
-pub use folds::{Folds, Set};
+pub use folds::{Folds, Mismatch, Set};
 pub use moments::{Chosen, Moments};
+pub use relative::References;
 
 use crate::pooling::{PooledFeature, PooledSample};
 use serde::{Deserialize, Serialize};

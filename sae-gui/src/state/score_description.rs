@@ -2,7 +2,7 @@
 
 use filters::score_names::{
     CO_L0, COSINE, COSINE_MEAN, IFD, IMAGE_CLEANNESS, IMAGE_CONTINUITY, IMAGE_SHARPNESS, JOINED, L0, LIKELIHOOD,
-    LIKELIHOOD_DROP, LIKELIHOOD_END, LIKELIHOOD_MIN, PMI, PMI_BLANK, PMI_RANK, PMI_TOKEN_MIN, PREDICTED, RANDOM,
+    LIKELIHOOD_DROP, LIKELIHOOD_END, LIKELIHOOD_MIN, PMI, PMI_BLANK, PMI_RELATIVE, PMI_TOKEN_MIN, PREDICTED, RANDOM,
 };
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ pub fn meaning(score: &str) -> String {
         }
         PMI_TOKEN_MIN => "The same for each token of the text by itself; the lowest of them. Finds single wrong words.",
         PMI => "How well the features of the image and of the text belong together, in nats.",
-        PMI_RANK => "The share of other texts and of other images that fit worse than these, by pmi_blank.",
+        PMI_RELATIVE => "pmi_blank, less what other texts score with this image, and other images with this text.",
         LIKELIHOOD => "How likely the model finds the answer: the mean log-likelihood of its tokens.",
         LIKELIHOOD_MIN => "The log-likelihood of the answer's least likely token. Finds wrong words and wrong orders.",
         LIKELIHOOD_END => "How likely the model finds that the answer ends where it ends. Finds truncated answers.",
