@@ -117,11 +117,18 @@ impl TableFile {
             return Err(unknown());
         }
         let mut whole = run.root().to_path_buf();
+        let mut is_file = false;
         for name in path {
             whole.push(name);
-            if fs::symlink_metadata(&whole).map_err(|_| unknown())?.is_symlink() {
+            let found = fs::symlink_metadata(&whole).map_err(|_| unknown())?;
+            if found.is_symlink() {
                 return Err(unknown());
             }
+            is_file = found.is_file();
+        }
+        if !is_file {
+            // Opening a named pipe would wait until somebody writes into it.
+            return Err(unknown());
         }
         let failed = |error: std::io::Error| Problem::unavailable(format!("{} cannot be read: {error}", self.path));
         let mut file = File::open(&whole).map_err(failed)?;

@@ -120,6 +120,14 @@ fn nothing_but_tables_leaves_the_run() {
     assert!(stale.status == 503 && stale.text().contains("written in between"), "{}", stale.text());
     #[cfg(unix)]
     std::os::unix::fs::symlink("/etc/hostname", serving.run().root().join("scores/link.json")).unwrap();
+    #[cfg(unix)]
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(serving.run().root().join("scores/pipe.json"))
+            .status()
+            .unwrap()
+            .success()
+    );
     fs::write(serving.folder.path().join("secret.json"), "{}").unwrap();
     for path in [
         "saes/base/sae_weights.safetensors",
@@ -128,6 +136,7 @@ fn nothing_but_tables_leaves_the_run() {
         "%2e%2e/secret.json",
         "features/..%2f..%2f../secret.json",
         "scores/link.json",
+        "scores/pipe.json",
         "none.json",
         "",
     ] {
