@@ -69,12 +69,12 @@ pub fn router(served: Served) -> Router {
     let router = Router::new()
         .route("/", get(|| async { found("/features") }))
         .route("/serve.js", get(|| async { file("text/javascript", SCRIPT.into()) }))
-        .route("/image/{sample}/{image}", get(image))
         .route("/f/{feature}", post(edit))
         .route("/api/features/{feature}", post(change))
-        .route("/api/files", get(files))
-        .route("/api/files/{*path}", get(piece))
         .route("/api/labels", post(edits).layer(DefaultBodyLimit::max(EDITS)));
+    let router = resource(router, "/image/{sample}/{image}", image);
+    let router = resource(router, "/api/files", files);
+    let router = resource(router, "/api/files/{*path}", piece);
     let router = page(router, ["/features", "/api/features"], |site, _, params| FeaturesView::new(site, params));
     let router = page(router, ["/f/{feature}", "/api/features/{feature}"], |site, name, params| {
         FeaturePage::new(site, name, params)
@@ -132,31 +132,48 @@ async fn blocking(
     made.unwrap_or_else(|problem| refused(Some(&site), &uri, shown, &problem))
 }
 
-async fn image(
-    State(served): State<Served>,
-    names: RawPathParams,
-    uri: Uri,
-    Extension(shown): Extension<Shown>,
-) -> Response {
-    let numbers: Vec<Option<u32>> = names.iter().map(|(_, number)| number.parse().ok()).collect();
-    blocking(served.site, uri, shown, move |site, params| {
-        let side = params.number("side", SIDE)?.clamp(1, MOST_SIDE);
-        let [Some(sample), Some(image)] = numbers[..] else { return Err(Problem::not_found("there is no such image")) };
-        let found = site
-            .lookup()?
-            .sample(sample)?
-            .ok_or_else(|| Problem::not_found(format!("the run has no sample {sample}")))?;
-        let unknown = || Problem::not_found(format!("sample {sample} has no image {image}"));
-        let reference = found.images.get(image as usize).ok_or_else(unknown)?;
-        let picture =
-            site.images.read(reference, &found.source, side).map_err(|error| Problem::not_found(error.to_string()))?;
-        let jpeg = picture.jpeg().map_err(|error| Problem::failed(error.to_string()))?;
-        let mut response = file("image/jpeg", jpeg.into());
-        // The image of a sample is known by its hash, and so always the same.
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=86400"));
-        Ok(response)
-    })
-    .await
+/// Adds an address whose answer is made from the names in its path and from its parameters.
+fn resource(
+    router: Router<Served>,
+    path: &str,
+    make: fn(&Site, &[String], &Params) -> Result<Response, Problem>,
+) -> Router<Served> {
+    let handler =
+        move |State(served): State<Served>, names: RawPathParams, uri: Uri, Extension(shown): Extension<Shown>| {
+            let names: Vec<String> = names.iter().map(|(_, name)| name.to_owned()).collect();
+            blocking(served.site, uri, shown, move |site, params| make(site, &names, params))
+        };
+    router.route(path, get(handler))
+}
+
+/// An image of a sample.
+fn image(site: &Site, names: &[String], params: &Params) -> Result<Response, Problem> {
+    let side = params.number("side", SIDE)?.clamp(1, MOST_SIDE);
+    let numbers: Vec<Option<u32>> = names.iter().map(|number| number.parse().ok()).collect();
+    let [Some(sample), Some(image)] = numbers[..] else { return Err(Problem::not_found("there is no such image")) };
+    let found =
+        site.lookup()?.sample(sample)?.ok_or_else(|| Problem::not_found(format!("the run has no sample {sample}")))?;
+    let unknown = || Problem::not_found(format!("sample {sample} has no image {image}"));
+    let reference = found.images.get(image as usize).ok_or_else(unknown)?;
+    let picture =
+        site.images.read(reference, &found.source, side).map_err(|error| Problem::not_found(error.to_string()))?;
+    let jpeg = picture.jpeg().map_err(|error| Problem::failed(error.to_string()))?;
+    let mut response = file("image/jpeg", jpeg.into());
+    // The image of a sample is known by its hash, and so always the same.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=86400"));
+    Ok(response)
+}
+
+/// The tables of the run, for programs that read them elsewhere.
+fn files(site: &Site, _: &[String], _: &Params) -> Result<Response, Problem> {
+    json_of(&FileList::read(&site.run)?)
+}
+
+/// A piece of a table.
+fn piece(site: &Site, names: &[String], params: &Params) -> Result<Response, Problem> {
+    let path = names.first().cloned().unwrap_or_default();
+    let table = TableFile { path, bytes: params.number("bytes", 0)?, modified: params.number("modified", 0)? };
+    Ok(file("application/octet-stream", table.piece(&site.run, params.number("at", 0)?)?.into()))
 }
 
 /// The answer to a form: the page again, by a redirect unless there is something to say.
@@ -203,26 +220,6 @@ async fn change(
             edit.map_err(|error| Problem::invalid(format!("expected {{\"before\": ..., \"after\": ...}}: {error}")))?;
         let saved = FeaturePage::change(site, &feature, edit)?;
         json_of(&FeaturePage::report(site, &feature, saved)?)
-    })
-    .await
-}
-
-/// The tables of the run, for programs that read them elsewhere.
-async fn files(State(served): State<Served>, uri: Uri, Extension(shown): Extension<Shown>) -> Response {
-    blocking(served.site, uri, shown, |site, _| json_of(&FileList::read(&site.run)?)).await
-}
-
-/// A piece of a table.
-async fn piece(
-    State(served): State<Served>,
-    names: RawPathParams,
-    uri: Uri,
-    Extension(shown): Extension<Shown>,
-) -> Response {
-    let path = names.iter().next().map(|(_, path)| path.to_owned()).unwrap_or_default();
-    blocking(served.site, uri, shown, move |site, params| {
-        let table = TableFile { path, bytes: params.number("bytes", 0)?, modified: params.number("modified", 0)? };
-        Ok(file("application/octet-stream", table.piece(&site.run, params.number("at", 0)?)?.into()))
     })
     .await
 }
