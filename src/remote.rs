@@ -1,7 +1,7 @@
 //! A run on another machine, behind `sae serve`: its tables are copied to this machine, where they are read as those of any run, and
 //! what people write goes to the server. Activations, weights and models stay where they are.
 
-use crate::serve::edits::Edits;
+use crate::serve::edits::{EDIT_BYTES, Edits};
 use crate::serve::files::{FileList, PIECE, TableFile, is_table};
 use crate::{Error, Result};
 use harvest::ServedClient;
@@ -148,6 +148,14 @@ impl RemoteRun {
     pub fn save(&self, sae: &str, changes: &[Change]) -> Result<Saved> {
         let edits = Edits { sae: sae.into(), changes: changes.to_vec() };
         let body = serde_json::to_string(&edits).map_err(|error| self.invalid(error.to_string()))?;
+        if body.len() > EDIT_BYTES && changes.len() > 1 {
+            // More than a request may have. If the second half fails, both are sent again: edits that are made twice change nothing.
+            let (first, second) = changes.split_at(changes.len() / 2);
+            let (before, mut saved) = (self.save(sae, first)?, self.save(sae, second)?);
+            saved.moved = before.moved.or(saved.moved);
+            saved.conflicts.splice(0..0, before.conflicts);
+            return Ok(saved);
+        }
         let saved: Saved = parsed(&self.client, "/api/labels", &self.client.post("/api/labels", &body, LIMIT)?)?;
         let mut copied = self.copied();
         // The next copy has the time of the server.

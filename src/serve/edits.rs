@@ -5,6 +5,9 @@ use super::site::Site;
 use sae_core::analysis::labels::{Change, Saved};
 use serde::{Deserialize, Serialize};
 
+/// Bytes of a request at most.
+pub const EDIT_BYTES: usize = 1 << 24;
+
 /// What a program wants to be written about the features of an autoencoder.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Edits {

@@ -1,7 +1,7 @@
 //! Addresses: which page or file each has, and the checks before any of them. Pages are made on threads of their own, where a
 //! reader that panics on a damaged file costs one answer.
 
-use super::edits::Edits;
+use super::edits::{EDIT_BYTES, Edits};
 use super::files::{FileList, TableFile};
 use super::guard::{check_host, check_path, cookie, cookie_name};
 use super::pages::contrast::ContrastView;
@@ -35,8 +35,6 @@ const POLICY: &str = "default-src 'none'; img-src 'self' data:; style-src 'unsaf
 const SCRIPT: &str = include_str!("serve.js");
 /// Bytes of a form at most: a page of notes.
 const FORM: usize = 1 << 18;
-/// Bytes of many edits at most.
-const EDITS: usize = 1 << 24;
 /// Longest side of an image in pixels, if the request names none.
 const SIDE: usize = 640;
 /// The longest side that a request can name.
@@ -71,7 +69,7 @@ pub fn router(served: Served) -> Router {
         .route("/serve.js", get(|| async { file("text/javascript", SCRIPT.into()) }))
         .route("/f/{feature}", post(edit))
         .route("/api/features/{feature}", post(change))
-        .route("/api/labels", post(edits).layer(DefaultBodyLimit::max(EDITS)));
+        .route("/api/labels", post(edits).layer(DefaultBodyLimit::max(EDIT_BYTES)));
     let router = resource(router, "/image/{sample}/{image}", image);
     let router = resource(router, "/api/files", files);
     let router = resource(router, "/api/files/{*path}", piece);

@@ -101,6 +101,12 @@ fn edits_from_elsewhere_meet_those_on_the_server() {
     assert_eq!([label(1), label(2), label(5)], [Some("mine"), Some("only theirs"), Some("only mine")]);
     assert!(written.entry(1).unwrap().notes.contains("theirs") && saved.conflicts.len() == 1, "{saved:?}");
     assert_eq!(Labels::read(&Run::open(remote.root()).unwrap()).unwrap(), on_server, "the copy is the file by now");
+    // More than a request may have.
+    let long = "x".repeat(1 << 20);
+    let many: Vec<Change> = (10..30).map(|feature| write(feature, &long)).collect();
+    assert_eq!(remote.save("base", &many).unwrap().labels, Labels::read(&serving.run()).unwrap());
+    let written = Labels::read(&serving.run()).unwrap();
+    assert!((10..30).all(|feature| written.written("base").unwrap().entry(feature).unwrap().label == long));
     let error = remote.save("none", &[write(1, "x")]).unwrap_err().to_string();
     assert!(error.contains("has no autoencoder \"none\""), "{error}");
 }
