@@ -2,21 +2,27 @@
 //! what people write goes to the server. Activations, weights and models stay where they are.
 
 use crate::serve::edits::{EDIT_BYTES, Edits};
-use crate::serve::files::{FileList, PIECE, TableFile, is_table};
+use crate::serve::files::{FILES, FileList, PIECE, TableFile, is_table};
 use crate::{Error, Result};
 use harvest::ServedClient;
 use sae_core::analysis::labels::{Change, Saved};
 use sae_core::{file, path_text};
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::TempDir;
 
-/// Bytes of a list of tables, of an image or of the answer to edits at most.
-const LIMIT: u64 = 1 << 28;
+/// Bytes of a list of tables at most.
+const LIST: u64 = 1 << 26;
+/// Bytes of an image at most.
+const IMAGE: u64 = 1 << 25;
+/// Bytes of the answer to edits at most.
+const LABELS: u64 = 1 << 28;
+/// Bytes of all copies at most.
+const COPIES: u64 = 1 << 35;
 /// How often a table that is being written is asked for.
 const TRIES: usize = 3;
 
@@ -51,7 +57,7 @@ impl RemoteRun {
     /// The server does not answer, or wants another token; there is no place for copies.
     pub fn connect(address: &str, token: &str) -> Result<Self> {
         let client = ServedClient::new(address, token);
-        let list: FileList = parsed(&client, "/api/files", &client.get("/api/files", LIMIT)?)?;
+        let list = listed(&client)?;
         let path = PathBuf::from(list.run);
         let failed = |source| sae_core::Error::io("make a folder for copies", &std::env::temp_dir())(source);
         // Nobody else can look into it.
@@ -88,7 +94,7 @@ impl RemoteRun {
     /// The server does not answer, or a file cannot be written.
     pub fn copy(&self, sae: Option<&str>) -> Result<()> {
         for left in (0..TRIES).rev() {
-            let list: FileList = self.get("/api/files")?;
+            let list = listed(&self.client)?;
             match self.copy_listed(&list, sae) {
                 // A table may be written while it is read: the next list has the next version of it.
                 Err(_) if left > 0 => {}
@@ -101,8 +107,8 @@ impl RemoteRun {
     fn copy_listed(&self, list: &FileList, sae: Option<&str>) -> Result<()> {
         self.trained.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&list.trained);
         let mut copied = self.copied();
-        let gone: Vec<String> =
-            copied.keys().filter(|path| !list.files.iter().any(|table| table.path == **path)).cloned().collect();
+        let there: BTreeSet<&str> = list.files.iter().map(|table| table.path.as_str()).collect();
+        let gone: Vec<String> = copied.keys().filter(|path| !there.contains(path.as_str())).cloned().collect();
         for path in gone {
             copied.remove(&path);
             // It can be there no longer. A folder is removed with the last of its tables.
@@ -126,7 +132,7 @@ impl RemoteRun {
         if copied.contains_key(&path) {
             return Ok(());
         }
-        let list: FileList = self.get("/api/files")?;
+        let list = listed(&self.client)?;
         match list.files.into_iter().find(|table| table.path == path) {
             Some(table) => self.fetch(&mut copied, table),
             None => Err(self.invalid(format!("the run has no table {path}"))),
@@ -138,7 +144,7 @@ impl RemoteRun {
     /// # Errors
     /// The server does not answer, or does not have it.
     pub fn image(&self, sample: u32, image: usize, side: usize) -> Result<Vec<u8>> {
-        Ok(self.client.get(&format!("/image/{sample}/{image}?side={side}"), LIMIT)?)
+        Ok(self.client.get(&format!("/image/{sample}/{image}?side={side}"), IMAGE)?)
     }
 
     /// Writes what people write about features of an autoencoder, on top of what others wrote.
@@ -156,7 +162,7 @@ impl RemoteRun {
             saved.conflicts.splice(0..0, before.conflicts);
             return Ok(saved);
         }
-        let saved: Saved = parsed(&self.client, "/api/labels", &self.client.post("/api/labels", &body, LIMIT)?)?;
+        let saved: Saved = parsed(&self.client, "/api/labels", &self.client.post("/api/labels", &body, LABELS)?)?;
         let mut copied = self.copied();
         // The next copy has the time of the server.
         copied.remove("labels.json");
@@ -172,6 +178,14 @@ impl RemoteRun {
         }
         if copied.get(&table.path) == Some(&table) {
             return Ok(());
+        }
+        let others = copied.iter().filter(|(path, _)| **path != table.path);
+        let bytes = others.fold(table.bytes, |sum, (_, other)| sum.saturating_add(other.bytes));
+        if bytes > COPIES {
+            return Err(self.invalid(format!(
+                "{} and the other tables that are needed have {bytes} bytes, more than the {COPIES} that are copied",
+                table.path
+            )));
         }
         let whole = self.root.join(path);
         file::write(&whole, |out| {
@@ -199,16 +213,12 @@ impl RemoteRun {
         Err(harvest::Error::Server { cause, address: self.address().into() })
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        parsed(&self.client, path, &self.client.get(path, LIMIT)?)
-    }
-
     fn copied(&self) -> MutexGuard<'_, BTreeMap<String, TableFile>> {
         self.copied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn invalid(&self, cause: String) -> Error {
-        harvest::Error::Server { cause, address: self.address().into() }.into()
+        invalid(&self.client, cause)
     }
 }
 
@@ -221,8 +231,22 @@ fn is_wanted(path: &str, sae: Option<&str>) -> bool {
     }
 }
 
+/// The tables that a server has now.
+fn listed(client: &ServedClient) -> Result<FileList> {
+    let mut list: FileList = parsed(client, "/api/files", &client.get("/api/files", LIST)?)?;
+    if list.files.len() > FILES {
+        return Err(invalid(client, format!("the server lists more than {FILES} tables")));
+    }
+    // Names are joined to paths of this machine: they must not lead out of the copies.
+    list.trained.retain(|name| Path::new(name).file_name() == Some(name.as_ref()));
+    Ok(list)
+}
+
 fn parsed<T: DeserializeOwned>(client: &ServedClient, path: &str, answer: &[u8]) -> Result<T> {
-    let cause = |error| format!("the answer to {path} is not that of `sae serve` ({error})");
-    let failed = |error| harvest::Error::Server { cause: cause(error), address: client.address().into() };
-    Ok(serde_json::from_slice(answer).map_err(failed)?)
+    let failed = |error| invalid(client, format!("the answer to {path} is not that of `sae serve` ({error})"));
+    serde_json::from_slice(answer).map_err(failed)
+}
+
+fn invalid(client: &ServedClient, cause: String) -> Error {
+    harvest::Error::Server { cause, address: client.address().into() }.into()
 }

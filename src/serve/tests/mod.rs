@@ -1,6 +1,9 @@
 //! Requests over a socket to a server in this process, on a run of the tiny model.
 
 mod remote;
+#[path = "../../../harvest/tests/it/server.rs"]
+#[allow(dead_code, reason = "what only the tests of other crates need")]
+mod server;
 mod serving;
 
 use super::*;

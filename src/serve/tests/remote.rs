@@ -1,9 +1,10 @@
 //! A run behind a server, read elsewhere: the copies are the files, what is written is merged on the server, and nothing but tables
 //! leaves it.
 
+use super::server::{Answer, Server};
 use super::*;
 use crate::RemoteRun;
-use crate::serve::files::FileList;
+use crate::serve::files::{FileList, TableFile};
 use sae_core::Run;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -153,4 +154,54 @@ fn nothing_but_tables_leaves_the_run() {
     assert!(list.files.iter().all(|table| !table.path.contains("link") && !table.path.contains("secret")));
     let wrong = RemoteRun::connect(&format!("http://127.0.0.1:{}", serving.port), "wrong").err().unwrap().to_string();
     assert!(wrong.contains("needs the token"), "{wrong}");
+}
+
+/// A server that answers every request for a piece with `piece`, and each other one with `list`.
+fn hostile(list: &Value, piece: &'static [u8]) -> Server {
+    let list = list.to_string();
+    Server::new(move |path, _| {
+        Answer::ok(if path.starts_with("/api/files/") { piece.to_vec() } else { list.clone().into() })
+    })
+}
+
+#[test]
+fn a_server_that_lies_makes_nothing_outside_of_the_copies_and_no_copy_without_end() {
+    let list = |trained: &str, path: &str, bytes: u64| {
+        let files = [TableFile { path: path.into(), bytes, modified: 1 }];
+        json!({ "run": "/data/run", "trained": [trained], "files": files })
+    };
+    for (list, piece, expected) in [
+        (list("base", "../run.json", 2), &b"{}"[..], "outside of the run: ../run.json"),
+        (list("base", "/tmp/run.json", 2), b"{}", "outside of the run: /tmp/run.json"),
+        (list("base", "saes/.hidden/cfg.json", 2), b"{}", "outside of the run"),
+        (list("base", "run.sh", 2), b"{}", "outside of the run"),
+        (list("base", "run.json", u64::MAX), b"{}", "more than the 34359738368 that are copied"),
+        (list("base", "run.json", 9), b"{}", "was cut off after 2 of 9 bytes"),
+        (list("base", "run.json", 0), b"{}", ""),
+        (json!([]), b"{}", "is not that of `sae serve`"),
+    ] {
+        let server = hostile(&list, piece);
+        let copied = RemoteRun::connect(&server.address, "x").and_then(|remote| {
+            let copied = remote.copy(None);
+            let outside = fs::read_dir(remote.root().parent().unwrap()).unwrap().count();
+            assert_eq!(outside, 1, "the folder of the copies has the run alone");
+            copied
+        });
+        let said = copied.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{list}: {said}");
+    }
+    // Names that lead elsewhere are left out; what a person calls a copy of a folder is not.
+    for (trained, expected) in
+        [("../other", None), ("/etc", None), ("..", None), ("", None), ("base copy", Some("base copy"))]
+    {
+        let server = hostile(&list(trained, "run.json", 0), b"");
+        let remote = RemoteRun::connect(&server.address, "x").unwrap();
+        assert_eq!(remote.trained().first().map(String::as_str), expected);
+    }
+    // The last part of the path there is the name of the folder here, if it has one.
+    for (run, name) in [("/", "run"), ("..", "run"), ("/data/../..", "run"), ("/data/a b", "a b")] {
+        let server = hostile(&json!({ "run": run, "trained": [], "files": [] }), b"");
+        let remote = RemoteRun::connect(&server.address, "x").unwrap();
+        assert_eq!(remote.root().file_name().unwrap(), name, "{run}");
+    }
 }
