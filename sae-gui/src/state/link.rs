@@ -73,57 +73,85 @@ impl Link {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let served = is_served(text);
-        let Some(rest) = text.strip_prefix(SCHEME).or(served.then_some(text)) else { return Ok(Self::to_run(text)) };
+        if is_served(text) {
+            return Self::parse_served(text);
+        }
+        let Some(rest) = text.strip_prefix(SCHEME) else { return Ok(Self::to_run(text)) };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let page = |(ending, page): &(&str, Page)| Some((path.strip_suffix(ending)?, Some(Location::Page(*page))));
-        let (run, location) = match PAGES.iter().find_map(page).filter(|_| served) {
-            Some(found) => found,
-            None => split(path, text)?,
-        };
-        let mut link = Self { location, ..Self::to_run(if served { run.into() } else { decode(run)? }) };
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let invalid = |what: &str| format!("invalid {what} \"{value}\" in the link {text}");
-            match key {
-                "token" if served => link.run = format!("{run}?token={value}").into(),
-                "sae" => link.sae = Some(decode(value)?),
-                "page" => {
-                    let page = Page::from_name(value).ok_or_else(|| invalid("page"))?;
-                    link.location = Some(match link.location {
-                        Some(Location::Feature(number)) if page == Page::Compare => Location::Compare(number),
-                        Some(given) => given,
-                        None => Location::Page(page),
-                    });
-                }
-                "with" => {
-                    let with = decode(value)?.parse();
-                    link.with = Some(with.map_err(|problem: String| format!("{problem}, in the link {text}"))?);
-                }
-                "name" => link.name = Some(decode(value)?),
-                "search" => link.search = Some(decode(value)?),
-                "sort" => link.sort = Some(Sort::parse(value).ok_or_else(|| invalid("sort"))?),
-                "map" => link.map = Some(MapKind::from_name(value).ok_or_else(|| invalid("map"))?),
-                "by" => link.by = Some(decode(value)?),
-                "keep" => link.keep = Some(value.parse().map_err(|_| invalid("number of samples"))?),
-                "budget" => link.budget = Some(decode(value)?.parse()?),
-                "prompt" => link.prompt = Some(decode(value)?),
-                "image" => link.image = Some(decode(value)?.into()),
-                "multiples" => {
-                    let multiples = decode(value)?;
-                    parse_multiples(&multiples).map_err(|problem| format!("{problem}, in the link {text}"))?;
-                    link.multiples = Some(multiples);
-                }
-                "guard" => {
-                    let guard = decode(value)?.parse();
-                    let guard = guard.map_err(|problem: String| format!("{problem}, in the link {text}"))?;
-                    link.guard = Some(Box::new(guard));
-                }
-                "steer" => link.steer.push(parse_steer(value).ok_or_else(|| invalid("feature to steer"))?),
-                _ => return Err(format!("unknown key \"{key}\" in the link {text}")),
-            }
+        let (run, location) = split(path, text)?;
+        let mut link = Self { location, ..Self::to_run(decode(run)?) };
+        for (key, value) in pairs(query) {
+            link.set(key, value, text)?;
         }
         if link.run.as_os_str().is_empty() { Err(format!("the link names no run: {text}")) } else { Ok(link) }
+    }
+
+    /// Parses the address of a page of a server, as a browser shows it. Of its query, only what the app has too is taken: the number of
+    /// a page of a table is not, for instance.
+    fn parse_served(text: &str) -> Result<Self, String> {
+        let (text, _fragment) = text.split_once('#').unwrap_or((text, ""));
+        let (path, query) = text.split_once('?').unwrap_or((text, ""));
+        let page = |(ending, page): &(&str, Page)| Some((path.strip_suffix(ending)?, *page));
+        let (run, location, name) = if let Some((run, page)) = PAGES.iter().find_map(page) {
+            (run, Some(Location::Page(page)), None)
+        } else if let Some((run, name)) = path.rsplit_once("/contrast/").filter(|(_, name)| !name.contains('/')) {
+            (run, Some(Location::Page(Page::Contrast)), Some(decode(name)?))
+        } else {
+            let (run, location) = split(path, text)?;
+            (run, location, None)
+        };
+        let mut link = Self { location, name, ..Self::to_run(run) };
+        for (key, value) in pairs(query) {
+            if key == "token" {
+                link.run = format!("{run}?token={value}").into();
+            } else {
+                // Forms write a space as a plus sign. What the app does not know changes nothing.
+                let _ = link.set(key, &value.replace('+', "%20"), text);
+            }
+        }
+        Ok(link)
+    }
+
+    /// Takes a pair of the query of the link `text`. Changes nothing if it is invalid.
+    fn set(&mut self, key: &str, value: &str, text: &str) -> Result<(), String> {
+        let invalid = |what: &str| format!("invalid {what} \"{value}\" in the link {text}");
+        match key {
+            "sae" => self.sae = Some(decode(value)?),
+            "page" => {
+                let page = Page::from_name(value).ok_or_else(|| invalid("page"))?;
+                self.location = Some(match self.location {
+                    Some(Location::Feature(number)) if page == Page::Compare => Location::Compare(number),
+                    Some(given) => given,
+                    None => Location::Page(page),
+                });
+            }
+            "with" => {
+                let with = decode(value)?.parse();
+                self.with = Some(with.map_err(|problem: String| format!("{problem}, in the link {text}"))?);
+            }
+            "name" => self.name = Some(decode(value)?),
+            "search" => self.search = Some(decode(value)?),
+            "sort" => self.sort = Some(Sort::parse(value).ok_or_else(|| invalid("sort"))?),
+            "map" => self.map = Some(MapKind::from_name(value).ok_or_else(|| invalid("map"))?),
+            "by" => self.by = Some(decode(value)?),
+            "keep" => self.keep = Some(value.parse().map_err(|_| invalid("number of samples"))?),
+            "budget" => self.budget = Some(decode(value)?.parse()?),
+            "prompt" => self.prompt = Some(decode(value)?),
+            "image" => self.image = Some(decode(value)?.into()),
+            "multiples" => {
+                let multiples = decode(value)?;
+                parse_multiples(&multiples).map_err(|problem| format!("{problem}, in the link {text}"))?;
+                self.multiples = Some(multiples);
+            }
+            "guard" => {
+                let guard = decode(value)?.parse();
+                let guard = guard.map_err(|problem: String| format!("{problem}, in the link {text}"))?;
+                self.guard = Some(Box::new(guard));
+            }
+            "steer" => self.steer.push(parse_steer(value).ok_or_else(|| invalid("feature to steer"))?),
+            _ => return Err(format!("unknown key \"{key}\" in the link {text}")),
+        }
+        Ok(())
     }
 }
 
@@ -166,6 +194,11 @@ impl Display for Link {
         }
         Ok(())
     }
+}
+
+/// The keys of a query, with their values.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
 fn is_served(text: &str) -> bool {
@@ -330,6 +363,25 @@ mod tests {
         let link = Link::parse("http://127.0.0.1:8000/f/12?token=5f0c&search=red").unwrap();
         assert_eq!(link.to_string(), "http://127.0.0.1:8000/f/12?search=red");
         assert_eq!(Link { run: address.into(), ..link.clone() }, Link::parse(&link.to_string()).unwrap());
+        assert_eq!(
+            parsed("http://127.0.0.1:8000/contrast/by%20year?page=2&per_page=50"),
+            Ok((address.into(), Some(Location::Page(Page::Contrast))))
+        );
+        assert_eq!(Link::parse("http://127.0.0.1:8000/contrast/by%20year").unwrap().name.as_deref(), Some("by year"));
+        // What a browser shows beside that belongs to its page.
+        for (text, expected) in [
+            ("/features?page=2&sort=-x&columns=class,max&search=red+ring%2B", "/?page=features&search=red%20ring%2B"),
+            ("/filter?keep=50%&by=pmi", "/?page=filter&by=pmi"),
+            ("/f/12?wait=1&page=compare&with=x", "/f/12?page=compare"),
+            ("/s/3?feature=7", "/s/3"),
+        ] {
+            let link = Link::parse(&format!("{address}{text}&token=5f0c#top")).unwrap();
+            assert_eq!(
+                (link.to_string(), link.run),
+                (format!("{address}{expected}"), with_token.clone().into()),
+                "{text}"
+            );
+        }
         assert!(Link::parse("http://127.0.0.1:8000/f/x").is_err_and(|error| error.contains("invalid feature number")));
     }
 
