@@ -6,7 +6,7 @@ use crate::harness::{label_on_disk, listed, open, open_folder, settle, write_lab
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
 use sae_core::analysis::labels::{Change, Entry, Labels};
-use sae_gui::state::Link;
+use sae_gui::state::{Link, clipboard};
 use sae_gui::state::location::{Location, Page};
 use sae_gui::view::App;
 use sae_workbench::{Cancel, Control, NoProgress, ServeRequest};
@@ -70,6 +70,13 @@ fn a_run_behind_a_server_is_shown_and_its_labels_are_written_there() {
     let local = here.state().session().run().unwrap();
     assert_eq!(served.list.rows(), local.list.rows());
     assert_eq!(served.info.saes, local.info.saes);
+    let copied = clipboard::feature_json(served).unwrap();
+    let copied: serde_json::Value = serde_json::from_str(&copied).unwrap();
+    assert_eq!(
+        copied["run"],
+        *run.root().canonicalize().unwrap().to_str().unwrap(),
+        "the folder there, not that of the copies"
+    );
     write_label(&mut app, "from elsewhere");
     assert_eq!(label_on_disk(&run, 6).as_deref(), Some("red rings from elsewhere"));
     // What is written there arrives.

@@ -26,7 +26,7 @@ pub fn feature_json(run: &OpenRun) -> Option<String> {
     let neighbors: Vec<_> = neighbors.iter().map(|n| json!({ "feature": n.feature, "cosine": n.cosine })).collect();
     let written = run.label_edits.get(row.feature).and_then(|entry| serde_json::to_value(entry).ok());
     let words = run.list.typical_words(row.feature);
-    feature.insert("run".into(), run.info.root.display().to_string().into());
+    feature.insert("run".into(), run.info.path().display().to_string().into());
     feature.insert("sae".into(), run.info.sae_name().into());
     feature.insert("model".into(), run.info.model.clone().into());
     feature.insert("written".into(), written.unwrap_or(Value::Null));
