@@ -7,8 +7,10 @@ use egui_kittest::{Harness, HarnessBuilder};
 use sae_core::Run;
 use sae_core::analysis::labels::Labels;
 use sae_gui::state::Link;
-use sae_gui::view::{App, Options};
+use sae_gui::view::{App, Options, Outcome};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Width and height of the usual window.
@@ -23,6 +25,20 @@ pub fn open(link: Link) -> Harness<'static, App> {
 pub fn open_in(builder: HarnessBuilder<App>, link: Link) -> Harness<'static, App> {
     let options = Options { link: Some(link), ..Options::default() };
     let mut app = builder.build_eframe(|cc| App::new(&cc.egui_ctx, options).unwrap());
+    settle(&mut app);
+    app
+}
+
+/// Opens a link in an app with a folder for what it remembers; `stop` ends it as a signal would.
+pub fn start(link: Link, memory: &Path, stop: &Arc<AtomicBool>, outcome: &Outcome) -> Harness<'static, App> {
+    let options = Options {
+        link: Some(link),
+        memory: Some(memory.into()),
+        stop: stop.clone(),
+        outcome: outcome.clone(),
+        ..Options::default()
+    };
+    let mut app = Harness::builder().with_size(SIZE).build_eframe(|cc| App::new(&cc.egui_ctx, options).unwrap());
     settle(&mut app);
     app
 }
@@ -114,6 +130,16 @@ pub fn wait_for(app: &mut Harness<'static, App>, text: &str) {
         std::thread::sleep(Duration::from_millis(5));
         app.step();
     }
+}
+
+/// Opens a path or an address in the same window.
+pub fn open_another(app: &mut Harness<'static, App>, text: &str) {
+    key(app, Modifiers::COMMAND, Key::O);
+    app.run_steps(2);
+    app.event(Event::Text(text.into()));
+    app.run_steps(2);
+    key(app, Modifiers::NONE, Key::Enter);
+    settle(app);
 }
 
 /// Draws around the right half of the map of features.

@@ -1,7 +1,9 @@
 //! Writing labels by keyboard: what each key does in a field and beside it, and that no label is lost or mixed up.
 
 use crate::fixture::{self, SAE};
-use crate::harness::{SIZE, current, key, label_on_disk, listed, open, press, search, settle, wait_for, write_label};
+use crate::harness::{
+    SIZE, current, key, label_on_disk, listed, open, open_another, press, search, settle, start, wait_for, write_label,
+};
 use egui::{Event, Key, Modifiers, ViewportCommand, ViewportEvent, ViewportId};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
@@ -10,7 +12,6 @@ use sae_core::analysis::labels::Labels;
 use sae_gui::state::Link;
 use sae_gui::state::location::Location;
 use sae_gui::view::{App, Options, Outcome};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -149,24 +150,13 @@ fn viewport_commands(app: &Harness<'static, App>) -> Vec<ViewportCommand> {
     app.output().viewport_output.values().flat_map(|output| output.commands.clone()).collect()
 }
 
-/// Opens another run in the same window.
-fn open_another(app: &mut Harness<'static, App>, run: &Run) {
-    key(app, Modifiers::COMMAND, Key::O);
-    app.run_steps(2);
-    app.event(Event::Text(run.root().display().to_string()));
-    app.run_steps(2);
-    key(app, Modifiers::NONE, Key::Enter);
-    settle(app);
-    assert_eq!(app.state().session().run().unwrap().info.root, run.root());
-}
-
 #[test]
 fn labels_of_a_closed_run_that_cannot_be_saved_are_counted_and_saved_once_they_can_be() {
     let [(_dir, run), (_other_dir, other)] = [fixture::run(16), fixture::run(16)];
     let mut app = open_feature(&run, 2);
     let unblock = block_saving(&run);
     write_label(&mut app, "precious");
-    open_another(&mut app, &other);
+    open_another(&mut app, &other.root().display().to_string());
     app.get_by_label_contains("1 edit is not saved");
     key(&mut app, Modifiers::COMMAND, Key::Q);
     wait_for(&mut app, "Quit without saving");
@@ -228,20 +218,6 @@ fn a_window_with_labels_that_cannot_be_saved_asks_before_it_closes() {
     assert_eq!(written.written(SAE).unwrap().entry(2).unwrap().label, "precious");
 }
 
-/// The app with a folder for what it remembers; `stop` ends it as a signal would.
-fn start(run: &Run, memory: &Path, stop: &Arc<AtomicBool>, outcome: &Outcome) -> Harness<'static, App> {
-    let options = Options {
-        link: Some(Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) }),
-        memory: Some(memory.into()),
-        stop: stop.clone(),
-        outcome: outcome.clone(),
-        ..Options::default()
-    };
-    let mut app = Harness::builder().with_size(SIZE).build_eframe(|cc| App::new(&cc.egui_ctx, options).unwrap());
-    settle(&mut app);
-    app
-}
-
 #[test]
 fn labels_that_cannot_be_saved_when_the_program_is_ended_are_there_the_next_time() {
     let (dir, run) = fixture::run(64);
@@ -250,7 +226,8 @@ fn labels_that_cannot_be_saved_when_the_program_is_ended_are_there_the_next_time
     let lock = run.root().join(".labels.lock");
     std::fs::create_dir(&lock).unwrap();
     let (stop, outcome) = (Arc::new(AtomicBool::new(false)), Outcome::default());
-    let mut app = start(&run, &memory, &stop, &outcome);
+    let link = || Link { location: Some(Location::Feature(6)), ..Link::to_run(run.root()) };
+    let mut app = start(link(), &memory, &stop, &outcome);
     write_label(&mut app, "red rings");
     app.get_by_label("Label").focus();
     app.run_steps(2);
@@ -265,7 +242,7 @@ fn labels_that_cannot_be_saved_when_the_program_is_ended_are_there_the_next_time
 
     std::fs::remove_dir(&lock).unwrap();
     let (stop, outcome) = Default::default();
-    let app = start(&run, &memory, &stop, &outcome);
+    let app = start(link(), &memory, &stop, &outcome);
     app.get_by_label_contains("2 edits that could not be saved the last time: made again.");
     assert_eq!(label_on_disk(&run, 6).as_deref(), Some("red rings, half typed"));
     drop(app);

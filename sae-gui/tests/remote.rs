@@ -2,15 +2,18 @@
 //! not done here is said.
 
 use crate::fixture::{self, SAE};
-use crate::harness::{label_on_disk, listed, open, open_folder, settle, write_label};
+use crate::harness::{label_on_disk, listed, open, open_another, open_folder, settle, start, write_label};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
+use sae_core::Run;
 use sae_core::analysis::labels::{Change, Entry, Labels};
-use sae_gui::state::{Link, clipboard};
 use sae_gui::state::location::{Location, Page};
-use sae_gui::view::App;
+use sae_gui::state::{Link, clipboard};
+use sae_gui::view::{App, Outcome};
 use sae_workbench::{Cancel, Control, NoProgress, ServeRequest};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,16 +36,30 @@ struct Serving {
 
 impl Serving {
     fn new(run: &Path) -> Self {
-        let server = ServeRequest::new(run).bind().unwrap();
+        Self::at(run, 0)
+    }
+
+    /// A server with this port; with 0, any that is free.
+    fn at(run: &Path, port: u16) -> Self {
+        let server = ServeRequest { port, ..ServeRequest::new(run) }.bind().unwrap();
         let (url, cancel) = (server.url(), Cancel::new());
         let control = cancel.clone();
         let thread = std::thread::spawn(move || server.run(&Control::new(NoProgress, control)).unwrap());
         Self { url, cancel, thread: Some(thread) }
     }
 
+    /// A link to a path of the server.
+    fn link(&self, path: &str) -> Link {
+        Link::parse(&self.url.replace("/?", &format!("{path}?"))).unwrap()
+    }
+
     /// The app at a path of the server.
     fn open(&self, path: &str) -> Harness<'static, App> {
-        open(Link::parse(&self.url.replace("/?", &format!("{path}?"))).unwrap())
+        open(self.link(path))
+    }
+
+    fn port(&self) -> u16 {
+        self.url.split([':', '/']).find_map(|part| part.parse().ok()).unwrap()
     }
 }
 
@@ -93,6 +110,58 @@ fn a_run_behind_a_server_is_shown_and_its_labels_are_written_there() {
     app.get_by_label_contains("Feature 6");
     drop(app);
     assert!(!root.exists(), "no copies stay behind");
+}
+
+#[test]
+fn edits_that_a_server_has_not_taken_when_the_app_ends_are_made_when_its_run_is_opened_there_again() {
+    let (dir, run) = fixture::run(16);
+    let (_other_dir, other) = fixture::run(16);
+    let memory = dir.path().join("memory");
+    let serving = Serving::new(run.root());
+    let port = serving.port();
+    let (stop, outcome) = (Arc::new(AtomicBool::new(false)), Outcome::default());
+    let mut app = start(serving.link("/f/6"), &memory, &stop, &outcome);
+    drop(serving);
+    write_label(&mut app, "red rings");
+    stop.store(true, Ordering::SeqCst);
+    app.step();
+    eframe::App::on_exit(app.state_mut(), None);
+    let told = outcome.lock().unwrap().take().unwrap().unwrap_err();
+    assert!(
+        told.contains(&format!("labels of http://127.0.0.1:{port}/")) && told.contains("at the same address"),
+        "{told}"
+    );
+    drop(app);
+
+    // Another run has the address for a while, and the first one another token after that.
+    let opened = |run: &Run| {
+        let serving = Serving::at(run.root(), port);
+        let (stop, outcome) = Default::default();
+        (start(serving.link("/f/6"), &memory, &stop, &outcome), serving)
+    };
+    drop(opened(&other));
+    assert_eq!(label_on_disk(&other, 6), None);
+    let (app, _serving) = opened(&run);
+    app.get_by_label_contains("1 edit that could not be saved the last time: made again.");
+    assert_eq!(label_on_disk(&run, 6).as_deref(), Some("red rings"));
+    let kept = std::fs::read_dir(&memory).unwrap().flatten();
+    let kept: Vec<_> = kept.filter(|file| file.file_name().to_string_lossy().starts_with("unsaved-")).collect();
+    assert!(kept.is_empty(), "the file is gone once its edits are saved: {kept:?}");
+}
+
+#[test]
+fn edits_go_on_to_a_server_that_was_started_again_with_another_token() {
+    let (_dir, run) = fixture::run(16);
+    let serving = Serving::new(run.root());
+    let port = serving.port();
+    let mut app = serving.open("/f/6");
+    drop(serving);
+    write_label(&mut app, "red rings");
+    assert_eq!(label_on_disk(&run, 6), None);
+    let serving = Serving::at(run.root(), port);
+    open_another(&mut app, &serving.url);
+    assert_eq!(label_on_disk(&run, 6).as_deref(), Some("red rings"));
+    assert_eq!(app.state().session().unsaved().0, 0);
 }
 
 #[test]

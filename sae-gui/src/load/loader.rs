@@ -312,6 +312,8 @@ fn take_task(requests: &mut Requests) -> Option<Task> {
 struct Current {
     number: u64,
     run: Run,
+    /// Where the run is, as edits name it.
+    origin: PathBuf,
     /// The server that has the run, when it was asked last, and whether it answered.
     remote: Option<(Arc<RemoteRun>, Instant, bool)>,
     sae: Option<String>,
@@ -335,6 +337,7 @@ impl Current {
         let with_index = sae.as_ref().filter(|_| !opened.rows.is_empty());
         Self {
             number,
+            origin: opened.info.origin(),
             tables: with_index.map(|sae| Tables::open(&run, sae, opened.rows.len())),
             samples: Samples::new(run.clone(), data.map(PathBuf::as_path), remote.clone()),
             remote: remote.map(|remote| (remote, Instant::now(), true)),
@@ -349,7 +352,7 @@ impl Current {
 
     /// Whether edits are of this run and autoencoder.
     fn is_of(&self, edits: &Edits) -> bool {
-        self.run.root() == edits.root && self.sae.as_deref() == Some(&edits.sae)
+        self.origin == edits.origin && self.sae.as_deref() == Some(&edits.sae)
     }
 
     /// For each feature, the share of the captions of its strongest examples that contain a text.
@@ -501,10 +504,10 @@ fn work(mailbox: &Mailbox<Requests>, mut data: Option<PathBuf>, sender: &Sender<
 
 fn save(edits: &Edits) -> Result<Saved, String> {
     guarded(|| {
-        if let Some(remote) = remote::known(&edits.root) {
+        if let Some(remote) = remote::at(&edits.origin) {
             return remote.save(&edits.sae, &edits.changes).map_err(message);
         }
-        let run = Run::open(&edits.root).map_err(|error| error.message())?;
+        let run = Run::open(&edits.origin).map_err(|error| error.message())?;
         Labels::save(&run, &edits.sae, &edits.changes, &edits.on_disk).map_err(|error| error.message())
     })
 }
@@ -529,13 +532,13 @@ mod tests {
         wait_for(&mut loader, |reply| matches!(reply, Reply::Opened(Ok(_))));
         Labels::save(&open, "base", &[], &Labels::default()).unwrap();
         let (root, sae) = (closed.root().to_path_buf(), "base".to_owned());
-        loader.save(Edits { root, sae, changes: vec![], on_disk: Labels::default() });
+        loader.save(Edits { origin: root, sae, changes: vec![], on_disk: Labels::default() });
         wait_for(&mut loader, |reply| matches!(reply, Reply::Labels(Ok(_))));
     }
 
     #[test]
     fn edits_are_saved_before_another_run_is_opened_and_before_the_end() {
-        let save = || Edits { root: "r".into(), sae: "base".into(), changes: vec![], on_disk: Labels::default() };
+        let save = || Edits { origin: "r".into(), sae: "base".into(), changes: vec![], on_disk: Labels::default() };
         let mut requests = Requests { quit: true, open: Some((1, Link::default())), ..Requests::default() };
         requests.saves.extend([save(), save()]);
         assert!(matches!(take_task(&mut requests), Some(Task::Save(_))));

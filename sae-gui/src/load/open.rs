@@ -49,7 +49,7 @@ fn read(root: PathBuf, link: &Link, remote: Option<&Arc<RemoteRun>>) -> Result<(
     let trained = remote.map_or_else(|| run.saes(), |remote| remote.trained());
     let saes = saes(&run, trained);
     let sae = choose(&run, link.sae.as_deref(), &saes)?;
-    let served = remote.map(|remote| ServedAt { address: remote.address().into(), path: remote.path().into() });
+    let served = remote.map(|remote| remote::served_at(remote));
     let path = served.as_ref().map_or(&root, |served| &served.path).clone();
     // A harvest that run.json does not describe is no reason to show no features.
     let harvest: Option<StoreRecord> = run.read_step(STEP).ok().flatten();

@@ -1,6 +1,7 @@
 //! Edits of labels that could not be saved before the program had to end: they are kept in a file in the home folder, and made
 //! again when their run is opened the next time.
 
+use crate::state::Link;
 use crate::state::label_edits::Edits;
 use sae_core::analysis::labels::Change;
 use sae_core::{file, path_text, random};
@@ -13,7 +14,7 @@ const LIMIT: u64 = 1 << 28;
 /// What a file has.
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    /// The run folder.
+    /// Where the run is: its folder, or the address of its server with the folder there.
     run: String,
     /// The autoencoder.
     sae: String,
@@ -22,8 +23,8 @@ struct Kept {
 }
 
 /// The file for the labels of an autoencoder of a run.
-pub fn path(folder: &Path, root: &Path, sae: &str) -> PathBuf {
-    let name = [root.as_os_str().as_encoded_bytes(), b"\0", sae.as_bytes()].concat();
+pub fn path(folder: &Path, origin: &Path, sae: &str) -> PathBuf {
+    let name = [origin.as_os_str().as_encoded_bytes(), b"\0", sae.as_bytes()].concat();
     folder.join(format!("unsaved-{:016x}.json", random::fnv1a(name)))
 }
 
@@ -33,13 +34,13 @@ pub fn path(folder: &Path, root: &Path, sae: &str) -> PathBuf {
 /// There is no folder, or the file cannot be written.
 pub fn keep(folder: Option<&Path>, edits: &Edits) -> Result<PathBuf, String> {
     let folder = folder.ok_or("The system names no folder for what programs remember.")?;
-    let path = path(folder, &edits.root, &edits.sae);
+    let path = path(folder, &edits.origin, &edits.sae);
     let mut changes = read(&path);
     if edits.changes.starts_with(&changes) {
         changes.clear();
     }
     changes.extend(edits.changes.iter().cloned());
-    let kept = Kept { run: path_text::encode(&edits.root), sae: edits.sae.clone(), changes };
+    let kept = Kept { run: path_text::encode(&edits.origin), sae: edits.sae.clone(), changes };
     file::write_json(&path, &kept).map_err(|error| error.message())?;
     Ok(path)
 }
@@ -51,11 +52,12 @@ pub fn read(path: &Path) -> Vec<Change> {
 
 /// What a person should know about edits that could not be saved before the program ended, after an attempt to keep them.
 pub fn farewell(folder: Option<&Path>, edits: &Edits, reason: &str) -> String {
-    let root = edits.root.display();
-    let lost = format!("labels of {root} could not be saved: {reason}");
+    let origin = edits.origin.display().to_string();
+    let lost = format!("labels of {origin} could not be saved: {reason}");
+    let again = if Link::is_link(&origin) { "opened again at the same address" } else { "opened again" };
     match keep(folder, edits) {
         Ok(path) => {
-            format!("{lost}\nhint: {} has these edits; they are made when the run is opened again", path.display())
+            format!("{lost}\nhint: {} has these edits; they are made when the run is {again}", path.display())
         }
         Err(problem) => {
             let text = serde_json::to_string(&edits.changes).unwrap_or_default();
@@ -72,7 +74,7 @@ mod tests {
     fn edits(label: &str) -> Edits {
         let after = Entry { label: label.into(), ..Entry::empty(3) };
         let change = Change::Entry { before: Entry::empty(3), after };
-        Edits { root: "/runs/a".into(), sae: "base".into(), changes: vec![change], on_disk: Labels::default() }
+        Edits { origin: "/runs/a".into(), sae: "base".into(), changes: vec![change], on_disk: Labels::default() }
     }
 
     #[test]

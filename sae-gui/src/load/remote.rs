@@ -2,6 +2,7 @@
 //! after their run was closed, so all workers share the connections.
 
 use super::message;
+use crate::state::run_info::ServedAt;
 use sae_workbench::RemoteRun;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -35,6 +36,17 @@ pub fn open(run: &Path) -> Result<Option<Arc<RemoteRun>>, String> {
     open.retain(|(_, remote)| remote.strong_count() > 0);
     open.push((token, Arc::downgrade(&remote)));
     Ok(Some(remote))
+}
+
+/// Where the run is.
+pub fn served_at(remote: &RemoteRun) -> ServedAt {
+    ServedAt { address: remote.address().into(), path: remote.path().into() }
+}
+
+/// The run of this [origin](ServedAt::origin) behind a server, by the connection that was made last: a server that was started again
+/// has another token.
+pub fn at(origin: &Path) -> Option<Arc<RemoteRun>> {
+    find(|_, remote| served_at(remote).origin() == origin)
 }
 
 /// The run whose copies are in this folder, if it is one.

@@ -11,8 +11,8 @@ const UNDO: usize = 1000;
 /// Edits of labels to save, whatever run is open by then.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Edits {
-    /// The run folder.
-    pub root: PathBuf,
+    /// Where the run is: [`RunInfo::origin`](super::run_info::RunInfo::origin).
+    pub origin: PathBuf,
     /// The autoencoder.
     pub sae: String,
     /// The edits, in order.
@@ -24,8 +24,8 @@ pub struct Edits {
 /// The labels of one autoencoder of a run, being edited.
 #[derive(Clone, Debug, Default)]
 pub struct LabelEdits {
-    /// The run folder.
-    root: PathBuf,
+    /// Where the run is.
+    origin: PathBuf,
     sae: String,
     /// Who edits.
     author: String,
@@ -45,20 +45,20 @@ pub struct LabelEdits {
 }
 
 impl LabelEdits {
-    /// Labels as the file in the run folder has them.
-    pub fn new(root: &Path, sae: &str, author: &str, on_disk: Labels) -> Self {
+    /// Labels as the file of the run has them.
+    pub fn new(origin: &Path, sae: &str, author: &str, on_disk: Labels) -> Self {
         let edited = on_disk.clone();
-        Self { root: root.into(), sae: sae.into(), author: author.into(), edited, on_disk, ..Self::default() }
+        Self { origin: origin.into(), sae: sae.into(), author: author.into(), edited, on_disk, ..Self::default() }
     }
 
-    /// The run folder.
-    pub fn root(&self) -> &Path {
-        &self.root
+    /// Where the run is.
+    pub fn origin(&self) -> &Path {
+        &self.origin
     }
 
     /// Whether these are the labels of that autoencoder of that run.
-    pub fn is_of(&self, root: &Path, sae: &str) -> bool {
-        self.root == root && self.sae == sae
+    pub fn is_of(&self, origin: &Path, sae: &str) -> bool {
+        self.origin == origin && self.sae == sae
     }
 
     /// What the file held when it was read last, for saving on top of it.
@@ -235,8 +235,8 @@ impl LabelEdits {
     pub fn take_unsent(&mut self) -> Option<Edits> {
         let changes = self.pending[self.sent..].to_vec();
         self.sent = self.pending.len();
-        let (root, sae, on_disk) = (self.root.clone(), self.sae.clone(), self.on_disk.clone());
-        (!changes.is_empty()).then_some(Edits { root, sae, changes, on_disk })
+        let (origin, sae, on_disk) = (self.origin.clone(), self.sae.clone(), self.on_disk.clone());
+        (!changes.is_empty()).then_some(Edits { origin, sae, changes, on_disk })
     }
 
     /// Takes the writer's answer. Returns what a person should know.

@@ -103,7 +103,7 @@ impl OpenRun {
             list.set_sort(sort);
         }
         let (labels, unreadable) = opened.labels;
-        let label_edits = LabelEdits::new(&opened.info.root, opened.info.sae_name(), &opened.author, labels);
+        let label_edits = LabelEdits::new(&opened.info.origin(), opened.info.sae_name(), &opened.author, labels);
         list.set_annotations(Annotations::new(label_edits.written()));
         list.search(link.search.as_deref().unwrap_or_default());
         let first = list.step(None, 0);
@@ -182,7 +182,7 @@ impl OpenRun {
 
     /// Whether another one is of the same run and autoencoder.
     pub fn is_same_as(&self, other: &Self) -> bool {
-        (&self.info.root, &self.info.sae) == (&other.info.root, &other.info.sae)
+        (self.info.origin(), &self.info.sae) == (other.info.origin(), &other.info.sae)
     }
 
     /// Takes over what a person did in the same run before it was read again: where they were and came from, what they searched,

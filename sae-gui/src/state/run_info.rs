@@ -100,6 +100,14 @@ pub struct ServedAt {
     pub path: PathBuf,
 }
 
+impl ServedAt {
+    /// The address with the run folder. Another connection to the same run has the same.
+    pub fn origin(&self) -> PathBuf {
+        let path = self.path.to_string_lossy();
+        PathBuf::from(format!("{}/{}", self.address, path.trim_start_matches('/')))
+    }
+}
+
 /// An open run.
 #[derive(Clone, Debug, Default)]
 pub struct RunInfo {
@@ -160,6 +168,12 @@ impl RunInfo {
     /// The run folder as commands name it: where the run is.
     pub fn path(&self) -> &Path {
         self.served.as_ref().map_or(&self.root, |served| &served.path)
+    }
+
+    /// What the run is known by whenever it is opened: its folder, or the address of its server with the folder there. A server of
+    /// another run may have the same address later.
+    pub fn origin(&self) -> PathBuf {
+        self.served.as_ref().map_or_else(|| self.root.clone(), ServedAt::origin)
     }
 
     /// What links to the run name: its folder, or the address of its server.

@@ -132,7 +132,7 @@ impl Session {
                 // Edits that are not saved yet go on: in the run if it is the same one, else until they are saved.
                 let before = self.run_mut().map(|before| std::mem::take(&mut before.label_edits));
                 self.closed.extend(before);
-                let is_same = |edits: &LabelEdits| edits.is_of(&run.info.root, run.info.sae_name());
+                let is_same = |edits: &LabelEdits| edits.is_of(&run.info.origin(), run.info.sae_name());
                 if let Some(at) = self.closed.iter().position(is_same) {
                     run.adopt_edits(self.closed.remove(at));
                 }
@@ -175,7 +175,7 @@ impl Session {
             Phase::Open(run) => Some(&mut run.label_edits),
             _ => None,
         };
-        let is_meant = |own: &&mut LabelEdits| own.is_of(&edits.root, &edits.sae);
+        let is_meant = |own: &&mut LabelEdits| own.is_of(&edits.origin, &edits.sae);
         let Some(own) = self.closed.iter_mut().chain(open).find(is_meant) else { return Vec::new() };
         let told = own.saved(result);
         self.notice = told.or(self.notice.take());
@@ -221,8 +221,8 @@ impl Session {
         let count = self.unsaved_labels().map(|edits| edits.unsaved().0).sum();
         let reason = |edits: &LabelEdits| {
             let reason = edits.unsaved().1?;
-            let is_open = self.run().is_some_and(|run| run.info.root == edits.root());
-            Some(if is_open { reason.to_owned() } else { format!("{}: {reason}", edits.root().display()) })
+            let is_open = self.run().is_some_and(|run| run.info.origin() == edits.origin());
+            Some(if is_open { reason.to_owned() } else { format!("{}: {reason}", edits.origin().display()) })
         };
         (count, self.unsaved_labels().find_map(reason))
     }

@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 
 impl App {
     /// Makes the edits of a run again that an earlier session could not save.
-    pub(super) fn recover(&mut self, ctx: &Context, root: &Path, sae: &str) {
+    pub(super) fn recover(&mut self, ctx: &Context, origin: &Path, sae: &str) {
         let Some(memory) = &self.memory else { return };
-        let file = recovery::path(memory, root, sae);
+        let file = recovery::path(memory, origin, sae);
         let changes = if self.recovered.as_ref() == Some(&file) { Vec::new() } else { recovery::read(&file) };
         if !changes.is_empty() {
             self.recovered = Some(file);
@@ -24,7 +24,7 @@ impl App {
     /// Removes the file of edits that have been saved now.
     pub(super) fn forget_recovered(&mut self, saved: &Edits) {
         let Some(memory) = &self.memory else { return };
-        let file = recovery::path(memory, &saved.root, &saved.sae);
+        let file = recovery::path(memory, &saved.origin, &saved.sae);
         if self.recovered.as_ref() == Some(&file) {
             self.recovered = None;
             // Edits that are made twice change nothing.

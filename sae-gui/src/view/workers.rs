@@ -406,7 +406,7 @@ impl App {
         ctx.send_viewport_cmd(ViewportCommand::Title(self.title()));
         let Some(run) = self.session.run_mut() else { return };
         let (root, rows) = (run.info.root.clone(), run.list.rows().to_vec());
-        let (folder, name) = (root.clone(), run.info.sae_name().to_owned());
+        let (origin, name) = (run.info.origin(), run.info.sae_name().to_owned());
         // A run behind a server has another token the next time.
         if let (Some(path), None) = (&self.recents.0, &run.info.served) {
             self.recents.1 = recents::add(path, &root.display().to_string());
@@ -428,7 +428,7 @@ impl App {
                 }
             }
         }
-        self.recover(ctx, &folder, &name);
+        self.recover(ctx, &origin, &name);
         prompt.into_iter().for_each(|prompt| self.submit(ctx, prompt));
         if let Some(test) = test {
             self.pages.feature.test.focus();

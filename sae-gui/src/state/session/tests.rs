@@ -44,7 +44,7 @@ fn type_label(session: &mut Session, feature: u32, label: &str) {
 
 /// The writer's answer to edits of the first run.
 fn answer(session: &mut Session, result: Result<Saved, String>) -> Vec<Effect> {
-    let edits = Edits { root: "/runs/a".into(), sae: "base".into(), changes: vec![], on_disk: Labels::default() };
+    let edits = Edits { origin: "/runs/a".into(), sae: "base".into(), changes: vec![], on_disk: Labels::default() };
     session.saved(&edits, result)
 }
 
@@ -405,7 +405,7 @@ fn unsaved_edits_of_a_closed_run_keep_the_window_open_and_come_back_with_the_run
     answer(&mut session, Err("no space".into()));
     assert_eq!(session.unsaved(), (1, Some("/runs/a: no space".into())));
     assert!(!session.may_close());
-    assert!(matches!(&session.apply(Command::Quit)[..], [Effect::Save(edits)] if edits.root.ends_with("a")));
+    assert!(matches!(&session.apply(Command::Quit)[..], [Effect::Save(edits)] if edits.origin.ends_with("a")));
     answer(&mut session, Err("no space".into()));
     assert!(matches!(session.overlay, Overlay::Unsaved(_)));
     assert!(matches!(session.retry()[..], [Effect::Save(_)]));
