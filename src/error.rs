@@ -75,6 +75,12 @@ pub enum Error {
         /// The names that the run has.
         available: Vec<String>,
     },
+    /// An autoencoder takes part in a scoring more than once.
+    #[error("autoencoder {name} is named more than once; name each one once")]
+    Repeated {
+        /// Its name.
+        name: String,
+    },
     /// An autoencoder whose training has not been finished.
     #[error("autoencoder {name} is {}", unfinished(*step))]
     Unfinished {
@@ -411,8 +417,8 @@ pub enum Error {
         /// The file that is missing.
         path: PathBuf,
     },
-    /// A fit of another autoencoder, with features that this one does not have.
-    #[error("the fit is of another autoencoder: {}", path.display())]
+    /// A fit of another autoencoder, or of several together, with features that this one does not have.
+    #[error("the fit is of another autoencoder, or of several together, which cannot be explained: {}", path.display())]
     OtherFit {
         /// The fit.
         path: PathBuf,

@@ -53,12 +53,16 @@ impl SaeChoice {
     /// # Errors
     /// As [`SaeChoice::load`], but for pieces.
     pub fn load_with_pieces(&self) -> Result<LoadedSae> {
+        self.load_on(|| Ok(self.device.open()?))
+    }
+
+    fn load_on(&self, device: impl FnOnce() -> Result<Device>) -> Result<LoadedSae> {
         let run = Run::open(&self.run)?;
         let name = self.name(&run)?;
         let saved = formats::load(&run.sae_dir(&name))?;
         let store = crosscoder::store(&run, &saved.origin)?;
         check_width(&saved, &store)?;
-        Ok(LoadedSae { run, name, saved, store, device: self.device.open()? })
+        Ok(LoadedSae { run, name, saved, store, device: device()? })
     }
 
     /// The autoencoder that is named, or the only one that can be used.
@@ -179,6 +183,22 @@ impl LoadedSae {
         let (order, mut progress): (Vec<usize>, _) = (shards.collect(), |rows| staged.show(rows));
         let weights = &self.saved.weights;
         Ok(pass::run_over(store, &order, weights, &self.device, &mut observers, &mut progress)?)
+    }
+
+    /// Other autoencoders of the same run, on the same device.
+    ///
+    /// # Errors
+    /// One is this autoencoder, or is named twice; as [`SaeChoice::load_with_pieces`].
+    pub(crate) fn beside(&self, names: &[String]) -> Result<Vec<Self>> {
+        let mut known = BTreeSet::from([&self.name]);
+        if let Some(name) = names.iter().find(|name| !known.insert(name)) {
+            return Err(Error::Repeated { name: name.clone() });
+        }
+        let load = |name: &String| {
+            let (run, sae) = (self.run.root().to_path_buf(), Some(name.clone()));
+            SaeChoice { run, sae, device: DeviceChoice::Auto }.load_on(|| Ok(self.device.clone()))
+        };
+        names.iter().map(load).collect()
     }
 
     /// Hex BLAKE3 of the files of the autoencoder.

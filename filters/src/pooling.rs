@@ -111,6 +111,15 @@ impl PooledSample {
         self.content[TEXT] = other.content[TEXT];
         self.tokens.clone_from(&other.tokens);
     }
+
+    /// Adds what another autoencoder found in the same sample. `before` is the number of features that come before its own.
+    fn append(&mut self, other: &Self, before: u32) {
+        let moved = |feature: &PooledFeature| PooledFeature { feature: feature.feature + before, ..*feature };
+        self.features.extend(other.features.iter().map(moved));
+        for (token, more) in self.tokens.iter_mut().zip(&other.tokens) {
+            token.extend(more.iter().map(|(feature, z)| (feature + before, *z)));
+        }
+    }
 }
 
 /// Collects pooled activations during a pass.
@@ -421,6 +430,23 @@ impl PooledStore {
             let mut joined = sample.clone();
             joined.take_text(&text);
             pool.put(n as u32, &joined)
+        })?;
+        pool.finish()
+    }
+
+    /// Puts what another autoencoder found in the same samples beside these features, which its own follow.
+    ///
+    /// # Errors
+    /// A temporary file cannot be read, or `folder` cannot be written.
+    pub fn beside(&self, other: &Self, folder: &Path) -> Result<Self> {
+        let (before, all) = (self.active.len(), self.active.len() + other.active.len());
+        let mut pool = SamplePooler::new(self.samples(), all, 0.0, folder)?;
+        let (mut reader, mut more) = (Reader::new(other), PooledSample::default());
+        self.each(|n, sample| {
+            reader.read(n, &mut more)?;
+            let mut both = sample.clone();
+            both.append(&more, before as u32);
+            pool.put(n as u32, &both)
         })?;
         pool.finish()
     }

@@ -21,6 +21,7 @@ Examples:
   sae score --run new --sae base --calibrate run          weights and pmi fitted to another run
   sae score --run run --model llava-1.5 --data data.jsonl  also the likelihoods of the answers, and blurred and noisy images
   sae score --run new --probe run/probes/base/safe.json    what a probe says about the samples of another run
+  sae score --run run --sae l4 --beside l2,l6 --calibrate run   pmi of the features of three layers together
   sae score --run chosen --rejected rejected              preferred and rejected answers separately, and their margin
   sae score --run run --explain row-17                    why a sample has its score")]
 pub struct ScoreArgs {
@@ -54,6 +55,9 @@ pub struct ScoringArgs {
     /// Run of the same data harvested with --answers rejected: adds the columns SCORE_rejected and SCORE_margin
     #[arg(long, value_name = "RUN")]
     pub rejected: Option<PathBuf>,
+    /// Other autoencoders of the run, of other layers, to whose features the pmi columns are fitted as well. Finds more, and cannot be explained
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub beside: Vec<String>,
     #[command(flatten)]
     pub threshold: ThresholdArg,
     /// Modalities whose features are compared, each side a list of text, image, audio, video and action (the patches of videos count as image)
@@ -78,6 +82,7 @@ impl ScoringArgs {
             seed: self.seed,
             calibrate: self.calibrate.clone(),
             rejected: self.rejected.clone(),
+            beside: self.beside.clone(),
             ..ScoreOptions::default()
         };
         Ok(ScoreRequest { sae: self.sae.choice(), options })

@@ -45,6 +45,9 @@ pub struct ValidateArgs {
     /// Runs that cross-modal weights and pmi are fitted to, together with the corrupted rows
     #[arg(long, value_name = "RUN")]
     pub calibrate: Vec<PathBuf>,
+    /// Other autoencoders of the run, of other layers, to whose features the pmi columns are fitted as well
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub beside: Vec<String>,
     #[command(flatten)]
     pub threshold: ThresholdArg,
     /// Seed of the choice of rows to corrupt
@@ -63,6 +66,7 @@ impl ValidateArgs {
             corruptions: if self.corruption.is_empty() { tried() } else { self.corruption.clone() },
             shares: self.share.iter().map(|share| share.0).collect(),
             calibrate: self.calibrate.clone(),
+            beside: self.beside.clone(),
             threshold: self.threshold.value,
             seed: self.seed,
         }

@@ -41,6 +41,8 @@ enum Arguments {
         seed: u64,
         calibrate: Vec<String>,
         rejected: Option<String>,
+        #[serde(default)]
+        beside: Vec<String>,
     },
     Summaries {
         positions: Part,
@@ -84,13 +86,23 @@ impl PartOperation {
         }
     }
 
+    /// The names of other autoencoders that take part.
+    fn beside(&self) -> &[String] {
+        match self {
+            Self::Score(request) => &request.options.beside,
+            Self::Index(_) | Self::Summaries(_) => &[],
+        }
+    }
+
     /// What its states over a run are computed from.
     pub(super) fn origin(&self, sae: &LoadedSae) -> Result<Origin> {
+        let others = sae.beside(self.beside())?;
+        let hashes = std::iter::once(sae).chain(&others).map(LoadedSae::files_blake3);
         Ok(Origin {
             program: concat!("sae ", env!("CARGO_PKG_VERSION")).into(),
             request: self.arguments(),
             sae: sae.name.clone(),
-            sae_blake3: sae.files_blake3()?,
+            sae_blake3: hashes.collect::<Result<Vec<_>>>()?.concat(),
             stores: self.stores(sae)?,
         })
     }
@@ -124,6 +136,7 @@ impl PartOperation {
                 seed: request.options.seed,
                 calibrate: request.options.calibrate.iter().map(|path| path_text::encode(path)).collect(),
                 rejected: request.options.rejected.as_deref().map(path_text::encode),
+                beside: request.options.beside.clone(),
             },
             Self::Summaries(SummariesRequest { positions, between, .. }) => {
                 let between = between.clone().map(|markers| [markers.open, markers.close]);
@@ -146,13 +159,14 @@ impl PartOperation {
                 threshold: threshold.parse().ok()?,
                 sides: sides.parse().ok()?,
             }),
-            Arguments::Score { definitions, threshold, sides, seed, calibrate, rejected } => {
+            Arguments::Score { definitions, threshold, sides, seed, calibrate, rejected, beside } => {
                 let definitions = definitions.iter().map(|name| name.parse().ok()).collect::<Option<_>>()?;
                 let (threshold, sides) = (threshold.parse().ok()?, sides.parse().ok()?);
                 let calibrate = calibrate.iter().map(|path| path_text::decode(path)).collect();
                 let rejected = rejected.as_deref().map(path_text::decode);
                 let plain = ScoreOptions::default();
-                let options = ScoreOptions { definitions, threshold, sides, seed, calibrate, rejected, ..plain };
+                let options =
+                    ScoreOptions { definitions, threshold, sides, seed, calibrate, rejected, beside, ..plain };
                 Self::Score(Box::new(ScoreRequest { sae, options }))
             }
             Arguments::Summaries { positions, between } => {

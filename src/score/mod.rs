@@ -3,7 +3,7 @@
 
 mod passes;
 
-use passes::{AllCollected, Passed};
+use passes::{AllCollected, Companions, Passed};
 pub(crate) use passes::{Participants, scratch};
 
 use crate::control::{Control, Stage};
@@ -69,6 +69,8 @@ pub struct ScoreOptions {
     pub calibrate: Vec<PathBuf>,
     /// A run of the same samples with their rejected answers, for margins.
     pub rejected: Option<PathBuf>,
+    /// Other autoencoders of the run, whose features `pmi` is fitted to as well.
+    pub beside: Vec<String>,
     /// Files of probes of this autoencoder, whose scores are added.
     pub probes: Vec<PathBuf>,
     /// The field that says which column a sample was melted from, in a run of responses, refinements and critiques. Adds
@@ -88,6 +90,7 @@ impl Default for ScoreOptions {
             seed: 0,
             calibrate: Vec::new(),
             rejected: None,
+            beside: Vec::new(),
             probes: Vec::new(),
             feedback: None,
             reading: None,
@@ -109,6 +112,8 @@ pub struct ScoreDetails {
     /// The run with rejected answers.
     #[serde(serialize_with = "sae_core::path_text::serialize")]
     pub rejected: Option<PathBuf>,
+    /// Other autoencoders whose features `pmi` is fitted to as well.
+    pub beside: Vec<String>,
     /// The modalities that are compared.
     pub sides: Sides,
     /// Files of probes whose scores are added.
@@ -188,8 +193,8 @@ impl ScoreRequest {
         self.options.check(&sae)?;
         let reading = self.options.reading.as_ref().map(|plan| model::resolve(plan, None)).transpose()?;
         let (model, data) = reading.map(|plan| (plan.model, plan.data)).unzip();
-        let ScoreOptions { calibrate, rejected, sides, probes, feedback, .. } = self.options.clone();
-        Ok(sae.plan("score", ScoreDetails { mode, calibrate, rejected, sides, probes, feedback, model, data }))
+        let ScoreOptions { calibrate, rejected, beside, sides, probes, feedback, .. } = self.options.clone();
+        Ok(sae.plan("score", ScoreDetails { mode, calibrate, rejected, beside, sides, probes, feedback, model, data }))
     }
 
     /// Scores.
@@ -228,7 +233,7 @@ pub(crate) fn score_with(
     let participants = Participants::open(sae, options)?;
     let AllCollected { scored, calibration, rejected: passed_rejected } = participants.collect(passes, control)?;
     let (fits_itself, threshold) = (participants.fits_itself, participants.threshold());
-    let Participants { calibration: others, rejected, .. } = participants;
+    let Companions { calibration: others, rejected } = participants.companions;
     let folder = scratch(sae)?;
     let scored = scored.join(&folder)?;
     let calibration = calibration.into_iter().map(|other| other.join(&folder)).collect::<Result<Vec<_>>>()?;
@@ -243,7 +248,7 @@ pub(crate) fn score_with(
     let definitions = &options.definitions;
     let (mut scores, usual) =
         scores::score(&scored.samples, &scored.pooled, &weights, definitions, None, options.seed)?;
-    let mut fitted = fit(&fitted_to, &scored, &mut scores)?;
+    let mut fitted = fit(&fitted_to, &scored, 1 + options.beside.len(), &mut scores)?;
     if !options.sides.compare_with_images() && sae.run.root().join(BLANK_DIR).is_dir() {
         let why = "a pass with blank images says something only where the second side has the images";
         fitted.without.extend([PMI_BLANK, PMI_TOKEN_MIN].map(|column| (column.to_owned(), why.to_owned())));
@@ -259,6 +264,10 @@ pub(crate) fn score_with(
         for (column, folds) in &fitted.fits {
             if let Some(pooled) = passed.pooled_for(column) {
                 others.columns.insert((*column).into(), folds.score(&passed.samples, pooled)?);
+                if let (PMI_BLANK, Some(sets)) = (*column, sets(&fitted_to, column)) {
+                    let relative = References::draw(folds, &sets)?.score(&passed.samples, pooled)?;
+                    others.columns.insert(PMI_RELATIVE.into(), relative);
+                }
             }
         }
         scores.add_rejected(&others, &pair);
@@ -306,12 +315,17 @@ fn kept_columns(path: &Path, samples: &[Sample]) -> Result<Vec<(String, Vec<Opti
     names.map(|name| Ok((name.clone(), table.column(&name)?))).collect()
 }
 
-/// Fits the columns of [`FITTED`] and puts them into the table.
-fn fit(fitted_to: &[&Passed], scored: &Passed, scores: &mut Scores) -> Result<Fitted> {
+/// What a column is fitted to, if every run has it.
+fn sets<'a>(fitted_to: &[&'a Passed], column: &str) -> Option<Vec<Set<'a>>> {
+    fitted_to.iter().map(|passed| passed.set(column)).collect()
+}
+
+/// Fits the columns of [`FITTED`] to the features of some autoencoders and puts them into the table.
+fn fit(fitted_to: &[&Passed], scored: &Passed, saes: usize, scores: &mut Scores) -> Result<Fitted> {
+    let usual = pmi::Options::default();
     let Fitted { mut fits, mut keep, mut without } = Fitted::default();
     for column in FITTED {
-        let sets: Option<Vec<Set>> = fitted_to.iter().map(|passed| passed.set(column)).collect();
-        let (Some(sets), Some(pooled)) = (sets, scored.pooled_for(column)) else {
+        let (Some(sets), Some(pooled)) = (sets(fitted_to, column), scored.pooled_for(column)) else {
             if column != PMI && fitted_to.iter().chain([&scored]).any(|passed| passed.blank.is_some()) {
                 let why = format!("not every run that takes part has its {BLANK_DIR} beside it");
                 without.insert(column.to_string(), why);
@@ -319,7 +333,7 @@ fn fit(fitted_to: &[&Passed], scored: &Passed, scores: &mut Scores) -> Result<Fi
             continue;
         };
         let unit = if column == PMI_TOKEN_MIN { Unit::Token } else { Unit::Sample };
-        match Folds::fit(&sets, &scored.samples, &pmi::Options { unit, ..pmi::Options::default() }) {
+        match Folds::fit(&sets, &scored.samples, &pmi::Options { unit, features: saes * usual.features, ..usual }) {
             Ok(folds) => {
                 let values = folds.score(&scored.samples, pooled)?;
                 // The estimate is about mismatched pairs, and a text with one wrong token is not such a pair.
@@ -418,7 +432,7 @@ fn write(
     }
     let step = json!({
         "mode": options.definitions, "threshold": threshold, "sides": options.sides, "seed": options.seed, "samples": scores.rows.len(),
-        "weighted_features": weighted, "calibrate": options.calibrate, "rejected": options.rejected,
+        "weighted_features": weighted, "calibrate": options.calibrate, "rejected": options.rejected, "beside": options.beside,
         "model": options.reading.as_ref().map(|plan| path_text::encode(&plan.model)),
     });
     sae.run.write_step(&step_name(&sae.name), &step)?;

@@ -26,6 +26,8 @@ pub struct Collected {
     pooler: SamplePooler,
     tops: Option<TopTokens>,
     blank: Option<(Vec<Sample>, SamplePooler)>,
+    /// The same with the other autoencoders.
+    beside: Vec<Self>,
 }
 
 /// One store after its pass.
@@ -35,16 +37,25 @@ pub struct Passed {
     /// The same images, with the texts as the model reads them with blank images, if those were captured.
     pub blank: Option<PooledStore>,
     pub tops: Option<TopTokens>,
+    /// [`Passed::pooled`] with the features of the other autoencoders, if there are any. [`Passed::blank`] has them as well.
+    together: Option<PooledStore>,
 }
 
-/// The runs that take part in a scoring.
+/// The autoencoders and runs that take part in a scoring.
 pub struct Participants<'a> {
     sae: &'a LoadedSae,
     options: &'a ScoreOptions,
-    pub calibration: Vec<Companion>,
-    pub rejected: Option<Companion>,
+    pub companions: Companions,
+    /// The other autoencoders.
+    beside: Vec<(LoadedSae, Companions)>,
     /// Whether the scored run is fitted to.
     pub fits_itself: bool,
+}
+
+/// What an autoencoder reads of other runs than its own.
+pub struct Companions {
+    pub calibration: Vec<Companion>,
+    pub rejected: Option<Companion>,
 }
 
 /// What all passes of a scoring found.
@@ -54,17 +65,30 @@ pub struct AllCollected {
     pub rejected: Option<Collected>,
 }
 
-impl<'a> Participants<'a> {
-    /// Opens the runs.
-    pub fn open(sae: &'a LoadedSae, options: &'a ScoreOptions) -> Result<Self> {
-        options.check(sae)?;
+impl Companions {
+    fn open(sae: &LoadedSae, options: &ScoreOptions) -> Result<Self> {
         let rejected =
             options.rejected.as_deref().map(|path| Companion::open(sae, path, Role::Rejected)).transpose()?;
-        let is_scored = |path: &Path| path.canonicalize().ok() == sae.run.root().canonicalize().ok();
-        let others = options.calibrate.iter().filter(|path| !is_scored(path));
-        let others = others.map(|path| Companion::open(sae, path, Role::Calibration)).collect::<Result<Vec<_>>>()?;
-        let fits_itself = options.calibrate.is_empty() || options.calibrate.iter().any(|path| is_scored(path));
-        Ok(Self { sae, options, calibration: others, rejected, fits_itself })
+        let others = options.calibrate.iter().filter(|path| !is_scored(sae, path));
+        let calibration = others.map(|path| Companion::open(sae, path, Role::Calibration)).collect::<Result<_>>()?;
+        Ok(Self { calibration, rejected })
+    }
+}
+
+/// Whether a path is that of the run that is scored.
+fn is_scored(sae: &LoadedSae, path: &Path) -> bool {
+    path.canonicalize().ok() == sae.run.root().canonicalize().ok()
+}
+
+impl<'a> Participants<'a> {
+    /// Opens the autoencoders and the runs.
+    pub fn open(sae: &'a LoadedSae, options: &'a ScoreOptions) -> Result<Self> {
+        options.check(sae)?;
+        let companions = Companions::open(sae, options)?;
+        let open = |other: LoadedSae| Companions::open(&other, options).map(|companions| (other, companions));
+        let beside = sae.beside(&options.beside)?.into_iter().map(open).collect::<Result<_>>()?;
+        let fits_itself = options.calibrate.is_empty() || options.calibrate.iter().any(|path| is_scored(sae, path));
+        Ok(Self { sae, options, companions, beside, fits_itself })
     }
 
     /// The threshold for the width of the autoencoder.
@@ -74,29 +98,61 @@ impl<'a> Participants<'a> {
 
     /// Passes over all of them.
     pub fn collect(&self, passes: &mut Passes, control: &mut Control) -> Result<AllCollected> {
-        let pass = Pass { sae: self.sae, threshold: self.threshold(), sides: &self.options.sides };
-        let (run, store) = (&self.sae.run, &self.sae.store);
-        let own = Source { name: "run".into(), run, store, weigh: self.fits_itself, stage: Stage::Score };
+        let mut all = self.collect_with(self.sae, &self.companions, passes, control)?;
+        for (sae, companions) in &self.beside {
+            all.put_beside(self.collect_with(sae, companions, passes, control)?);
+        }
+        Ok(all)
+    }
+
+    /// Passes of one autoencoder.
+    fn collect_with(
+        &self,
+        sae: &LoadedSae,
+        companions: &Companions,
+        passes: &mut Passes,
+        control: &mut Control,
+    ) -> Result<AllCollected> {
+        let threshold = self.options.threshold.for_width(sae.saved.weights.d_in);
+        let pass = Pass { sae, threshold, sides: &self.options.sides };
+        // Weights are of the first autoencoder alone. The names of autoencoders contain no slash.
+        let first = std::ptr::eq(sae, self.sae);
+        let name = |name: String| if first { name } else { format!("{}/{name}", sae.name) };
+        let (run, store, weigh) = (&sae.run, &sae.store, first && self.fits_itself);
+        let own = Source { name: name("run".into()), run, store, weigh, stage: Stage::Score };
         let scored = pass.over(&own, passes, control)?;
         let mut calibration = Vec::new();
-        for (n, Companion { run, store }) in self.calibration.iter().enumerate() {
-            let name = format!("calibration-{n}");
-            let source = Source { name, run, store, weigh: true, stage: Stage::Calibrate };
+        for (n, Companion { run, store }) in companions.calibration.iter().enumerate() {
+            let name = name(format!("calibration-{n}"));
+            let source = Source { name, run, store, weigh: first, stage: Stage::Calibrate };
             calibration.push(pass.over(&source, passes, control)?);
         }
         let mut rejected = None;
-        if let Some(Companion { run, store }) = &self.rejected {
-            let source = Source { name: "rejected".into(), run, store, weigh: false, stage: Stage::Rejected };
+        if let Some(Companion { run, store }) = &companions.rejected {
+            let source = Source { name: name("rejected".into()), run, store, weigh: false, stage: Stage::Rejected };
             rejected = Some(pass.over(&source, passes, control)?);
         }
         Ok(AllCollected { scored, calibration, rejected })
     }
 }
 
+impl AllCollected {
+    /// Adds what another autoencoder found in the same runs.
+    fn put_beside(&mut self, other: Self) {
+        let others = std::iter::once(other.scored).chain(other.calibration).chain(other.rejected);
+        let all = std::iter::once(&mut self.scored).chain(&mut self.calibration).chain(&mut self.rejected);
+        all.zip(others).for_each(|(collected, other)| collected.beside.push(other));
+    }
+}
+
 impl Passed {
     /// The pooled samples that a column is computed from.
     pub fn pooled_for(&self, column: &str) -> Option<&PooledStore> {
-        if column == PMI { Some(&self.pooled) } else { self.blank.as_ref() }
+        if column == PMI { Some(self.together()) } else { self.blank.as_ref() }
+    }
+
+    fn together(&self) -> &PooledStore {
+        self.together.as_ref().unwrap_or(&self.pooled)
     }
 
     pub fn set(&self, column: &str) -> Option<Set<'_>> {
@@ -149,14 +205,15 @@ impl Pass<'_> {
         } else {
             None
         };
-        Ok(Collected { samples, pooler: pooled, tops, blank })
+        Ok(Collected { samples, pooler: pooled, tops, blank, beside: Vec::new() })
     }
 }
 
 impl Collected {
-    /// Ends the pooling, and joins images with the texts as the model reads them with blank images.
+    /// Ends the pooling, joins images with the texts as the model reads them with blank images, and puts the features of the other
+    /// autoencoders beside those of the first.
     pub fn join(self, folder: &Path) -> Result<Passed> {
-        let Self { samples, pooler, tops, blank } = self;
+        let Self { samples, pooler, tops, blank, beside } = self;
         let pooled = pooler.finish()?;
         let blank = match blank {
             Some((texts, pooler)) => {
@@ -164,7 +221,16 @@ impl Collected {
             }
             None => None,
         };
-        Ok(Passed { samples, pooled, blank, tops })
+        let mut passed = Passed { samples, pooled, blank, tops, together: None };
+        for other in beside {
+            let other = other.join(folder)?;
+            passed.together = Some(passed.together().beside(&other.pooled, folder)?);
+            passed.blank = match passed.blank.zip(other.blank) {
+                Some((first, other)) => Some(first.beside(&other, folder)?),
+                None => None,
+            };
+        }
+        Ok(passed)
     }
 }
 

@@ -11,6 +11,7 @@ use filters::Threshold;
 use harvest::Plan;
 use harvest::data::CorruptionKind;
 use sae_core::file;
+use sae_core::store::Hook;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ pub struct ValidateRequest {
     pub shares: Vec<f64>,
     /// Runs that weights and `pmi` are fitted to, together with the corrupted rows.
     pub calibrate: Vec<PathBuf>,
+    /// Other autoencoders of the run, whose features `pmi` is fitted to as well.
+    pub beside: Vec<String>,
     /// A feature counts as active on a token above this activation.
     pub threshold: Threshold,
     /// Decides which rows are corrupted.
@@ -128,6 +131,7 @@ impl ValidateRequest {
             corruptions: CorruptionKind::TRIED.to_vec(),
             shares: vec![0.25],
             calibrate: Vec::new(),
+            beside: Vec::new(),
             threshold: Threshold::Auto,
             seed: 0,
         }
@@ -140,6 +144,7 @@ impl ValidateRequest {
     pub fn plan(&self) -> Result<ValidatePlan> {
         let sae = self.sae.load()?;
         let trials = self.trials()?;
+        sae.beside(&self.beside)?;
         let (plan, _) = model::resolve_for(&self.model, &sae, None)?;
         Ok(sae.plan("validate", ValidateDetails { trials, limit: plan.limit, model: plan.model }))
     }
@@ -152,10 +157,15 @@ impl ValidateRequest {
     pub fn run(&self, control: &mut Control) -> Result<ValidateReport> {
         let sae = self.sae.load()?;
         let trials = self.trials()?;
-        let (plan, _) = model::resolve_for(&self.model, &sae, Some(control))?;
+        let beside = sae.beside(&self.beside)?;
+        let (mut plan, _) = model::resolve_for(&self.model, &sae, Some(control))?;
+        for other in &beside {
+            let more: Vec<Hook> = other.hooks()?.into_iter().filter(|hook| !plan.hooks.contains(hook)).collect();
+            plan.hooks.extend(more);
+        }
         let folder = sae.run.root().join("validate");
         let trials = trials.into_iter().map(|trial| {
-            let trial = Trial { request: self, sae: &sae, plan: &plan, folder: &folder, what: trial };
+            let trial = Trial { request: self, sae: &sae, beside: &beside, plan: &plan, folder: &folder, what: trial };
             trial.run(control)
         });
         let report = ValidateReport {

@@ -30,6 +30,8 @@ pub(super) struct Trial<'a> {
     pub request: &'a ValidateRequest,
     /// The autoencoder with its run.
     pub sae: &'a LoadedSae,
+    /// The other autoencoders.
+    pub beside: &'a [LoadedSae],
     /// How the model reads the data, without the corruption.
     pub plan: &'a Plan,
     /// The folder for captured activations.
@@ -48,7 +50,9 @@ impl Trial<'_> {
         captured.map_err(|error| explain(error, &root))?;
         let run = Run::open(&root)?;
         let name = self.sae.name.clone();
-        formats::save(Format::SaeLens, &run.sae_dir(&name), &self.sae.saved)?;
+        for sae in std::iter::once(self.sae).chain(self.beside) {
+            formats::save(Format::SaeLens, &run.sae_dir(&sae.name), &sae.saved)?;
+        }
         let store = Store::open(&run, &self.sae.store.manifest().hook)?;
         let samples = load_samples(&run)?;
         let saved = formats::load(&self.sae.run.sae_dir(&name))?;
@@ -57,6 +61,7 @@ impl Trial<'_> {
             threshold: self.request.threshold,
             seed,
             calibrate: self.request.calibrate.iter().cloned().chain([root]).collect(),
+            beside: self.request.beside.clone(),
             reading: Some(plan.clone()),
             ..ScoreOptions::default()
         };
