@@ -20,6 +20,7 @@ from measures import auc
 from program import check_whole
 from safetensors.numpy import load_file
 from scipy.linalg import solve_triangular
+from scipy.special import logsumexp
 from scipy.stats import rankdata
 
 SCALES = {"log1p": np.log1p, "raw": lambda z: z, "binary": lambda z: (z > 0).astype(np.float32)}
@@ -105,6 +106,11 @@ def balanced(z, wanted):
     return np.sort(order[(share * (1 - share))[order] > 0])
 
 
+def mean_of_exp(nats):
+    """The logarithm of the mean of the exponentials of each row."""
+    return logsumexp(nats, axis=1) - np.log(nats.shape[1])
+
+
 class Fit:
     """Canonical components of rows `u` of images and `t` of texts; `of` says which row of `u` each of `t` belongs to."""
 
@@ -133,8 +139,20 @@ class Fit:
         p, q, s2 = self.variables(u, 0), self.variables(t, 1), self.s**2
         return (-0.5 * np.log(1 - s2) - (s2 * (p * p + q * q) - 2 * self.s * p * q) / (2 * (1 - s2))).sum(1)
 
+    def all_nats(self, u, t):
+        """Those of every image with every text."""
+        p, q, s2 = self.variables(u, 0), self.variables(t, 1), self.s**2
+        alone = [(x * x) @ (s2 / (2 * (1 - s2))) for x in (p, q)]
+        return -0.5 * np.log(1 - s2).sum() - alone[0][:, None] - alone[1] + (p * (self.s / (1 - s2))) @ q.T
 
-def pmi(calibration, scored, changed):
+    def relative(self, u, t, others):
+        """`pmi_relative`: less what each image has with the texts of others, and each text with their images."""
+        usual = [mean_of_exp(self.all_nats(u, others[1])), mean_of_exp(self.all_nats(others[0], t).T)]
+        return self.nats(u, t) - (usual[0] + usual[1]) / 2
+
+
+def pmi(calibration, scored, changed, relative=None):
+    """`pmi_blank`, or `pmi_relative` to a number of calibration pairs."""
     options = USUAL | changed
     rng, pool = np.random.default_rng(0), options["pooling"]
     kept = np.flatnonzero(calibration.there)
@@ -143,7 +161,12 @@ def pmi(calibration, scored, changed):
     wrong = rng.permutation(len(kept))[: round(options["wrong"] * len(kept))]
     texts[wrong] = texts[np.roll(wrong, 1)]
     fit = Fit(getattr(calibration.image, pool)[kept], getattr(calibration.text, pool)[texts], np.arange(len(kept)), **options)
-    return [fit.nats(getattr(run.image, pool), getattr(run.text, pool)) for run in scored]
+    sides = [(getattr(run.image, pool), getattr(run.text, pool)) for run in scored]
+    if relative is None:
+        return [fit.nats(*both) for both in sides]
+    some = rng.choice(kept, relative, replace=False)
+    others = getattr(calibration.image, pool)[some], getattr(calibration.text, pool)[some]
+    return [fit.relative(*both, others) for both in sides]
 
 
 def weakest_word(calibration, scored):
@@ -177,6 +200,9 @@ def main():
     row("nothing", usual)
     for changed in CHANGES:
         row(", ".join(f"{name} {value}" for name, value in changed.items()), pmi(calibration, scored, changed))
+    for others in (300, 1000, 3000, 10000):
+        if others <= calibration.there.sum():
+            row(f"relative to {others} others", pmi(calibration, scored, {}, relative=others))
     words = weakest_word(calibration, scored)
     row("weakest word", words)
     row("mean rank of both", [rankdata(a) + rankdata(b) for a, b in zip(usual, words)])

@@ -8,7 +8,8 @@ Needs Python 3.11 with numpy, pyarrow, safetensors and scipy. The folders, for a
     done
     python docs/several_hooks.py measure --saes pairs-run/saes/{l2,l4,l6} --calibrate pairs-run --scored HOOKS/*-25
 
-Everything is fitted to the calibration run, without labels. *Mean of ranks*: of the scores of single layers, among the rows that are
+Everything is fitted to the calibration run, without labels. *Relative*: `pmi_relative`, less what a pair's image and text have with 3,000
+of the calibration pairs. *Mean of ranks*: of the scores of single layers, among the rows that are
 scored. *Sum*: of the scores themselves, which are nats. *Side by side*: one fit to the features of all layers. *Image I, text T*: the
 image's features are of one layer and the text's of another. Printed are AUCs of right rows against corrupted rows, and how much each
 differs from `pmi_blank` of the second autoencoder, with 95 % intervals (a bootstrap of the rows).
@@ -48,8 +49,10 @@ class Layers:
         self.images, self.texts = [run.image.max for run in runs], [run.text.max for run in runs]
 
     def only(self, rows):
-        self.images, self.texts = ([z[rows] for z in side] for side in (self.images, self.texts))
-        return self
+        """Those of some samples."""
+        some = copy(self)
+        some.images, some.texts = ([z[rows] for z in side] for side in (self.images, self.texts))
+        return some
 
 
 class Together:
@@ -66,11 +69,17 @@ class Together:
         both = zip((run.images, run.texts), self.chosen)
         return [np.concatenate([z[:, kept] for z, kept in zip(side, chosen)], 1) for side, chosen in both]
 
-    def nats(self, run, components):
-        """The score by the first components alone."""
+    def first(self, components):
+        """The fit with the first components alone."""
         fit = copy(self.fit)
         fit.s, fit.directions = fit.s[:components], [d[:, :components] for d in fit.directions]
-        return fit.nats(*self.sides(run))
+        return fit
+
+    def nats(self, run, components):
+        return self.first(components).nats(*self.sides(run))
+
+    def relative(self, run, others, components):
+        return self.first(components).relative(*self.sides(run), self.sides(others))
 
 
 def measure(args):
@@ -79,14 +88,23 @@ def measure(args):
     calibration = Layers(args.calibrate, encoders)
     calibration = calibration.only(calibration.there)
     scored = [Layers(folder, encoders) for folder in args.scored]
-    everything = range(len(names))
+    everything, count = range(len(names)), len(calibration.images[0])
+    others = calibration.only(np.random.default_rng(0).choice(count, min(count, 3000), replace=False))
+
+    def fitted(image, text, **changed):
+        return Fit(calibration.images[image], calibration.texts[text], np.arange(count), **USUAL | changed)
 
     def nats(image, text, **changed):
-        fit = Fit(calibration.images[image], calibration.texts[text], np.arange(len(calibration.images[0])), **USUAL | changed)
+        fit = fitted(image, text, **changed)
         return [fit.nats(run.images[image], run.texts[text]) for run in scored]
+
+    def relative(n):
+        fit = fitted(n, n)
+        return [fit.relative(run.images[n], run.texts[n], (others.images[n], others.texts[n])) for run in scored]
 
     alone = [nats(n, n) for n in everything]
     rows = {f"layer {names[n]}": alone[n] for n in everything}
+    rows |= {f"layer {names[n]}: relative": relative(n) for n in everything}
     rows |= {f"image {names[i]}, text {names[t]}": nats(i, t) for i in everything for t in everything if i != t}
     pairs = [[n, m] for n in everything for m in everything if n < m]
     for group in [*pairs, list(everything)] if len(names) > 2 else pairs:
@@ -99,6 +117,7 @@ def measure(args):
     together = Together(calibration)
     for components in (64, 192):
         rows[f"layers {', '.join(names)}: side by side, {components} components"] = [together.nats(run, components) for run in scored]
+    rows[f"layers {', '.join(names)}: side by side, relative"] = [together.relative(run, others, 64) for run in scored]
     together = Together(calibration, ridge=0.9)
     rows[f"layers {', '.join(names)}: side by side, ridge 0.9"] = [together.nats(run, 64) for run in scored]
 

@@ -66,7 +66,7 @@ pub const RECOMMENDED: [&str; 2] = [PMI_BLANK, PMI];
 /// Kinds of errors, with the columns that find each, the best first (`docs/SCORES.md` has the figures).
 pub const FINDERS: [(&str, &[&str]); 8] = [
     ("images and texts that do not belong together", &[PMI_BLANK, PMI]),
-    ("texts that nearly belong (hardly found)", &[PMI_BLANK, PMI]),
+    ("texts that nearly belong", &[PMI_RELATIVE, PMI_BLANK, PMI]),
     ("one wrong word", &[LIKELIHOOD_MIN, PMI_TOKEN_MIN]),
     ("words in the wrong order", &[LIKELIHOOD_MIN, PMI_TOKEN_MIN]),
     ("truncated answers", &[LIKELIHOOD_END]),

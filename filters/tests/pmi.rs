@@ -113,6 +113,32 @@ fn tokens_are_combined_with_the_text_and_another_image() {
 }
 
 #[test]
+fn features_of_another_autoencoder_follow_those_of_the_first() {
+    let (samples, pooled) = objects();
+    let other = pooled.select(&std::env::temp_dir(), |n, sample, _| (n != 5).then(|| sample.clone())).unwrap();
+    let both = pooled.beside(&other, &std::env::temp_dir()).unwrap();
+    let moved = |n: usize, feature: &PooledFeature| {
+        let second = PooledFeature { feature: feature.feature + 16, ..*feature };
+        [Some(*feature), (n != 5).then_some(second)]
+    };
+    for (n, (one, two)) in all(&pooled).iter().zip(all(&both)).enumerate() {
+        let mut features: Vec<_> = one.features.iter().flat_map(|feature| moved(n, feature)).flatten().collect();
+        features.sort_by_key(|feature| feature.feature);
+        assert_eq!((&two.features, two.content), (&features, one.content));
+        for (token, alone) in two.tokens.iter().zip(&one.tokens) {
+            let second = alone.iter().filter(|_| n != 5).map(|(feature, z)| (feature + 16, *z));
+            assert_eq!(*token, alone.iter().copied().chain(second).collect::<Vec<_>>());
+        }
+    }
+    assert_eq!((both.active().len(), both.kept_tokens()), (32, 128));
+    assert_eq!((both.active()[3], both.active()[19]), (pooled.active()[3], other.active()[3]));
+    // What says the same twice fits the same pairs, with as many features again.
+    let set = [Set { samples: &samples, pooled: &both }];
+    let folds = Folds::fit(&set, &[], &Options { features: 2000, ..Options::default() }).unwrap();
+    assert!(folds.whole.chosen.features.iter().all(|features| features.iter().any(|feature| *feature >= 16)));
+}
+
+#[test]
 fn pairs_are_compared_with_mismatched_ones_of_the_same_image_and_of_the_same_text() {
     let (samples, pooled) = objects();
     let set = [Set { samples: &samples, pooled: &pooled }];

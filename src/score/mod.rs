@@ -212,6 +212,8 @@ type Fits = BTreeMap<&'static str, Folds>;
 /// The results for the columns of [`FITTED`].
 #[derive(Default)]
 struct Fitted {
+    /// Number of features of all autoencoders.
+    d_sae: usize,
     fits: Fits,
     keep: BTreeMap<String, KeepEstimate>,
     without: BTreeMap<String, String>,
@@ -323,7 +325,8 @@ fn sets<'a>(fitted_to: &[&'a Passed], column: &str) -> Option<Vec<Set<'a>>> {
 /// Fits the columns of [`FITTED`] to the features of some autoencoders and puts them into the table.
 fn fit(fitted_to: &[&Passed], scored: &Passed, saes: usize, scores: &mut Scores) -> Result<Fitted> {
     let usual = pmi::Options::default();
-    let Fitted { mut fits, mut keep, mut without } = Fitted::default();
+    let Fitted { mut fits, mut keep, mut without, .. } = Fitted::default();
+    let d_sae = scored.together().active().len();
     for column in FITTED {
         let (Some(sets), Some(pooled)) = (sets(fitted_to, column), scored.pooled_for(column)) else {
             if column != PMI && fitted_to.iter().chain([&scored]).any(|passed| passed.blank.is_some()) {
@@ -360,7 +363,7 @@ fn fit(fitted_to: &[&Passed], scored: &Passed, saes: usize, scores: &mut Scores)
             Err(other) => return Err(other.into()),
         }
     }
-    Ok(Fitted { fits, keep, without })
+    Ok(Fitted { d_sae, fits, keep, without })
 }
 
 /// Rank correlation of every score with the number of positions.
@@ -383,12 +386,12 @@ fn write(
     weights: &Weights,
     fitted: Fitted,
 ) -> Result<ScoreReport> {
-    let Fitted { fits, keep, without } = fitted;
+    let Fitted { d_sae, fits, keep, without } = fitted;
     let path = sae.run.scores(&sae.name);
     for column in FITTED {
         let fit = fit_path(&path, column);
         match fits.get(column) {
-            Some(folds) => pmi::write(&fit, folds, sae.saved.weights.d_sae)?,
+            Some(folds) => pmi::write(&fit, folds, d_sae)?,
             None if fit.exists() => std::fs::remove_file(&fit).map_err(sae_core::Error::io("remove", &fit))?,
             None => (),
         }

@@ -115,9 +115,9 @@ impl<'a> Participants<'a> {
     ) -> Result<AllCollected> {
         let threshold = self.options.threshold.for_width(sae.saved.weights.d_in);
         let pass = Pass { sae, threshold, sides: &self.options.sides };
-        // Weights are of the first autoencoder alone. The names of autoencoders contain no slash.
+        // Weights are of the first autoencoder alone. The names of autoencoders contain no colon.
         let first = std::ptr::eq(sae, self.sae);
-        let name = |name: String| if first { name } else { format!("{}/{name}", sae.name) };
+        let name = |name: String| if first { name } else { format!("{}:{name}", sae.name) };
         let (run, store, weigh) = (&sae.run, &sae.store, first && self.fits_itself);
         let own = Source { name: name("run".into()), run, store, weigh, stage: Stage::Score };
         let scored = pass.over(&own, passes, control)?;
@@ -151,7 +151,8 @@ impl Passed {
         if column == PMI { Some(self.together()) } else { self.blank.as_ref() }
     }
 
-    fn together(&self) -> &PooledStore {
+    /// The samples with the features of all autoencoders.
+    pub fn together(&self) -> &PooledStore {
         self.together.as_ref().unwrap_or(&self.pooled)
     }
 

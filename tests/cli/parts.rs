@@ -2,7 +2,10 @@
 //! missing, are named; a process that is interrupted or not alone says so with its status.
 
 use crate::tool::{data_set, fails, files, json, repository, sae, said, tiny_model};
+use filters::column::ScoreTable;
+use sae_core::Run;
 use sae_core::analysis::part::{Number, PartWriter, PassPart};
+use sae_core::store::load_samples;
 use sae_core::store::run::Lock;
 use sae_core::tensors::{Dtype, Tensors};
 use std::collections::BTreeMap;
@@ -131,6 +134,69 @@ fn parts_become_the_files_that_one_process_writes_byte_for_byte() {
             assert!(*bytes == expected[path], "{} differs with {parts} parts", path.display());
         }
     }
+}
+
+/// A run of two layers with an autoencoder of each, `base` and `second`.
+fn with_two_layers(dir: &Path) -> PathBuf {
+    let (model, data, run) =
+        (repository("assets/demo-mllm"), repository("assets/demo-data/data.jsonl"), dir.join("run"));
+    harvested(&model, &data, &run, &["--layers", "2,4", "--limit", "36", "--shard-tokens", "600", "--blank-images"]);
+    for (hook, name) in [("layers.4", "base"), ("layers.2", "second")] {
+        let train = ["train", "--run", run.to_str().unwrap(), "--hook", hook, "--name", name, "--device", "cpu"];
+        let size = ["--arch", "topk", "--k", "8", "--features", "256", "--batch", "128", "--steps", "30"];
+        json(&[&train[..], &size].concat());
+    }
+    run
+}
+
+#[test]
+fn several_autoencoders_are_scored_together_and_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = with_two_layers(dir.path());
+    let (path, scores) = (run.to_str().unwrap(), run.join("scores/base.parquet"));
+    let score = ["score", "--run", path, "--sae", "base", "--device", "cpu"];
+    let columns = |scores: &Path| {
+        let samples = load_samples(&Run::open(&run).unwrap()).unwrap();
+        let table = ScoreTable::open(scores, &samples).unwrap();
+        ["pmi", "pmi_blank", "pmi_relative", "pmi_token_min", "cosine_paper", "l0_corrected"]
+            .map(|name| table.column(name).unwrap())
+    };
+    json(&score);
+    let alone = columns(&scores);
+    json(&[&score[..], &["--beside", "second"]].concat());
+    let together = columns(&scores);
+    for n in 0..6 {
+        assert!(together[n].iter().flatten().count() > 30);
+        // Scores of single features are of the first autoencoder, with or without others.
+        assert_eq!(together[n] == alone[n], n >= 4, "{n}");
+    }
+    let fit = fs::read(run.join("scores/base.pmi_blank.safetensors")).unwrap();
+    let why = fails(1, &["score", "--run", path, "--sae", "base", "--explain", "0"]);
+    assert!(why.contains("several together"), "{why}");
+    for (name, cause) in [("base", "more than once"), ("third", "third")] {
+        let why = fails(1, &[&score[..], &["--beside", name]].concat());
+        assert!(why.contains(cause), "{why}");
+    }
+
+    // In parts, with the commands that are printed for those that are missing.
+    let bytes = fs::read(&scores).unwrap();
+    fs::remove_dir_all(run.join("scores")).unwrap();
+    let pass = |part| {
+        ["pass", "score", "--run", path, "--sae", "base", "--beside", "second", "--device", "cpu", "--part", part]
+    };
+    json(&pass("2/2"));
+    let reduced = reduce(&run, &[]);
+    let reduced: Vec<&str> = reduced.iter().map(String::as_str).collect();
+    let missing = fails(1, &reduced);
+    assert!(missing.contains("--beside second"), "{missing}");
+    json(&pass("1/2"));
+    json(&reduced);
+    assert_eq!(fs::read(&scores).unwrap(), bytes);
+    assert_eq!(fs::read(run.join("scores/base.pmi_blank.safetensors")).unwrap(), fit);
+    // An autoencoder that was trained again since then does not fit to the parts.
+    let [weights, other] = ["second", "base"].map(|name| run.join("saes").join(name).join("sae_weights.safetensors"));
+    fs::copy(other, weights).unwrap();
+    fails(1, &reduced);
 }
 
 #[test]
