@@ -111,6 +111,15 @@ def mean_of_exp(nats):
     return logsumexp(nats, axis=1) - np.log(nats.shape[1])
 
 
+# What is subtracted in `pmi_relative`, and in place of it. Rows: the mismatches of an image, or of a text.
+MISMATCHED = {
+    "log of the mean exp": mean_of_exp,
+    "the same at temperature 2": lambda nats: 2 * mean_of_exp(nats / 2),
+    "mean": lambda nats: nats.mean(1),
+    "mean of the 20 highest": lambda nats: np.partition(nats, -20, axis=1)[:, -20:].mean(1),
+}
+
+
 class Fit:
     """Canonical components of rows `u` of images and `t` of texts; `of` says which row of `u` each of `t` belongs to."""
 
@@ -145,13 +154,13 @@ class Fit:
         alone = [(x * x) @ (s2 / (2 * (1 - s2))) for x in (p, q)]
         return -0.5 * np.log(1 - s2).sum() - alone[0][:, None] - alone[1] + (p * (self.s / (1 - s2))) @ q.T
 
-    def relative(self, u, t, others):
-        """`pmi_relative`: less what each image has with the texts of others, and each text with their images."""
-        usual = [mean_of_exp(self.all_nats(u, others[1])), mean_of_exp(self.all_nats(others[0], t).T)]
-        return self.nats(u, t) - (usual[0] + usual[1]) / 2
+    def relative(self, u, t, others, usual=mean_of_exp, share=0.5):
+        """`pmi_relative`: less what each image has with the texts of others, by its share, and each text with their images."""
+        texts, images = usual(self.all_nats(u, others[1])), usual(self.all_nats(others[0], t).T)
+        return self.nats(u, t) - share * texts - (1 - share) * images
 
 
-def pmi(calibration, scored, changed, relative=None):
+def pmi(calibration, scored, changed, relative=None, **how):
     """`pmi_blank`, or `pmi_relative` to a number of calibration pairs."""
     options = USUAL | changed
     rng, pool = np.random.default_rng(0), options["pooling"]
@@ -166,7 +175,7 @@ def pmi(calibration, scored, changed, relative=None):
         return [fit.nats(*both) for both in sides]
     some = rng.choice(kept, relative, replace=False)
     others = getattr(calibration.image, pool)[some], getattr(calibration.text, pool)[some]
-    return [fit.relative(*both, others) for both in sides]
+    return [fit.relative(*both, others, **how) for both in sides]
 
 
 def weakest_word(calibration, scored):
@@ -203,6 +212,10 @@ def main():
     for others in (300, 1000, 3000, 10000):
         if others <= calibration.there.sum():
             row(f"relative to {others} others", pmi(calibration, scored, {}, relative=others))
+    for name, usual in MISMATCHED.items():
+        row(f"relative, {name}", pmi(calibration, scored, {}, relative=3000, usual=usual))
+    for name, share in (("texts", 1.0), ("images", 0.0)):
+        row(f"relative to other {name} alone", pmi(calibration, scored, {}, relative=3000, share=share))
     words = weakest_word(calibration, scored)
     row("weakest word", words)
     row("mean rank of both", [rankdata(a) + rankdata(b) for a, b in zip(usual, words)])
