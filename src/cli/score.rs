@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use filters::definition::{Definition, Sides};
 use filters::pmi::Contribution;
-use filters::score_names::{FINDERS, PMI_BLANK, RECOMMENDED};
+use filters::score_names::{FINDERS, PMI_BLANK, PMI_RELATIVE, RECOMMENDED};
 use sae_workbench::score::ScorePlan;
 use sae_workbench::{Control, ExplainReport, ExplainRequest, ScoreOptions, ScoreReport, ScoreRequest};
 use serde::Serialize;
@@ -162,18 +162,22 @@ pub fn describe(report: &ScoreReport, definitions: &[Definition]) -> String {
             interval(estimate.interval),
             100.0 * estimate.share_kept
         );
-        text += &report.calibration_samples.get(&column[..]).map_or(String::new(), |pairs| doubt(column, *pairs));
+        let fit = match &column[..] {
+            PMI_RELATIVE => PMI_BLANK,
+            other => other,
+        };
+        text += &report.calibration_samples.get(fit).map_or(String::new(), |pairs| doubt(column, *pairs));
     }
     text + &format!("{finders}  {}", report.file.display())
 }
 
-/// If `pmi_blank` was fitted to fewer pairs, its estimate of mismatched pairs is too high: by 18 to 30 points with 1,000, by 1 to
+/// If `pmi_blank` was fitted to fewer pairs, the estimate of mismatched pairs is too high: by 18 to 30 points with 1,000, by 1 to
 /// 3 with 10,000 (`docs/keep_share.py`).
 const FEW_PAIRS: usize = 5000;
 
 /// A line under an estimate that rests on a fit to few pairs.
 fn doubt(column: &str, pairs: usize) -> String {
-    if column != PMI_BLANK || pairs >= FEW_PAIRS {
+    if ![PMI_BLANK, PMI_RELATIVE].contains(&column) || pairs >= FEW_PAIRS {
         return String::new();
     }
     let pairs = counted(pairs as u64, "pair");
