@@ -111,10 +111,9 @@ def mean_of_exp(nats):
     return logsumexp(nats, axis=1) - np.log(nats.shape[1])
 
 
-# What is subtracted in `pmi_relative`, and in place of it. Rows: the mismatches of an image, or of a text.
+# What else could be subtracted. Rows: the mismatches of an image, or of a text.
 MISMATCHED = {
-    "log of the mean exp": mean_of_exp,
-    "the same at temperature 2": lambda nats: 2 * mean_of_exp(nats / 2),
+    "temperature 2": lambda nats: 2 * mean_of_exp(nats / 2),
     "mean": lambda nats: nats.mean(1),
     "mean of the 20 highest": lambda nats: np.partition(nats, -20, axis=1)[:, -20:].mean(1),
 }
@@ -212,8 +211,8 @@ def main():
     for others in (300, 1000, 3000, 10000):
         if others <= calibration.there.sum():
             row(f"relative to {others} others", pmi(calibration, scored, {}, relative=others))
-    for name, usual in MISMATCHED.items():
-        row(f"relative, {name}", pmi(calibration, scored, {}, relative=3000, usual=usual))
+    for name, subtracted in MISMATCHED.items():
+        row(f"relative, {name}", pmi(calibration, scored, {}, relative=3000, usual=subtracted))
     for name, share in (("texts", 1.0), ("images", 0.0)):
         row(f"relative to other {name} alone", pmi(calibration, scored, {}, relative=3000, share=share))
     words = weakest_word(calibration, scored)
