@@ -13,7 +13,8 @@ The pool contains pairs that Noto and Twemoji drew. Held out are pairs that Flue
 model can learn from the pool what it is asked. (With pairs held out by concept there is nothing to gain: trained on the right
 pairs alone, the model went from 1.805 to 1.815 nats per token in one run, and to 1.945 at a higher rate; three settings were
 tried.) The vision tower is frozen. The projector and the decoder are trained for the same number of steps on whatever was kept.
-The seed determines the order of the data and the draw of `random`; the wrong captions are the same for all seeds.
+The seed determines the order of the data and the draw of `random`; the wrong captions are the same for all seeds. `--scores perfect` shows what a
+score could reach that knows which pairs are right, and draws among them at random.
 
 There are three measures on the held-out pairs: the negative log-likelihood per token of a caption, how often the right caption is
 the most likely of four, and the F1 of the words of the greedy caption. Intervals are bootstraps of pictures and seeds.
@@ -286,7 +287,7 @@ def scores(folder, pool, names):
     table = parquet.read_table(paths[0])
     place, found = {row["id"]: i for i, row in enumerate(pool)}, {}
     for name in names:
-        if name == "random":
+        if name in ("random", "perfect"):
             continue
         if name not in table.column_names:
             raise SystemExit(f"{paths[0]}: no column {name}; `sae score` writes some columns only with --model and --data")
@@ -307,7 +308,8 @@ def train_on_kept(args, draws, bench_of):
             bench.mixed = args.mixed
             right = np.array([not row["swapped"] for row in bench.pool])
             ranked = scores(folder, bench.pool, args.scores)
-            ranked |= {"random": np.random.default_rng(seed).random(len(right)), "right": right}
+            chance = np.random.default_rng(seed).random(len(right))
+            ranked |= {"random": chance, "right": right, "perfect": right + chance}
             jobs = [("before", 0.0), ("all", 1.0), ("right", 1 - NOISE)] + [(name, share) for share in args.shares for name in args.scores]
             for by, share in jobs:
                 # Read again, so that two of these commands may share the work, each with other draws or seeds.
