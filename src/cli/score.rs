@@ -34,7 +34,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FIELD")]
     pub feedback: Option<String>,
     /// Explain the pmi of one sample, named by key, id or number, by its components and features; nothing is scored
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["calibrate", "rejected", "probe", "feedback", "sides", "model"])]
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["calibrate", "rejected", "beside", "probe", "feedback", "sides", "model"])]
     pub explain: Option<String>,
     /// With a model and the data set that the run was captured from: adds the likelihoods of the answers, and how sharp and noisy the images are. Each sample is read twice
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub struct ScoringArgs {
     /// Run of the same data harvested with --answers rejected: adds the columns SCORE_rejected and SCORE_margin
     #[arg(long, value_name = "RUN")]
     pub rejected: Option<PathBuf>,
-    /// Other autoencoders of the run, of other layers, to whose features the pmi columns are fitted as well. Finds more, and cannot be explained
+    /// Other autoencoders of the run, of other layers, to whose features the pmi columns are fitted as well. Finds nearly right texts better, takes longer, and leaves nothing to --explain
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub beside: Vec<String>,
     #[command(flatten)]
